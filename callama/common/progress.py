@@ -66,7 +66,9 @@ class Meter:
             parts.append(f"{duration((self.total - self.done) / rate)} left")
         return " · ".join([*parts, self._note] if self._note else parts)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
         if kind is None:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import canonical_result, loads_strict
@@ -43,9 +43,7 @@ class Tool:
             raise CallamaError(f"a tool must be a JSON object, found {_short(raw)}")
         name = raw.get("name")
         if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
-            raise CallamaError(
-                f"tool name {_short(name)} is not 1 to 64 characters of letters, digits, '_', '.', '-'"
-            )
+            raise CallamaError(f"tool name {_short(name)} is not 1 to 64 characters of letters, digits, '_', '.', '-'")
         description = raw.get("description") or ""
         if not isinstance(description, str):
             raise CallamaError(f"tool {name}: description must be text, found {_short(description)}")
@@ -200,7 +198,7 @@ def _read_message(raw: Any, index: int) -> Message:
         raise CallamaError(f"{where}: a {role} message needs content")
     if role == "tool":
         content = canonical_result(content or "")
-    return Message(role, content, calls, str(raw.get("tool_call_id") or "") if role == "tool" else "")
+    return Message(cast(Role, role), content, calls, str(raw.get("tool_call_id") or "") if role == "tool" else "")
 
 
 def _link_results(messages: list[Message]) -> list[Message]:

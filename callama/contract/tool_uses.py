@@ -23,7 +23,9 @@ NAME = "tool_uses"
 _TOOLS_HEAD = "# Tools\n\n## functions\n\nnamespace functions {\n\n"
 _TOOLS_TAIL = "\n\n} // namespace functions"
 _CALL_START = re.compile(r'(?:\A\s*|\n)(?=\{\s*"tool_uses")')
-_FOREIGN_CALL = re.compile(r'\A\s*(?:```(?:json)?\s*)?[\[{].*"(?:recipient_name|tool_uses|function|name)"\s*:', re.DOTALL)
+_FOREIGN_CALL = re.compile(
+    r'\A\s*(?:```(?:json)?\s*)?[\[{].*"(?:recipient_name|tool_uses|function|name)"\s*:', re.DOTALL
+)
 _PREFIX = "functions."
 
 
