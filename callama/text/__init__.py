@@ -1,0 +1,1 @@
+"""From conversations to token ids: tokenizers, turn markup, and rendering with typed spans."""

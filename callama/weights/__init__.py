@@ -1,0 +1,1 @@
+"""Checkpoints and adapters: reading, writing, converting, merging. Never unpickles a stranger's code."""

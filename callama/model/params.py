@@ -1,0 +1,87 @@
+"""The shape of a Llama 3 model, in the words of Meta's ``params.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+# Llama 3.2 1B and 3B stretch RoPE 32-fold, every other scaled model 8-fold; params.json cannot say so.
+_FACTOR_32_SHAPES = {(2048, 16), (3072, 28)}
+# Written by the original project, or settings of a run rather than of a model.
+_NOT_A_SHAPE = {"max_batch_size", "max_seq_len", "use_cache", "embed_dropout", "attention_dropout", "hidden_dropout"}
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    """Sizes and constants of the transformer.
+
+    ``max_seq_len`` is the model's context in tokens, ``rope_scale_factor`` applies when
+    ``use_scaled_rope``; both are callama's and never written to ``params.json``.
+    """
+
+    dim: int
+    n_layers: int
+    n_heads: int
+    vocab_size: int
+    n_kv_heads: int | None = None
+    multiple_of: int = 256
+    ffn_dim_multiplier: float | None = None
+    norm_eps: float = 1e-5
+    rope_theta: float = 500_000.0
+    use_scaled_rope: bool = False
+    rope_scale_factor: float = 8.0
+    max_seq_len: int = 8192
+
+    @classmethod
+    def from_meta(cls, raw: Mapping[str, Any], *, max_seq_len: int | None = None) -> ModelParams:
+        """From the object in ``params.json``.
+
+        Raises:
+            ValueError: a key is missing, unknown, or its value impossible.
+        """
+        known = {f.name for f in fields(cls)} - {"rope_scale_factor", "max_seq_len"}
+        given = {k: v for k, v in raw.items() if k not in _NOT_A_SHAPE}
+        if unknown := sorted(set(given) - known):
+            raise ValueError(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        if missing := [k for k in ("dim", "n_layers", "n_heads", "vocab_size") if k not in given]:
+            raise ValueError(f"the key {missing[0]!r} is missing")
+        for name in ("dim", "n_layers", "n_heads", "vocab_size", "multiple_of"):
+            if name in given and (not isinstance(given[name], int) or given[name] <= 0):
+                raise ValueError(f"{name} must be a whole number above zero, found {given[name]!r}")
+        scaled = bool(given.get("use_scaled_rope"))
+        factor = 32.0 if (given["dim"], given["n_layers"]) in _FACTOR_32_SHAPES else 8.0
+        context = max_seq_len or (131_072 if scaled else 8192)
+        params = cls(**given, rope_scale_factor=factor, max_seq_len=context)
+        if params.dim % params.n_heads or params.n_heads % params.kv_heads:
+            raise ValueError(
+                f"dim {params.dim} must be a multiple of n_heads {params.n_heads}, "
+                f"and that of n_kv_heads {params.kv_heads}"
+            )
+        return params
+
+    def to_meta(self) -> dict[str, Any]:
+        """Meta's keys only, so that Meta's own loaders accept the file."""
+        out = asdict(self)
+        del out["rope_scale_factor"], out["max_seq_len"]
+        if not self.use_scaled_rope:
+            del out["use_scaled_rope"]
+        return out
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of key and value heads."""
+        return self.n_kv_heads if self.n_kv_heads is not None else self.n_heads
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.dim // self.n_heads
+
+    @property
+    def ffn_dim(self) -> int:
+        """Hidden width of the feed-forward (meta-llama/llama3, ``model.py``, FeedForward)."""
+        hidden = int(2 * (4 * self.dim) / 3)
+        if self.ffn_dim_multiplier is not None:
+            hidden = int(self.ffn_dim_multiplier * hidden)
+        return self.multiple_of * ((hidden + self.multiple_of - 1) // self.multiple_of)

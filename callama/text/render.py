@@ -1,0 +1,106 @@
+"""Conversations to token ids: the one renderer behind data sets, training, evaluation and chat.
+
+Every id carries a kind; the loss mask follows from the kinds. Each turn's text is tokenized on its
+own, between its frame's tokens, so that nothing said in a turn can reach the frame; the prompt that
+generation starts from is, token for token, what training saw before the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from callama.contract.messages import Conversation
+from callama.contract.spans import Kind, Segment
+from callama.contract.turns import render_turns
+from callama.text.markup import Markup, encode_parts, markup_of
+from callama.text.tokenizer import Tokenizer
+
+TrainOn = Literal["all", "last"]
+
+
+@dataclass
+class Rendered:
+    """``ids`` and, for each, its ``kinds``; ``answers`` are the (start, end) of the assistant's turns,
+    from the first token after the header to the stop token inclusive."""
+
+    ids: list[int] = field(default_factory=list)
+    kinds: list[Kind] = field(default_factory=list)
+    answers: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, ids: Sequence[int], kind: Kind = Kind.PROMPT) -> None:
+        """Appends ids of one kind."""
+        self.ids += ids
+        self.kinds += [kind] * len(ids)
+
+    def supervised(self, train_on: TrainOn = "all") -> list[bool]:
+        """Which ids are trained: every answer with its stop token, or the last one's."""
+        mask = [False] * len(self.ids)
+        for start, end in self.answers if train_on == "all" else self.answers[-1:]:
+            mask[start:end] = [True] * (end - start)
+        return mask
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Renders for one tokenizer, in its family's markup."""
+
+    tokenizer: Tokenizer
+
+    @cached_property
+    def markup(self) -> Markup:
+        """The tokenizer's turn markup."""
+        return markup_of(self.tokenizer)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids at which generation stops."""
+        specials = self.tokenizer.special_tokens
+        return frozenset(specials[name] for name in self.markup.stops if name in specials)
+
+    def conversation(self, conversation: Conversation) -> Rendered:
+        """All turns of a conversation.
+
+        Raises:
+            CallamaError: an assistant's text would be read as a call.
+        """
+        out = Rendered()
+        out.add(encode_parts(self.markup.begin, self.tokenizer))
+        for role, segments in render_turns(conversation):
+            out.add(encode_parts(self.markup.header, self.tokenizer, role))
+            start = len(out.ids)
+            if role == "assistant":
+                ids, kinds = self._typed(segments)
+                out.ids += ids
+                out.kinds += kinds
+                out.add([self.tokenizer.special(self.markup.end)], Kind.END_OF_TURN)
+                out.answers.append((start, len(out.ids)))
+            else:
+                out.add(self.tokenizer.encode("".join(s.text for s in segments)))
+                out.add([self.tokenizer.special(self.markup.end)])
+            out.add(encode_parts(self.markup.after, self.tokenizer))
+        return out
+
+    def prompt(self, conversation: Conversation) -> list[int]:
+        """What a model is given to answer a conversation: its turns and an open assistant header."""
+        header = encode_parts(self.markup.header, self.tokenizer, "assistant")
+        return self.conversation(conversation).ids + header
+
+    def _typed(self, segments: Sequence[Segment]) -> tuple[list[int], list[Kind]]:
+        """Ids of a whole turn's text, and the kind of each.
+
+        A token may span several kinds (``"city``); it counts as the name, key or value that it
+        touches, and as syntax only when it is nothing else.
+        """
+        by_byte = [kind for segment in segments for kind in [segment.kind] * len(segment.text.encode())]
+        ids = self.tokenizer.encode("".join(segment.text for segment in segments))
+        kinds, at = [], 0
+        for token in ids:
+            end = at + len(self.tokenizer.pieces[token])
+            covered = by_byte[at:end]
+            kinds.append(next((k for k in covered if k is not Kind.CALL_SYNTAX), Kind.CALL_SYNTAX))
+            at = end
+        assert at == len(by_byte), "byte-level tokens must spell the text exactly"
+        return ids, kinds
