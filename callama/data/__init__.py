@@ -1,0 +1,1 @@
+"""Training data: read, clean, split, build, pack. Nothing is dropped in silence."""

@@ -34,7 +34,9 @@ class Documents:
 
     def __call__(self, layer: int, q_bshd: Tensor, k_bshd: Tensor, v_bshd: Tensor, dropout: float) -> Tensor:
         """Causal attention within each document."""
-        parts = zip(*(torch.split(x.transpose(1, 2), self.lengths, dim=2) for x in (q_bshd, k_bshd, v_bshd)), strict=True)
+        parts = zip(
+            *(torch.split(x.transpose(1, 2), self.lengths, dim=2) for x in (q_bshd, k_bshd, v_bshd)), strict=True
+        )
         outs = [
             F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, enable_gqa=True)
             for q, k, v in parts

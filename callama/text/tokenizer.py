@@ -116,8 +116,8 @@ def _load_tiktoken(path: Path) -> Tokenizer:
         if not line.strip():
             continue
         try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
+            token, number_text = line.split()
+            ranks[base64.b64decode(token, validate=True)] = int(number_text)
         except (ValueError, binascii.Error):
             raise CallamaError(
                 f"{path}, line {number}: expected 'base64 rank'; not a Llama 3 tokenizer.model"

@@ -26,6 +26,7 @@ from callama.model.transformer import Transformer
 from callama.weights.native import load_tensors
 
 CONFIG, WEIGHTS, ORIGINAL_CONFIG = "adapter_config.json", "adapter_model.safetensors", "lora.json"
+LATEST = "latest"
 _HF_NAMES = {
     "wq": "q_proj", "wk": "k_proj", "wv": "v_proj", "wo": "o_proj",
     "w1": "gate_proj", "w2": "down_proj", "w3": "up_proj",
@@ -88,6 +89,13 @@ def save_adapter(folder: Path, adapter: Adapter, params: ModelParams, base: str)
     }  # fmt: skip
     write_json(folder / CONFIG, config)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def find_adapter(path: Path) -> Path:
+    """The adapter that ``path`` means: itself, or the newest checkpoint of a training job's folder."""
+    if (path / LATEST).is_file():
+        return path / (path / LATEST).read_text(encoding="utf-8").strip()
+    return path
 
 
 def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None) -> Adapter:

@@ -10,7 +10,7 @@ from callama.common.errors import CallamaError
 from callama.common.files import read_manifest
 from callama.common.progress import Meter
 from callama.text.tokenizer import TOKENIZER_FILES
-from callama.weights.adapter import Adapter, read_adapter
+from callama.weights.adapter import Adapter, find_adapter, read_adapter
 from callama.weights.native import DTYPES, WEIGHTS, NativeCheckpoint, read_native, write_native
 
 
@@ -47,6 +47,7 @@ def merge_to_folder(
         UsageError: a file is missing, or ``out`` is the base or the adapter itself.
         CallamaError: the adapter was trained on another base.
     """
+    adapter_path = find_adapter(adapter_path)
     if out.resolve() in (base_dir.resolve(), adapter_path.resolve()):
         raise CallamaError(f"{out} is also a source of this merge; choose another folder")
     base = read_native(base_dir, base_weights)

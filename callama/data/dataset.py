@@ -1,0 +1,127 @@
+"""The built data set: Arrow files that memory-map, with a kind for every token.
+
+Arrow's IPC file format opens in ``datasets``, polars and duckdb as it is, and costs no memory until
+a row is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import read_json
+from callama.contract.spans import Kind
+
+METADATA = "metadata.json"
+ROWS_PER_BATCH = 1024
+SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("kinds", pa.list_(pa.int8())),
+        ("supervised", pa.list_(pa.bool_())),
+        ("functions", pa.list_(pa.string())),
+        ("scenario", pa.string()),
+        ("source", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation as tokens; all three arrays have its length. ``source`` is its record number."""
+
+    input_ids: NDArray[np.int32]
+    kinds: NDArray[np.int8]
+    supervised: NDArray[np.bool_]
+    functions: tuple[str, ...] = ()
+    scenario: str = ""
+    source: int = -1
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> int:
+    """Writes an Arrow IPC file in batches; returns the number of rows."""
+    rows = 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        batch: list[Example] = []
+        for example in examples:
+            batch.append(example)
+            rows += 1
+            if len(batch) == ROWS_PER_BATCH:
+                writer.write_batch(_record_batch(batch))
+                batch = []
+        if batch:
+            writer.write_batch(_record_batch(batch))
+    return rows
+
+
+def _record_batch(examples: list[Example]) -> Any:
+    columns = [
+        [e.input_ids for e in examples],
+        [e.kinds for e in examples],
+        [e.supervised for e in examples],
+        [list(e.functions) for e in examples],
+        [e.scenario for e in examples],
+        [e.source for e in examples],
+    ]
+    return pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+
+
+class Dataset:
+    """Random access to a built file."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens ``path``, a ``train.arrow`` or ``validation.arrow``.
+
+        Raises:
+            UsageError: nothing there, or a pickle of the original project.
+            CallamaError: not an Arrow file of this schema.
+        """
+        if path.suffix in (".pk", ".pkl"):
+            raise UsageError(
+                f"{path}: pickled data sets are not opened, because a pickle can run code; "
+                f"build it again with scripts/build_dataset.py and name {path.with_suffix('.arrow').name}"
+            )
+        if not path.is_file():
+            raise UsageError(f"{path} does not exist; build it with 'callama build' or scripts/build_dataset.py")
+        try:
+            self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise CallamaError(f"{path} is not a data set built by callama ({error})") from None
+        if not set(SCHEMA.names) <= set(self._table.schema.names):
+            raise CallamaError(f"{path} has columns {self._table.schema.names}; expected {SCHEMA.names}")
+        self.path = path
+        lengths = pa.compute.list_value_length(self._table["input_ids"])
+        self.lengths: NDArray[np.int64] = lengths.to_numpy().astype(np.int64)
+        metadata = path.parent / METADATA
+        self.metadata: dict[str, Any] = read_json(metadata, "a built data set's metadata") if metadata.is_file() else {}
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __getitem__(self, index: int) -> Example:
+        def values(name: str) -> Any:
+            return self._table[name][index].values.to_numpy(zero_copy_only=False)
+
+        return Example(
+            values("input_ids"),
+            values("kinds"),
+            values("supervised"),
+            tuple(self._table["functions"][index].as_py()),
+            self._table["scenario"][index].as_py(),
+            self._table["source"][index].as_py(),
+        )
+
+
+def kind_counts(kinds: Iterable[NDArray[np.int8]]) -> dict[str, int]:
+    """Number of tokens of each kind, by its name in lower case."""
+    total = np.zeros(len(Kind), np.int64)
+    for array in kinds:
+        total += np.bincount(array, minlength=len(Kind))
+    return {kind.name.lower(): int(total[kind]) for kind in Kind}

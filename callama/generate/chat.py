@@ -1,0 +1,52 @@
+"""A model that answers conversations: the renderer on one side of the engine, the parser on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from callama.common.errors import CallamaError, UsageError
+from callama.contract.messages import Conversation
+from callama.generate.engine import Generator
+from callama.generate.sampling import Sampling
+from callama.model.device import choose_device, choose_dtype
+from callama.text.render import Renderer
+from callama.text.tokenizer import load_tokenizer
+from callama.weights.native import build_model, read_native
+
+
+class ChatModel:
+    """A native checkpoint, ready to answer."""
+
+    def __init__(self, folder: Path, tokenizer: Path | None = None, device: str = "auto", slots: int = 16) -> None:
+        """Loads the checkpoint; the tokenizer is taken from its folder unless named.
+
+        Raises:
+            UsageError: a file is missing, or there is no such device.
+            CallamaError: the files do not fit together.
+        """
+        try:
+            place = choose_device(device)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        checkpoint = read_native(folder)
+        self.renderer = Renderer(load_tokenizer(tokenizer or folder))
+        if (found := self.renderer.tokenizer.vocab_size) != checkpoint.params.vocab_size:
+            raise CallamaError(
+                f"{self.renderer.tokenizer.file} has {found:,} tokens, the model in {folder} "
+                f"{checkpoint.params.vocab_size:,}: this tokenizer does not belong to this checkpoint"
+            )
+        self.model = build_model(checkpoint, dtype=choose_dtype("auto", place), device=place)
+        self._generator = Generator(self.model, self.renderer.stop_ids, slots)
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[str]:
+        """The assistant's next turn in each conversation, as text."""
+        prompts = [self.renderer.prompt(c) for c in conversations]
+        done = self._generator.generate(prompts, max_new_tokens, sampling, on_done)
+        return [self.renderer.tokenizer.decode(g.ids) for g in done]

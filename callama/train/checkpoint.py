@@ -1,0 +1,87 @@
+"""A run's checkpoints: ``JOB/step_000200`` folders and a file ``latest`` that names the newest whole one.
+
+A folder holds the adapter in PEFT's layout (usable as it is), the original project's ``lora.json``
+and ``params.json``, the settings in force, and ``trainer.pt`` with everything that going on needs.
+It appears by one rename, and ``latest`` changes only after that.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import atomic_file, atomic_folder, write_json
+from callama.model.params import ModelParams
+from callama.train.config import TrainConfig
+from callama.weights.adapter import LATEST, ORIGINAL_CONFIG, Adapter, save_adapter
+from callama.weights.native import PARAMS
+
+TRAINER, CONFIG = "trainer.pt", "config.json"
+_STEP = re.compile(r"step_(\d{6,})")
+
+
+@dataclass
+class Progress:
+    """Where a run stands. ``micro_batch`` counts within the epoch; ``total_steps`` may have been
+    shortened to fit ``train.max_minutes``."""
+
+    total_steps: int
+    step: int = 0
+    epoch: int = 0
+    micro_batch: int = 0
+    seconds: float = 0.0
+    supervised_tokens: int = 0
+    tokens: int = 0
+
+
+def step_folders(job: Path) -> list[Path]:
+    """The checkpoints of a job, oldest first."""
+    found = [(int(m[1]), p) for p in job.iterdir() if (m := _STEP.fullmatch(p.name))] if job.is_dir() else []
+    return [path for _, path in sorted(found)]
+
+
+def save_checkpoint(
+    config: TrainConfig,
+    adapter: Adapter,
+    params: ModelParams,
+    progress: Progress,
+    trainer: dict[str, Any],
+    facts: dict[str, Any],
+) -> Path:
+    """Writes the checkpoint of this step, points ``latest`` at it and removes the oldest beyond ``keep``."""
+    job = config.checkpoint.folder
+    folder = job / f"step_{progress.step:06}"
+    with atomic_folder(folder, {"kind": "adapter checkpoint", **facts}) as temporary:
+        save_adapter(temporary, adapter, params, config.model_ckpt_file.name)
+        write_json(temporary / PARAMS, params.to_meta())
+        write_json(temporary / ORIGINAL_CONFIG, config.lora.model_dump())
+        write_json(temporary / CONFIG, config.saved())
+        torch.save({**trainer, "progress": asdict(progress)}, temporary / TRAINER)
+    with atomic_file(job / LATEST) as temporary:
+        temporary.write_text(folder.name + "\n", encoding="utf-8")
+    for old in step_folders(job)[: -config.checkpoint.keep]:
+        shutil.rmtree(old)
+    return folder
+
+
+def load_trainer(folder: Path) -> dict[str, Any]:
+    """The trainer's state; nothing but plain values and tensors is unpickled.
+
+    Raises:
+        UsageError: the folder is not a checkpoint of a run. CallamaError: the file is damaged.
+    """
+    path = folder / TRAINER
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist; only a checkpoint written by training can be resumed")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise CallamaError(f"{path} is damaged ({str(error).splitlines()[0]}); resume from an older step") from None
+    return state

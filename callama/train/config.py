@@ -1,0 +1,223 @@
+"""The settings of a run: one JSON file, checked key by key, overridden by ``key=value`` arguments.
+
+Every key of the original project's ``configs/finetune.json`` is accepted under its own name; keys
+that are callama's own say so in their comment. Unknown keys are errors that list the known ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from callama.common.errors import UsageError
+from callama.common.files import read_json
+from callama.model.lora import ALL_LINEAR, QV_ONLY, LoRAParams
+from callama.model.transformer import Dropout
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelSection(_Section):
+    """The model's shape. Optional: ``params.json`` beside the weights knows it, and any shape given
+    here must agree with it. ``max_seq_len`` and the dropouts are settings of the run."""
+
+    dim: int | None = None
+    n_layers: int | None = None
+    n_heads: int | None = None
+    n_kv_heads: int | None = None
+    vocab_size: int | None = None
+    multiple_of: int | None = None
+    ffn_dim_multiplier: float | None = None
+    norm_eps: float | None = None
+    rope_theta: float | None = None
+    use_scaled_rope: bool | None = None
+    max_seq_len: int = Field(default=1024, gt=1)  # tokens of one packed sequence; no conversation may be longer
+    max_batch_size: int | None = None  # of generation in the original; training has no use for it
+    use_cache: bool = False  # likewise
+    embed_dropout: float = Field(default=0.0, ge=0, lt=1)
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    hidden_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    def dropout(self) -> Dropout:
+        """The model's dropouts."""
+        return Dropout(self.embed_dropout, self.attention_dropout, self.hidden_dropout)
+
+    def shape(self) -> dict[str, Any]:
+        """The keys that describe the model and were given."""
+        given = self.model_dump(exclude_none=True)
+        run = ("max_seq_len", "max_batch_size", "use_cache", "embed_dropout", "attention_dropout", "hidden_dropout")
+        return {key: value for key, value in given.items() if key not in run}
+
+
+class LoRASection(_Section):
+    """LoRA: ``lora_scaling`` is alpha / rank."""
+
+    lora_rank: int = Field(default=32, gt=0)
+    lora_scaling: float = Field(default=1.0, gt=0)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    train_bias: Literal["none"] = "none"  # Llama has no biases
+    train_embedding: Literal[False] = False
+    train_qv_only: bool = False
+
+    def params(self) -> LoRAParams:
+        """What ``add_lora`` wants."""
+        layers = QV_ONLY if self.train_qv_only else ALL_LINEAR
+        return LoRAParams(self.lora_rank, self.lora_scaling, self.lora_dropout, layers)
+
+
+class OptimizerSection(_Section):
+    """AdamW. The rate itself follows ``scheduler``; ``lr`` is read for the original's sake."""
+
+    lr: float | None = Field(default=None, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    fused: bool = True
+
+
+class SchedulerSection(_Section):
+    """Linear warm-up from ``min_lr`` to ``max_lr``, cosine back to ``min_lr`` at ``total_num_steps``
+    (default: the steps of all epochs)."""
+
+    min_lr: float = Field(default=1e-5, ge=0)
+    max_lr: float = Field(default=3e-4, gt=0)
+    warmup_num_steps: int = Field(default=20, ge=0)
+    total_num_steps: int | None = Field(default=None, gt=0)
+
+
+class OutputSection(_Section):
+    """Where something is written: ``output_path/job_name``."""
+
+    enabled: bool = True
+    output_path: Path
+    job_name: str = Field(default="callama", min_length=1)
+
+    @property
+    def folder(self) -> Path:
+        """``output_path/job_name``."""
+        return self.output_path / self.job_name
+
+
+class CheckpointSection(OutputSection):
+    """Checkpoints every ``save_interval`` steps and at the end; the newest ``keep`` stay."""
+
+    output_path: Path = Path("./checkpoints")
+    save_interval: int = Field(default=200, gt=0)
+    keep: int = Field(default=2, gt=0)  # callama's
+
+
+class TensorBoardSection(OutputSection):
+    """Event files for ``tensorboard --logdir``."""
+
+    output_path: Path = Path("./logs")
+
+
+class TrainSection(_Section):
+    """An optimizer step sees ``gradient_accumulation_steps`` micro-batches of ``micro_batch_size``
+    packed sequences each."""
+
+    dataset_sources: list[Path] = Field(min_length=1)
+    num_epochs: int = Field(default=1, gt=0)
+    train_bias: Literal["none"] = "none"
+    micro_batch_size: int = Field(default=2, gt=0)
+    gradient_accumulation_steps: int = Field(default=1, gt=0)
+    gradient_clipping: float = Field(default=1.0, ge=0)  # 0: no clipping
+    max_minutes: float | None = Field(default=None, gt=0)  # callama's: shortens the schedule to fit
+
+
+class ValidationSection(_Section):
+    """Loss on held-out conversations every ``interval`` steps, over ``steps`` batches of ``batch_size``
+    packed sequences."""
+
+    enabled: bool = True
+    dataset_sources: list[Path] = []
+    interval: int = Field(default=200, gt=0)
+    steps: int = Field(default=50, gt=0)
+    batch_size: int = Field(default=2, gt=0)
+
+
+class TrainConfig(_Section):
+    """Everything that a run depends on."""
+
+    name: str = "callama"
+    model_ckpt_file: Path  # consolidated.pth of a native checkpoint, or its folder
+    tokenizer_file: Path | None = None  # default: the tokenizer in the checkpoint's folder
+    seed: int = 3
+    steps_per_print: int = Field(default=10, gt=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # callama's
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"  # callama's: of the frozen base; adapters are fp32
+    model: ModelSection = Field(default_factory=ModelSection, alias="model_config")
+    lora: LoRASection = Field(default_factory=LoRASection, alias="lora_config")
+    optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
+    scheduler: SchedulerSection = Field(default_factory=SchedulerSection)
+    checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
+    tensorboard: TensorBoardSection = Field(default_factory=TensorBoardSection)
+    train: TrainSection
+    validation: ValidationSection = Field(default_factory=ValidationSection)
+
+    def saved(self) -> dict[str, Any]:
+        """The settings in force, as they are written beside the result."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _override(settings: dict[str, Any], argument: str) -> None:
+    path, found, text = argument.partition("=")
+    if not found or not path:
+        raise UsageError(f"{argument!r} is not key=value; example: train.micro_batch_size=4")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    *parents, key = path.split(".")
+    node = settings
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise UsageError(f"{argument!r}: {parent} is not a section")
+    node[key] = value
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    model: Any = TrainConfig
+    for part in location:
+        by_key = {field.alias or name: field for name, field in model.model_fields.items()}
+        model = by_key[part].annotation if part in by_key else model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        *parents, key = first["loc"]
+        known = _known_keys(parents)
+        near = difflib.get_close_matches(str(key), known, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"unknown key {where!r}{hint}; known here are {', '.join(known)}"
+    if first["type"] == "missing":
+        return f"the key {where!r} is missing"
+    return f"{where}: {first['msg']}, found {first['input']!r}"
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Reads a configuration file and applies ``key=value`` overrides.
+
+    Raises:
+        UsageError: the file is missing, a key is unknown or missing, or a value is impossible.
+    """
+    settings = read_json(path, "a training configuration")
+    if not isinstance(settings, dict):
+        raise UsageError(f"{path} must hold a JSON object of settings")
+    for argument in overrides:
+        _override(settings, argument)
+    try:
+        return TrainConfig.model_validate(settings)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_explain(error)}") from None

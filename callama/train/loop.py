@@ -1,0 +1,242 @@
+"""The training loop, whole, on one page: micro-batches, steps, validation, checkpoints, resume.
+
+The loss of a step is the mean over all supervised tokens of its micro-batches, so accumulation
+changes nothing but memory. Everything that the next step depends on is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import read_json, read_manifest
+from callama.data.pack import EpochPlans, MicroBatch, collate, plan
+from callama.train.checkpoint import CONFIG, Progress, load_trainer, save_checkpoint, step_folders
+from callama.train.config import TrainConfig
+from callama.train.engine import PlainEngine
+from callama.train.loss import supervised_loss
+from callama.train.schedule import learning_rate
+from callama.train.setup import Run, prepare
+from callama.train.watch import Sums, Watch, peak_memory_bytes
+from callama.weights.adapter import adapter_of, find_adapter, load_adapter, read_adapter
+
+MEASURE_STEPS = 5  # the first steps are slower (warm-up of caches); plans are made from here on
+_MAY_CHANGE = ("steps_per_print", "checkpoint", "tensorboard", "validation", "device")
+
+
+def _to(batch: MicroBatch, device: torch.device) -> MicroBatch:
+    inputs, targets, kinds, supervised = (
+        t.to(device) for t in (batch.inputs, batch.targets, batch.kinds, batch.supervised)
+    )
+    return MicroBatch(inputs, targets, kinds, supervised, batch.lengths)
+
+
+def _planned_steps(config: TrainConfig, epochs: EpochPlans) -> int:
+    """Steps of all epochs; what is left of an epoch at its end makes a shorter step."""
+    per_step = config.train.gradient_accumulation_steps
+    return sum(math.ceil(len(epochs[e]) / per_step) for e in range(config.train.num_epochs))
+
+
+class _StopRequest:
+    """Ctrl-C ends the run at the next step; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, *_: Any) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def _interruptible() -> Iterator[_StopRequest]:
+    request = _StopRequest()
+    before = signal.signal(signal.SIGINT, request)
+    try:
+        yield request
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@torch.no_grad()
+def validate(config: TrainConfig, run: Run) -> Sums:
+    """Loss and accuracy on the validation data, dropout off, in a fixed order."""
+    assert run.validation_data is not None
+    sums, budget = Sums(), config.validation.batch_size * config.model.max_seq_len
+    run.model.eval()
+    lengths = run.validation_data.lengths
+    for indices in plan(lengths, range(len(lengths)), budget)[: config.validation.steps]:
+        sums.add(supervised_loss(run.model, _to(collate(run.validation_data, indices), run.device)))
+    run.model.train()
+    return sums
+
+
+def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> dict[str, Any]:
+    """Trains as configured and returns the result: steps, losses, throughput, the checkpoint's folder.
+
+    Raises:
+        UsageError, CallamaError: what ``prepare`` finds; a job folder with checkpoints and neither
+        ``resume`` nor ``fresh``; a loss that is not finite.
+    """
+    job = config.checkpoint.folder
+    if step_folders(job) and not resume:
+        if not fresh:
+            raise UsageError(f"{job} holds checkpoints of an earlier run: --resume goes on, --fresh starts over")
+        shutil.rmtree(job)
+    run = prepare(config)
+    engine = PlainEngine(run.model, config.optimizer, config.train.gradient_clipping)
+    budget = config.train.micro_batch_size * config.model.max_seq_len
+    epochs = EpochPlans(run.train_data.lengths, config.seed, budget)
+    progress = Progress(total_steps=_planned_steps(config, epochs))
+    if resume:
+        progress = _restore(config, run, engine, progress)
+    watch = Watch(config.tensorboard.folder if config.tensorboard.enabled else None, progress.step if resume else None)
+    trainable = sum(p.numel() for p in engine.parameters)
+    watch.say(
+        f"training {trainable:,} parameters on {run.device} in {str(run.dtype).removeprefix('torch.')}: "
+        f"{len(run.train_data):,} conversations, {int(run.train_data.lengths.sum()):,} tokens, "
+        f"{progress.total_steps - progress.step} steps"
+    )
+    with _interruptible() as stop:
+        try:
+            result = _loop(config, run, engine, epochs, progress, watch, stop)
+        finally:
+            watch.close()
+    return result
+
+
+def _loop(
+    config: TrainConfig,
+    run: Run,
+    engine: PlainEngine,
+    epochs: EpochPlans,
+    progress: Progress,
+    watch: Watch,
+    stop: _StopRequest,
+) -> dict[str, Any]:
+    run.model.train()
+    sums, last_loss, last_validation = Sums(), math.nan, None
+    folder = None
+    while progress.step < progress.total_steps and not stop.asked:
+        began = time.monotonic()
+        step_sums = Sums()
+        for batch in _step_batches(config, run, epochs, progress):
+            result = supervised_loss(run.model, batch)
+            engine.backward(result.total)
+            step_sums.add(result)
+            sums.add(result)
+            progress.tokens += sum(batch.lengths)
+        rate = learning_rate(progress.step, _schedule_steps(config, progress), config.scheduler)
+        norm = engine.step(rate, max(step_sums.tokens, 1))
+        last_loss = step_sums.loss
+        if not math.isfinite(last_loss) or not math.isfinite(norm):
+            raise CallamaError(
+                f"loss {last_loss} and gradient norm {norm} at step {progress.step + 1} are not finite; lower "
+                f"scheduler.max_lr. The last good checkpoint is {folder or 'not written yet'}"
+            )
+        progress.step += 1
+        progress.supervised_tokens += step_sums.tokens
+        progress.seconds += time.monotonic() - began
+        _fit_into_time(config, progress, watch)
+        done = progress.step == progress.total_steps or stop.asked
+        if progress.step % config.steps_per_print == 0 or done:
+            watch.step(progress, sums, rate, norm)
+            sums = Sums()
+        if run.validation_data is not None and (progress.step % config.validation.interval == 0 or done):
+            last_validation = validate(config, run)
+            watch.validation(progress.step, last_validation)
+            watch.restart_clock()
+        if config.checkpoint.enabled and (progress.step % config.checkpoint.save_interval == 0 or done):
+            folder = _save(config, run, engine, progress)
+            watch.restart_clock()
+    if stop.asked:
+        watch.say(f"stopped at step {progress.step}, saved in {folder}; go on with --resume")
+    return {
+        **asdict(progress),
+        "train_loss": last_loss,
+        "validation_loss": last_validation.loss if last_validation else None,
+        "validation_accuracy": last_validation.accuracy if last_validation else None,
+        "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),
+        "supervised_tokens_per_second": progress.supervised_tokens / max(progress.seconds, 1e-9),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "checkpoint": str(folder) if folder else None,
+        "interrupted": stop.asked,
+    }
+
+
+def _step_batches(config: TrainConfig, run: Run, epochs: EpochPlans, progress: Progress) -> Iterator[MicroBatch]:
+    """The micro-batches of one optimizer step; moves the cursor on, into the next epoch at an end."""
+    batches = epochs[progress.epoch]
+    end = min(progress.micro_batch + config.train.gradient_accumulation_steps, len(batches))
+    for indices in batches[progress.micro_batch : end]:
+        yield _to(collate(run.train_data, indices), run.device)
+    progress.micro_batch = end
+    if end == len(batches):
+        progress.epoch, progress.micro_batch = progress.epoch + 1, 0
+
+
+def _schedule_steps(config: TrainConfig, progress: Progress) -> int:
+    return min(config.scheduler.total_num_steps or progress.total_steps, progress.total_steps)
+
+
+def _fit_into_time(config: TrainConfig, progress: Progress, watch: Watch) -> None:
+    """Shortens the schedule when the measured pace would overrun ``train.max_minutes``."""
+    if config.train.max_minutes is None or progress.step < MEASURE_STEPS:
+        return
+    fitting = int(config.train.max_minutes * 60 / (progress.seconds / progress.step))
+    total = max(progress.step, min(progress.total_steps, fitting))
+    if total < progress.total_steps and progress.step == MEASURE_STEPS:
+        watch.say(f"{total} of {progress.total_steps} steps fit into {config.train.max_minutes:g} minutes")
+    progress.total_steps = total
+
+
+def _save(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progress) -> Path:
+    random = {"torch": torch.get_rng_state()}
+    if run.device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state()
+    trainer = {"optimizer": engine.state(), "random": random}
+    adapter = adapter_of(run.model, config.lora.params())
+    return save_checkpoint(config, adapter, run.checkpoint.params, progress, trainer, run.facts)
+
+
+def _restore(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progress) -> Progress:
+    """Puts a run back where its newest checkpoint stands.
+
+    Raises:
+        UsageError: there is none. CallamaError: settings or data are not those of the checkpoint.
+    """
+    job = config.checkpoint.folder
+    folder = find_adapter(job)
+    if folder == job:
+        raise UsageError(f"{job} holds no checkpoint to resume; start without --resume")
+    _refuse_changes(config, run, folder)
+    load_adapter(run.model, read_adapter(folder, run.checkpoint.params))
+    trainer = load_trainer(folder)
+    engine.load_state(trainer["optimizer"])
+    torch.set_rng_state(trainer["random"]["torch"])
+    if "cuda" in trainer["random"] and run.device.type == "cuda":
+        torch.cuda.set_rng_state(trainer["random"]["cuda"])
+    restored = Progress(**trainer["progress"])
+    if config.train.max_minutes is None:
+        restored = replace(restored, total_steps=progress.total_steps)
+    return restored
+
+
+def _refuse_changes(config: TrainConfig, run: Run, folder: Path) -> None:
+    before, now = read_json(folder / CONFIG, "the settings of the run"), config.saved()
+    for key in now:
+        if key not in _MAY_CHANGE and before.get(key) != now[key]:
+            raise CallamaError(f"{key} differs from the run in {folder}: {before.get(key)} then, {now[key]} now")
+    facts = read_manifest(folder)
+    if facts.get("data_sha256") != run.facts["data_sha256"]:
+        raise CallamaError(f"{run.train_data.path} has changed since {folder} was written; start over with --fresh")

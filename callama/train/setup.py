@@ -1,0 +1,118 @@
+"""Everything that is checked and opened before the first step, so that a run fails in its first
+second or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import read_manifest, sha256_file
+from callama.contract import CONTRACT_VERSION
+from callama.data.dataset import Dataset
+from callama.model.device import choose_device, choose_dtype
+from callama.model.lora import add_lora
+from callama.model.transformer import Transformer
+from callama.text.tokenizer import Tokenizer, load_tokenizer
+from callama.train.config import TrainConfig
+from callama.weights.native import WEIGHTS, NativeCheckpoint, build_model, read_native
+
+
+@dataclass
+class Run:
+    """What the loop works with."""
+
+    model: Transformer
+    checkpoint: NativeCheckpoint
+    tokenizer: Tokenizer
+    train_data: Dataset
+    validation_data: Dataset | None
+    device: torch.device
+    dtype: torch.dtype
+    facts: dict[str, str]
+
+
+def prepare(config: TrainConfig) -> Run:
+    """Opens model, tokenizer and data and checks that they belong together.
+
+    Raises:
+        UsageError: a file is missing. CallamaError: two of them do not fit, saying which and why.
+    """
+    try:
+        device = choose_device(config.device)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    dtype = choose_dtype(config.dtype, device)
+    train_data = _one_dataset(config.train.dataset_sources, "train.dataset_sources")
+    validation_data = None
+    if config.validation.enabled and config.validation.dataset_sources:
+        validation_data = _one_dataset(config.validation.dataset_sources, "validation.dataset_sources")
+    if not len(train_data):
+        raise CallamaError(f"{train_data.path} is empty; build it again from a file with conversations")
+    weights = config.model_ckpt_file
+    folder = weights if weights.is_dir() else weights.parent
+    checkpoint = read_native(folder, None if weights.is_dir() else weights)
+    _check_shape(config, checkpoint)
+    tokenizer = load_tokenizer(config.tokenizer_file or folder)
+    if tokenizer.vocab_size != checkpoint.params.vocab_size:
+        raise CallamaError(
+            f"{tokenizer.file} has {tokenizer.vocab_size:,} tokens, the model in {folder} "
+            f"{checkpoint.params.vocab_size:,}: this tokenizer does not belong to this checkpoint"
+        )
+    for data in filter(None, (train_data, validation_data)):
+        _check_data(config, data, tokenizer, checkpoint)
+    torch.manual_seed(config.seed)
+    model = build_model(checkpoint, dtype=dtype, device=device, dropout=config.model.dropout())
+    add_lora(model, config.lora.params())
+    return Run(model, checkpoint, tokenizer, train_data, validation_data, device, dtype, _facts(folder, train_data))
+
+
+def _one_dataset(sources: list[Path], key: str) -> Dataset:
+    if len(sources) != 1:
+        raise UsageError(f"{key} names {len(sources)} files; name one (callama build joins several sources)")
+    return Dataset(sources[0])
+
+
+def _check_shape(config: TrainConfig, checkpoint: NativeCheckpoint) -> None:
+    for key, given in config.model.shape().items():
+        found = getattr(checkpoint.params, key)
+        if given != found:
+            raise CallamaError(f"model_config.{key} is {given}, but {checkpoint.path / 'params.json'} says {found}")
+    if config.model.max_seq_len > checkpoint.params.max_seq_len:
+        raise CallamaError(
+            f"model_config.max_seq_len is {config.model.max_seq_len}, longer than the model's context of "
+            f"{checkpoint.params.max_seq_len} tokens"
+        )
+
+
+def _check_data(config: TrainConfig, data: Dataset, tokenizer: Tokenizer, checkpoint: NativeCheckpoint) -> None:
+    built_with = data.metadata.get("tokenizer_sha256")
+    if built_with != tokenizer.sha256:
+        raise CallamaError(
+            f"{data.path} was built with another tokenizer (sha256 {str(built_with)[:12]}…) than {tokenizer.file} "
+            f"({tokenizer.sha256[:12]}…); build it again with this one"
+        )
+    if (version := data.metadata.get("contract_version")) != CONTRACT_VERSION:
+        raise CallamaError(f"{data.path} has contract version {version}, this is {CONTRACT_VERSION}; build it again")
+    longest, limit = int(max(data.lengths, default=0)), config.model.max_seq_len
+    if longest > limit:
+        too_long = int((data.lengths > limit).sum())
+        raise CallamaError(
+            f"{data.path}: {too_long} of {len(data)} conversations are longer than model_config.max_seq_len = {limit} "
+            f"tokens (the longest has {longest}; the model's context is {checkpoint.params.max_seq_len}); "
+            f"raise max_seq_len, or build with --max-tokens {limit}"
+        )
+
+
+def _facts(folder: Path, data: Dataset) -> dict[str, str]:
+    base = read_manifest(folder).get("files", {}).get(WEIGHTS, {}).get("sha256", "")
+    built = read_manifest(data.path.parent).get("files", {}).get(data.path.name, {}).get("sha256")
+    return {
+        "base": folder.name,
+        "base_sha256": base,
+        "data_sha256": built or sha256_file(data.path),
+        "dialect": str(data.metadata.get("dialect", "")),
+        "tokenizer_sha256": str(data.metadata.get("tokenizer_sha256", "")),
+    }

@@ -1,0 +1,122 @@
+"""What a run says while it runs: sums over steps, a line on the terminal, curves in TensorBoard."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from callama.common.progress import duration
+from callama.contract.spans import Kind
+from callama.train.checkpoint import Progress
+from callama.train.loss import SupervisedLoss
+
+
+class Sums:
+    """Loss and greedy accuracy, overall and by token kind, over any number of micro-batches."""
+
+    def __init__(self) -> None:
+        self.losses = torch.zeros(len(Kind), dtype=torch.float64)
+        self.right = torch.zeros(len(Kind), dtype=torch.float64)
+        self.counts = torch.zeros(len(Kind), dtype=torch.float64)
+
+    def add(self, result: SupervisedLoss) -> None:
+        """Adds a micro-batch's supervised positions."""
+        kinds = result.kinds.cpu()
+        self.losses.index_add_(0, kinds, result.losses.detach().cpu().double())
+        self.right.index_add_(0, kinds, result.right.cpu().double())
+        self.counts += torch.bincount(kinds, minlength=len(Kind))
+
+    @property
+    def tokens(self) -> int:
+        """Supervised tokens counted so far."""
+        return int(self.counts.sum())
+
+    @property
+    def loss(self) -> float:
+        """Mean loss per supervised token, in nats."""
+        return float(self.losses.sum() / self.counts.sum().clamp(min=1))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of supervised tokens whose greedy prediction is right."""
+        return float(self.right.sum() / self.counts.sum().clamp(min=1))
+
+    def scalars(self, prefix: str) -> dict[str, float]:
+        """Every curve by its name in TensorBoard."""
+        out = {f"{prefix}/loss": self.loss, f"{prefix}/accuracy": self.accuracy}
+        out[f"{prefix}/perplexity"] = math.exp(min(self.loss, 50.0))
+        for kind in Kind:
+            if self.counts[kind]:
+                out[f"{prefix}_loss/{kind.name.lower()}"] = float(self.losses[kind] / self.counts[kind])
+                out[f"{prefix}_accuracy/{kind.name.lower()}"] = float(self.right[kind] / self.counts[kind])
+        return out
+
+
+def peak_memory_bytes() -> int:
+    """Peak of device memory on CUDA, of resident memory elsewhere."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Watch:
+    """Prints and records a run's progress; curves are dropped from ``purge_step`` on when resuming."""
+
+    def __init__(self, folder: Path | None, purge_step: int | None) -> None:
+        self._writer = None
+        if folder is not None:
+            self._writer = SummaryWriter(str(folder), purge_step=purge_step, flush_secs=10)
+        self._last = time.monotonic()
+        self._tokens = self._supervised = 0
+
+    def restart_clock(self) -> None:
+        """Leaves what happened since the last line (validation, saving) out of the throughput."""
+        self._last = time.monotonic()
+
+    def step(self, progress: Progress, sums: Sums, learning_rate: float, gradient_norm: float) -> None:
+        """Says where training stands; ``sums`` cover the steps since the last call."""
+        seconds = max(time.monotonic() - self._last, 1e-9)
+        rate = (progress.tokens - self._tokens) / seconds
+        supervised = (progress.supervised_tokens - self._supervised) / seconds
+        self._tokens, self._supervised = progress.tokens, progress.supervised_tokens
+        left = (progress.total_steps - progress.step) * progress.seconds / max(progress.step, 1)
+        memory = peak_memory_bytes()
+        self.say(
+            f"step {progress.step}/{progress.total_steps}  loss {sums.loss:.4f}  lr {learning_rate:.2e}  "
+            f"grad {gradient_norm:.2f}  {rate:,.0f} tokens/s ({supervised:,.0f} supervised)  "
+            f"{memory / 2**30:.1f} GiB  {duration(left)} left"
+        )
+        curves = sums.scalars("train") | {
+            "schedule/learning_rate": learning_rate,
+            "schedule/gradient_norm": gradient_norm,
+            "throughput/tokens_per_second": rate,
+            "throughput/supervised_tokens_per_second": supervised,
+            "memory/peak_bytes": float(memory),
+        }
+        self._record(curves, progress.step)
+        self.restart_clock()
+
+    def validation(self, step: int, sums: Sums) -> None:
+        """Says what validation found."""
+        self.say(f"validation at step {step}: loss {sums.loss:.4f}  accuracy {sums.accuracy:.1%}")
+        self._record(sums.scalars("validation"), step)
+
+    def close(self) -> None:
+        """Writes what is still buffered."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _record(self, curves: dict[str, float], step: int) -> None:
+        if self._writer is not None:
+            for name, value in curves.items():
+                self._writer.add_scalar(name, value, step)
+
+    def say(self, text: str) -> None:
+        """One line on standard error."""
+        print(text, file=sys.stderr, flush=True)
