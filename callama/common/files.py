@@ -2,18 +2,21 @@
 
 Everything callama writes goes to a temporary neighbour first and is renamed when complete; a
 folder gets its ``MANIFEST.json`` (sha256 of every file, plus facts about the whole) last of all.
-A killed process or a full disk leaves the destination as it was.
+A killed process or a full disk leaves the destination as it was. Links are followed: what is
+replaced is the file or folder they lead to.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,8 +49,10 @@ def read_json(path: Path, what: str) -> Any:
     require_file(path, what)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CallamaError(f"{path} is not JSON ({error}); expected {what}") from None
+    except PermissionError:
+        raise CallamaError(f"no permission to read {path}; expected {what}") from None
 
 
 def sha256_file(path: Path) -> str:
@@ -66,73 +71,136 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
+    """Says in a sentence what kept ``path`` from being written; other errors pass."""
     try:
         yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:
+        # Writers in other languages (safetensors) raise errors of their own, with the system's words.
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in str(error):
             raise CallamaError(f"the disk is full while writing {path}; free some space and run again") from None
-        if isinstance(error, PermissionError):
+        # The block may also fail to read something elsewhere: that is not about this place.
+        named = Path(error.filename) if isinstance(error, OSError) and isinstance(error.filename, str) else None
+        if named is None or not (named == path or path.parent in named.parents or named in path.parents):
+            raise
+        if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
             raise CallamaError(f"no permission to write {path}; choose another place or change its rights") from None
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            raise UsageError(f"{path} cannot be written: {named} is a file, not a folder") from None
         raise
+
+
+def _neighbour(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; it takes the place of ``path`` when the block ends well."""
+    """Yields a temporary path beside ``path``; it takes the place of ``path`` when the block ends well.
+
+    Raises:
+        UsageError: ``path`` is a folder or device, or a file stands where its folder should be.
+        CallamaError: the disk is full or writing is not allowed.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'a device'}; expected a file to write")
+    temporary = _neighbour(path)
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             yield temporary
             _sync(temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
             _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes indented JSON atomically."""
+    """Writes indented JSON atomically.
+
+    Raises:
+        CallamaError: the value holds NaN or infinity, which JSON cannot say.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise CallamaError(f"{path} cannot be written as JSON: {error}") from None
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
 def atomic_folder(path: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
     """Yields a temporary folder beside ``path``; when the block ends well it gets its manifest and
-    replaces ``path``.
+    replaces ``path``, in one step where the system can.
 
     Raises:
         UsageError: ``path`` is a file, or a folder with files that callama did not write.
+        CallamaError: the disk is full or writing is not allowed.
     """
-    if path.is_file():
-        raise UsageError(f"{path} is a file; expected a folder to write")
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise UsageError(f"{path} holds files without a {MANIFEST}; choose an empty or new folder")
+    path = Path(os.path.realpath(path))
+    _require_replaceable(path)
+    temporary = _neighbour(path)
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary.mkdir()
         try:
             yield temporary
             _write_manifest(temporary, facts)
-            temporary.chmod(0o755)
+            _require_replaceable(path)
             if path.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-                os.replace(path, old / path.name)
-                os.replace(temporary, path)
-                shutil.rmtree(old)
+                _swap(temporary, path)
             else:
-                os.replace(temporary, path)
+                temporary.replace(path)
             _sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _require_replaceable(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UsageError(f"{path} is a file; expected a folder to write")
+    # macOS puts a .DS_Store into every folder that was looked at.
+    found = [p for p in path.rglob("*") if not p.is_dir() and p.name != ".DS_Store"]
+    there = {p.relative_to(path).as_posix() for p in found} - {MANIFEST}
+    if there and not (path / MANIFEST).is_file():
+        raise UsageError(f"{path} holds files without a {MANIFEST}; choose an empty or new folder")
+    ours = read_manifest(path).get("files")
+    if foreign := sorted(there - set(ours if isinstance(ours, dict) else ())):
+        raise UsageError(
+            f"{path} holds {foreign[0]}, which is not in its {MANIFEST}; "
+            "move what you want to keep, or choose a new folder"
+        )
+
+
+def _swap(new: Path, old: Path) -> None:
+    """Exchanges two folders. Linux can in one step (renameat2 with RENAME_EXCHANGE); elsewhere a
+    failure between the two renames puts the old one back."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    at_cwd, exchange = -100, 2
+    if renameat2 is not None and renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange) == 0:
+        return
+    aside = _neighbour(old)
+    old.replace(aside)
+    try:
+        new.replace(old)
+    except BaseException:
+        aside.replace(old)
+        raise
+    aside.replace(new)
+
+
 def _write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     files = {}
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        _sync(file)
-        files[file.relative_to(folder).as_posix()] = {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+    for entry in sorted(folder.rglob("*")):
+        _sync(entry)
+        if entry.is_file() and entry != folder / MANIFEST:
+            digest, size = sha256_file(entry), entry.stat().st_size
+            files[entry.relative_to(folder).as_posix()] = {"sha256": digest, "bytes": size}
     write_json(folder / MANIFEST, {"callama": __version__, **facts, "files": files})
 
 

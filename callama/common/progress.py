@@ -41,7 +41,9 @@ class Meter:
         self._start = self._last = time.monotonic()
         if console.is_terminal:
             bar = BarColumn(bar_width=30)
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), bar, TextColumn("{task.fields[line]}"))
+            # markup=False: a note such as "[2/3]" is text, not a style.
+            texts = [TextColumn(field, markup=False) for field in ("{task.description}", "{task.fields[line]}")]
+            columns = (SpinnerColumn(), texts[0], bar, texts[1])
             self._bar = Progress(*columns, console=console)
             self._bar.start()
             self._task = self._bar.add_task(self.what, total=self.total, line="")

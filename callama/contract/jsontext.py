@@ -1,7 +1,8 @@
 """JSON text under one strict reading: no NaN, no infinity, no repeated keys, no lone surrogates.
 
 Python's reader accepts all four; other readers do not, so a value that only Python can read would
-train a model to write what nobody can parse.
+train a model to write what nobody can parse. Depth is bounded by a number, not by Python's stack,
+so that what is readable never depends on who asks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any, NoReturn
 from callama.common.errors import CallamaError
 
 MAX_TEXT_CHARS = 1_000_000
+MAX_NESTING = 200
+# What stands around a value in a call ({"tool_uses": [{"parameters": …}]}) or in a list of results.
+_MAX_WRAPPING = 4
 
 
 def _refuse_constant(word: str) -> NoReturn:
@@ -21,12 +25,40 @@ def _refuse_constant(word: str) -> NoReturn:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) < len(pairs):
-        keys = [k for k, _ in pairs]
-        raise CallamaError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} occurs twice")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise CallamaError(f"the key {key[:80]!r} occurs twice")
+            seen.add(key)
     return out
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+
+
+def _check_nesting(value: Any, limit: int) -> None:
+    level, depth = [value], 0
+    while level:
+        if depth > limit:
+            raise CallamaError(f"nested more than {limit} deep")
+        level = [
+            c for v in level if isinstance(v, dict | list | tuple) for c in (v.values() if isinstance(v, dict) else v)
+        ]
+        depth += 1
+
+
+def check_json(value: Any, limit: int = MAX_NESTING) -> None:
+    """Makes sure that ``dumps`` can write a value and every JSON reader can read what it wrote.
+
+    Raises:
+        CallamaError: NaN, infinity, a lone surrogate, something that JSON does not know, or
+            nesting beyond ``limit``.
+    """
+    _check_nesting(value, limit)
+    try:
+        dumps(value).encode("utf-8")
+    except UnicodeEncodeError:
+        raise CallamaError("not Unicode: a lone surrogate") from None
 
 
 def loads_strict(text: str) -> Any:
@@ -40,15 +72,13 @@ def loads_strict(text: str) -> Any:
         raise CallamaError(f"JSON text of {len(text):,} characters; the limit is {MAX_TEXT_CHARS:,}")
     try:
         value = _DECODER.decode(text)
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except json.JSONDecodeError as error:
         raise CallamaError(f"not JSON: {error.msg} at character {error.pos}") from None
     except RecursionError:
-        raise CallamaError("not readable: nested too deeply") from None
-    except UnicodeEncodeError:
-        raise CallamaError("not Unicode: a lone surrogate") from None
-    except ValueError as error:
-        raise CallamaError(f"not JSON: {error}") from None
+        raise CallamaError(f"nested more than {MAX_NESTING} deep") from None
+    except ValueError:
+        raise CallamaError("not readable: an integer of thousands of digits") from None
+    check_json(value, MAX_NESTING + _MAX_WRAPPING)
     return value
 
 
@@ -56,24 +86,24 @@ def dumps(value: Any) -> str:
     """The one way JSON is written in prompts and answers: ``{"a": 1}``, Unicode as it is.
 
     Raises:
-        CallamaError: the value holds NaN or infinity.
+        CallamaError: the value holds NaN, infinity, or something that JSON does not know.
     """
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise CallamaError(f"cannot be written as JSON: {error}") from None
 
 
 def result_value(content: str) -> Any:
     """What a tool's result becomes inside the list of results: JSON objects and arrays as
     themselves, everything else as a string, so that reading it back is unambiguous."""
-    if content[:1] in ("{", "[") or content[:1].isspace():
+    if content.lstrip()[:1] in ("{", "["):
         try:
             value = loads_strict(content)
+            _check_nesting(value, MAX_NESTING)
         except CallamaError:
             return content
-        if isinstance(value, dict | list):
-            return value
+        return value
     return content
 
 

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count, dropwhile
 from typing import Any, Literal, cast, get_args
 
 from callama.common.errors import CallamaError
-from callama.contract.jsontext import canonical_result, loads_strict
+from callama.contract.jsontext import canonical_result, check_json, dumps, loads_strict
 from callama.contract.schema import normalise_schema
 
 Role = Literal["system", "user", "assistant", "tool"]
 JsonObject = dict[str, Any]
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# Schema keywords whose value is an object; a map of parameters has none of these as its keys.
+_MAP_WORDS = {"properties", "patternProperties", "additionalProperties", "$defs", "definitions", "dependentSchemas"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,12 @@ class Tool:
     def from_dict(cls, raw: Any) -> Tool:
         """Reads ``{"type": "function", "function": {…}}`` or the bare inner object.
 
+        The schema may stand under ``input_schema`` or ``inputSchema`` (Anthropic, MCP), and may be
+        a bare map of parameters (``{"city": {"type": "str", "required": true}}``).
+
         Raises:
-            CallamaError: the name is missing or not ``[A-Za-z0-9_.-]{1,64}``, or the schema is
-                not an object.
+            CallamaError: the name is missing or not ``[A-Za-z0-9_.-]{1,64}``, or the parameters
+                are not a JSON Schema of an object.
         """
         if isinstance(raw, Mapping) and isinstance(raw.get("function"), Mapping):
             raw = raw["function"]
@@ -44,18 +52,11 @@ class Tool:
         name = raw.get("name")
         if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
             raise CallamaError(f"tool name {_short(name)} is not 1 to 64 characters of letters, digits, '_', '.', '-'")
-        description = raw.get("description") or ""
-        if not isinstance(description, str):
-            raise CallamaError(f"tool {name}: description must be text, found {_short(description)}")
-        parameters = raw.get("parameters") or {}
-        if not isinstance(parameters, Mapping):
-            raise CallamaError(f"tool {name}: parameters must be a JSON Schema, found {_short(parameters)}")
         try:
-            schema = normalise_schema(parameters)
+            schema = _read_parameters(raw)
+            description = _read_text(raw.get("description") or "", "description")
         except CallamaError as error:
             raise CallamaError(f"tool {name}: {error}") from None
-        schema["type"] = "object"
-        schema.setdefault("properties", {})
         return cls(name, description, schema)
 
     def to_dict(self) -> JsonObject:
@@ -75,7 +76,8 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. An assistant's has ``content``, ``tool_calls`` or both; a tool's has ``content`` and ``tool_call_id``."""
+    """One turn. An assistant's has ``content``, ``tool_calls`` or both; a tool's has ``content`` and
+    ``tool_call_id``."""
 
     role: Role
     content: str | None = None
@@ -108,27 +110,32 @@ class Conversation:
         """Reads ``{"messages": […], "tools": […], "labels": {…}}``.
 
         Arguments may be objects or JSON strings; results may come in any order of their ids and
-        leave in call order; missing ids are filled in as ``call_0``, ``call_1`` ….
+        leave in call order; missing ids are filled in as ``call_0``, ``call_1`` …. Empty system
+        messages at the start say nothing and are left out.
 
         Raises:
             CallamaError: naming the message and the key, what was expected and what was found.
         """
-        if not isinstance(raw, Mapping) or not isinstance(raw.get("messages"), Sequence):
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("messages"), list | tuple):
             raise CallamaError("a conversation must be an object with a list under 'messages'")
         raw_tools = raw.get("tools") or []
         if isinstance(raw_tools, str):
             raw_tools = loads_strict(raw_tools)
-        if not isinstance(raw_tools, Sequence):
+        if not isinstance(raw_tools, list | tuple):
             raise CallamaError(f"'tools' must be a list, found {_short(raw_tools)}")
         tools = tuple(Tool.from_dict(t) for t in raw_tools)
-        names = [t.name for t in tools]
-        for name in names:
-            if names.count(name) > 1:
-                raise CallamaError(f"tool {name} is declared {names.count(name)} times")
+        for name, times in Counter(t.name for t in tools).items():
+            if times > 1:
+                raise CallamaError(f"tool {name} is declared {times} times")
         labels = raw.get("labels") or {}
         if not isinstance(labels, Mapping):
             raise CallamaError(f"'labels' must be an object, found {_short(labels)}")
-        messages = _link_results([_read_message(m, i) for i, m in enumerate(raw["messages"])])
+        try:
+            check_json(labels)
+        except CallamaError as error:
+            raise CallamaError(f"labels: {error}") from None
+        messages = link_results([_read_message(m, i) for i, m in enumerate(raw["messages"])])
+        messages = list(dropwhile(lambda message: message == Message("system", ""), messages))
         if not messages:
             raise CallamaError("'messages' is empty")
         return cls(tuple(messages), tools, dict(labels))
@@ -149,62 +156,116 @@ class Conversation:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _read_content(value: Any, where: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, Sequence) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in value):
-        return "".join(str(p.get("text", "")) for p in value)
-    raise CallamaError(f"{where}: content must be text or text parts, found {_short(value)}")
+def _read_text(value: Any, what: str) -> str:
+    if not isinstance(value, str):
+        raise CallamaError(f"{what} must be text, found {_short(value)}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise CallamaError(f"{what} is not Unicode: a lone surrogate") from None
+    return value
 
 
-def _read_call(raw: Any, where: str) -> ToolCall:
+def _read_parameters(raw: Mapping[str, Any]) -> JsonObject:
+    places = ("parameters", "input_schema", "inputSchema")
+    parameters: Any = next((raw[place] for place in places if raw.get(place)), {})
+    if not isinstance(parameters, Mapping):
+        raise CallamaError(f"parameters must be a JSON Schema, found {_short(parameters)}")
+    bare_map = all(isinstance(value, Mapping) for value in parameters.values()) and not set(parameters) & _MAP_WORDS
+    schema = normalise_schema({"properties": parameters} if bare_map else parameters)
+    if schema.get("type", "object") not in ("object", ["object", "null"]):
+        raise CallamaError(f"parameters must be of type object, found {_short(schema['type'])}")
+    schema["type"] = "object"
+    schema.setdefault("properties", {})
+    if isinstance(raw.get("required"), list) and "required" not in schema:
+        schema = normalise_schema({**schema, "required": raw["required"]})
+    check_json(schema)
+    return schema
+
+
+def _read_content(value: Any, role: str) -> str | None:
+    if isinstance(value, list | tuple) and value and all(isinstance(p, Mapping) and "type" in p for p in value):
+        kinds = sorted({str(p["type"]) for p in value} - {"text"})
+        if not kinds:
+            return "".join(_read_text(p.get("text"), "the text of a part") for p in value)
+        if role != "tool":
+            raise CallamaError(f"content must be text or text parts, found parts of type {', '.join(kinds)[:60]}")
+    if role == "tool" and isinstance(value, Mapping | list | tuple):
+        check_json(value)
+        return dumps(value)
+    return None if value is None else _read_text(value, "content")
+
+
+def _read_call(raw: Any) -> ToolCall:
     function = raw.get("function") if isinstance(raw, Mapping) else None
     if not isinstance(function, Mapping):
-        raise CallamaError(f"{where}: a tool call needs an object under 'function', found {_short(raw)}")
+        raise CallamaError(f"a tool call needs an object under 'function', found {_short(raw)}")
     name = function.get("name")
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
-        raise CallamaError(f"{where}: function name {_short(name)} is not a valid tool name")
+        raise CallamaError(f"function name {_short(name)} is not a valid tool name")
     arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
-        try:
+    try:
+        if isinstance(arguments, str):
             arguments = loads_strict(arguments) if arguments.strip() else {}
-        except CallamaError as error:
-            raise CallamaError(f"{where}: arguments of {name}: {error}") from None
+        check_json(arguments)
+    except CallamaError as error:
+        raise CallamaError(f"arguments of {name}: {error}") from None
     if not isinstance(arguments, Mapping):
-        raise CallamaError(f"{where}: arguments of {name} must be an object, found {_short(arguments)}")
-    return ToolCall(name, dict(arguments), str(raw.get("id") or ""))
+        raise CallamaError(f"arguments of {name} must be an object, found {_short(arguments)}")
+    return ToolCall(name, dict(arguments), _read_id(raw.get("id")))
+
+
+def _read_id(value: Any) -> str:
+    return _read_text(value, "a call's id") if value is not None else ""
 
 
 def _read_message(raw: Any, index: int) -> Message:
-    where = f"message {index}"
-    if not isinstance(raw, Mapping):
-        raise CallamaError(f"{where} must be an object, found {_short(raw)}")
-    role = raw.get("role")
-    if role not in get_args(Role):
-        raise CallamaError(f"{where}: role must be one of {', '.join(get_args(Role))}, found {_short(role)}")
-    content = _read_content(raw.get("content"), where)
-    calls: tuple[ToolCall, ...] = ()
+    try:
+        if not isinstance(raw, Mapping):
+            raise CallamaError(f"must be an object, found {_short(raw)}")
+        role = raw.get("role")
+        if role not in get_args(Role):
+            raise CallamaError(f"role must be one of {', '.join(get_args(Role))}, found {_short(role)}")
+        return _read_role(cast(Role, role), raw)
+    except CallamaError as error:
+        raise CallamaError(f"message {index}: {error}") from None
+
+
+def _read_role(role: Role, raw: Mapping[str, Any]) -> Message:
+    content, raw_calls = _read_content(raw.get("content"), role), raw.get("tool_calls") or ()
+    if not isinstance(raw_calls, list | tuple):
+        raise CallamaError(f"'tool_calls' must be a list, found {_short(raw_calls)}")
+    if raw.get("function_call"):
+        raise CallamaError("'function_call' is OpenAI's old form; expected 'tool_calls'")
     if role == "assistant":
-        calls = tuple(_read_call(c, where) for c in raw.get("tool_calls") or ())
-        if calls:
-            content = content or None
-        elif not content:
-            raise CallamaError(f"{where}: an assistant message needs content or tool_calls")
-    elif content is None:
-        raise CallamaError(f"{where}: a {role} message needs content")
+        said = content if content and content.strip() else None
+        if said is None and not raw_calls:
+            raise CallamaError("an assistant message needs content or tool_calls")
+        return Message(role, said, tuple(_read_call(call) for call in raw_calls))
+    if raw_calls:
+        raise CallamaError(f"a {role} message cannot have tool_calls")
+    if content is None:
+        raise CallamaError(f"a {role} message needs content")
     if role == "tool":
-        content = canonical_result(content or "")
-    return Message(cast(Role, role), content, calls, str(raw.get("tool_call_id") or "") if role == "tool" else "")
+        return Message(role, canonical_result(content), tool_call_id=_read_id(raw.get("tool_call_id")))
+    return Message(role, content)
 
 
-def _link_results(messages: list[Message]) -> list[Message]:
-    """Gives every call an id and puts the results behind their calls, in call order."""
+def link_results(messages: Sequence[Message]) -> list[Message]:
+    """Gives every call an id and puts the results behind their calls, in call order.
+
+    Raises:
+        CallamaError: a result without a call, a call without its result (the last message's calls
+            may still wait for theirs), or ids that do not match.
+    """
     out: list[Message] = []
-    position, serial = 0, 0
+    taken = {call.id for message in messages for call in message.tool_calls}
+    fresh = (name for name in map("call_{}".format, count()) if name not in taken)
+    position = 0
     while position < len(messages):
         message = messages[position]
         position += 1
@@ -213,10 +274,7 @@ def _link_results(messages: list[Message]) -> list[Message]:
         if not message.tool_calls:
             out.append(message)
             continue
-        calls = []
-        for call in message.tool_calls:
-            calls.append(ToolCall(call.name, call.arguments, call.id or f"call_{serial}"))
-            serial += 1
+        calls = [ToolCall(call.name, call.arguments, call.id or next(fresh)) for call in message.tool_calls]
         ids = [c.id for c in calls]
         if len(set(ids)) < len(ids):
             raise CallamaError(f"message {position - 1}: two calls share an id: {ids}")
@@ -247,4 +305,4 @@ def _order_results(results: list[Message], ids: list[str], first: int) -> list[M
 
 def dump_line(conversation: Conversation) -> str:
     """One JSON Lines record (no newline at its end, ASCII-safe against U+0085 and U+2028)."""
-    return json.dumps(conversation.to_dict(), ensure_ascii=True)
+    return json.dumps(conversation.to_dict(), ensure_ascii=True, allow_nan=False)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from callama.common.errors import CallamaError
-from callama.contract.jsontext import canonical_result, dumps, loads_strict, result_value
+from callama.contract.jsontext import MAX_TEXT_CHARS, canonical_result, dumps, loads_strict, result_value
 from callama.contract.messages import TOOL_NAME, Message, Tool, ToolCall
 from callama.contract.signatures import render_signature
 from callama.contract.spans import Kind, Segment
@@ -22,10 +22,18 @@ from callama.contract.spans import Kind, Segment
 NAME = "tool_uses"
 _TOOLS_HEAD = "# Tools\n\n## functions\n\nnamespace functions {\n\n"
 _TOOLS_TAIL = "\n\n} // namespace functions"
-_CALL_START = re.compile(r'(?:\A\s*|\n)(?=\{\s*"tool_uses")')
-_FOREIGN_CALL = re.compile(
-    r'\A\s*(?:```(?:json)?\s*)?[\[{].*"(?:recipient_name|tool_uses|function|name)"\s*:', re.DOTALL
+_KEY = r"""\{\s*(?:"tool_uses"|'tool_uses'|tool_uses\b)"""
+_CALL_START = re.compile(rf"(?:\A\s*|\n)(?={_KEY})")
+_CALL_WITHIN = re.compile(rf"{_KEY}\s*:")
+# Other dialects' marks, at the start of a line; and Llama 3.2's [name(key=value)].
+_FOREIGN_MARK = re.compile(
+    r"^[ \t]*<(?:functioncall>|tool_call>|function=|\|python_tag\|>)|\A\s*\[[\w.]+\(", re.MULTILINE
 )
+_FENCE = re.compile(r"\A```\w*\s|```\s*\Z")
+_NAME_KEYS = ("name", "function", "recipient_name")
+_ARGUMENT_KEYS = ("parameters", "arguments")
+_NAME_KEY = re.compile(rf"""["'](?:{"|".join(_NAME_KEYS)})["']\s*:""")
+_ARGUMENT_KEY = re.compile(rf"""["'](?:{"|".join(_ARGUMENT_KEYS)})["']\s*:""")
 _PREFIX = "functions."
 
 
@@ -48,10 +56,11 @@ def system_text(system: str | None, tools: Sequence[Tool]) -> str | None:
 
 
 def answer_segments(message: Message) -> list[Segment]:
-    """The assistant's turn as typed runs of text; joined, they are what the model says.
+    """The assistant's turn as typed runs of text; joined, they are what the model says, and
+    ``parse_answer`` reads them back.
 
     Raises:
-        CallamaError: the text alone would be read as a call.
+        CallamaError: the text would be read as a call, or the calls are longer than can be read.
     """
     segments: list[Segment] = []
     if message.content:
@@ -61,7 +70,10 @@ def answer_segments(message: Message) -> list[Segment]:
     if message.tool_calls:
         if segments:
             segments.append(Segment("\n", Kind.TEXT))
-        segments += _call_segments(message.tool_calls)
+        calls = _call_segments(message.tool_calls)
+        if (size := sum(len(segment.text) for segment in calls)) > MAX_TEXT_CHARS:
+            raise CallamaError(f"calls of {size:,} characters in one message; the limit is {MAX_TEXT_CHARS:,}")
+        segments += calls
     return segments
 
 
@@ -103,36 +115,53 @@ def _value_segments(value: Any) -> list[Segment]:
 
 
 def parse_answer(text: str) -> Answer:
-    """Reads a model's output. Never raises, whatever the text.
+    """Reads a model's output. Never raises, whatever the text, in time linear in its length.
 
-    A call is JSON under ``tool_uses`` that starts the output or a line of it and runs to its end.
-    What starts so but is broken is ``malformed``, and so is a whole output that is a call in
-    somebody else's form: neither is an abstention.
+    A call is JSON under ``tool_uses`` that starts the output or a line of it and runs to its end;
+    the first such start decides. What starts so but is broken is ``malformed``, and so is a call
+    in the middle of a line or in somebody else's form: none of these is an abstention.
     """
-    reason = ""
-    for match in _CALL_START.finditer(text):
+    if start := _CALL_START.search(text):
+        said = text[: start.start()]
         try:
-            calls = _read_calls(text[match.end() :])
+            return Answer("call", said if said.strip() else "", _read_calls(text[start.end() :]))
         except CallamaError as error:
-            reason = reason or str(error)
-            continue
-        return Answer("call", text[: match.start()] if text[: match.start()].strip() else "", calls)
-    if reason:
-        return Answer("malformed", text, (), reason)
-    if _FOREIGN_CALL.match(text) and _looks_like_call(text):
+            return Answer("malformed", text, (), str(error))
+    if _CALL_WITHIN.search(text):
+        return Answer("malformed", text, (), "a call must start the output or a line of it")
+    if _is_foreign_call(text):
         return Answer("malformed", text, (), "a call in another form: no object with the key 'tool_uses'")
     return Answer("text", text)
 
 
-def _looks_like_call(text: str) -> bool:
-    return any(f'"{key}"' in text for key in ("parameters", "arguments", "recipient_name", "tool_uses"))
+def _is_foreign_call(text: str) -> bool:
+    if _FOREIGN_MARK.search(text):
+        return True
+    body = _FENCE.sub("", text.strip()).strip()
+    if not body.startswith(("{", "[")):
+        return False
+    try:
+        value = loads_strict(body)
+    except CallamaError:
+        return bool(_NAME_KEY.search(body) and _ARGUMENT_KEY.search(body))
+    return any(_is_call_object(item) for item in (value if isinstance(value, list) else [value]))
+
+
+def _is_call_object(value: Any) -> bool:
+    """Whether an object names a function and gives it arguments; a person's name is not enough."""
+    if not isinstance(value, dict):
+        return False
+    if "tool_uses" in value or "tool_calls" in value or isinstance(value.get("function"), dict):
+        return True
+    named = any(isinstance(value.get(key), str) for key in _NAME_KEYS)
+    return named and any(isinstance(value.get(key), dict | str) for key in _ARGUMENT_KEYS)
 
 
 def _read_calls(text: str) -> tuple[ToolCall, ...]:
     value = loads_strict(text.strip())
-    uses = value["tool_uses"]
+    uses = value.get("tool_uses")
     if set(value) != {"tool_uses"}:
-        raise CallamaError(f"unexpected key {next(k for k in value if k != 'tool_uses')!r} beside 'tool_uses'")
+        raise CallamaError(f"unexpected key {next(k for k in value if k != 'tool_uses')[:80]!r} beside 'tool_uses'")
     if not isinstance(uses, list) or not uses:
         raise CallamaError("'tool_uses' must be a list with at least one call")
     calls = []
@@ -152,8 +181,15 @@ def _read_calls(text: str) -> tuple[ToolCall, ...]:
 
 
 def results_text(contents: Sequence[str]) -> str:
-    """The tool turn's text: a JSON list with one item per call, in call order."""
-    return dumps([result_value(content) for content in contents])
+    """The tool turn's text: a JSON list with one item per call, in call order.
+
+    Raises:
+        CallamaError: together longer than a million characters.
+    """
+    text = dumps([result_value(content) for content in contents])
+    if len(text) > MAX_TEXT_CHARS:
+        raise CallamaError(f"tool results of {len(text):,} characters; the limit is {MAX_TEXT_CHARS:,}")
+    return text
 
 
 def parse_results(text: str) -> list[str]:

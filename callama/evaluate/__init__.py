@@ -1,0 +1,1 @@
+"""Proof: how well a model calls functions, measured case by case."""

@@ -1,0 +1,77 @@
+"""``callama``: the pipeline's verbs in their order."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from callama import __version__
+from callama.cli import common
+
+PIPELINE = (
+    ("pull", "callama pull smollm2-135m", "models/*/params.json"),
+    ("synth", "callama synth --out datasets/demo", "datasets/*/train.jsonl"),
+    ("clean", "callama clean RAW.json --out datasets/clean.jsonl", "datasets/*.report.json"),
+    ("build", "callama build datasets/demo/train.jsonl --tokenizer models/smollm2-135m --out datasets/demo/built",
+     "datasets/**/metadata.json"),
+    ("train", "callama train configs/demo.json", "checkpoints/*/latest"),
+    ("merge", "callama merge models/smollm2-135m checkpoints/demo checkpoints/demo-merged",
+     "checkpoints/*/params.json"),
+    ("evaluate", "callama evaluate datasets/demo/held_out.jsonl --model checkpoints/demo-merged", "checkpoints/*.json"),
+    ("chat", "callama chat checkpoints/demo-merged", ""),
+)  # fmt: skip
+
+app = typer.Typer(
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fine-tune Llama 3 models for function calling, from raw data to a measured proof.",
+    epilog="Examples, in the pipeline's order:  " + "  ·  ".join(command for _, command, _ in PIPELINE),
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"callama {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def overview(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, help="Print the version.")] = False,
+) -> None:
+    """Without a verb: the pipeline, and what exists so far in this folder."""
+    if context.invoked_subcommand is not None:
+        return
+    print("The pipeline, and what exists in this folder:\n")
+    for verb, command, pattern in PIPELINE:
+        found = (
+            sorted(p.parent.as_posix() if p.name != "report" else p.as_posix() for p in Path().glob(pattern))
+            if pattern
+            else []
+        )
+        print(f"  {'✓' if found else '·'} {verb:9} {command}")
+        for place in dict.fromkeys(found):
+            print(f"              {place}")
+    print("\n'callama VERB --help' explains a verb.")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    from callama.cli.build import build
+    from callama.cli.chat import chat
+    from callama.cli.clean import clean
+    from callama.cli.evaluate import evaluate
+    from callama.cli.merge import merge
+    from callama.cli.pull import pull
+    from callama.cli.synth import synth
+    from callama.cli.train import train
+
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
+    for verb in (pull, synth, clean, build, train, merge, evaluate, chat):
+        app.command(no_args_is_help=verb is not synth)(verb)
+    common.guarded(app)

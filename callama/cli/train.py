@@ -1,0 +1,44 @@
+"""``callama train``: fine-tune as a configuration file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from callama.cli.common import print_json
+from callama.common.progress import duration
+from callama.train.config import load_config
+from callama.train.loop import train as run_training
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A JSON file of settings, such as configs/demo.json.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="Settings to change.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove an earlier run's checkpoints and start over.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Fine-tune with LoRA.
+
+    Example: callama train configs/demo.json train.micro_batch_size=4 scheduler.max_lr=5e-4
+    """
+    result = run_training(load_config(config, overrides or ()), resume=resume, fresh=fresh)
+    if as_json:
+        print_json(result)
+    else:
+        print_summary(result)
+
+
+def print_summary(result: dict[str, Any]) -> None:
+    """What came out, in a few lines."""
+    print(
+        f"{result['step']} steps in {duration(result['seconds'])}: train loss {result['train_loss']:.4f}"
+        + (f", validation loss {result['validation_loss']:.4f}" if result["validation_loss"] is not None else "")
+    )
+    print(
+        f"{result['tokens_per_second']:,.0f} tokens/s, {result['supervised_tokens_per_second']:,.0f} supervised, "
+        f"peak memory {result['peak_memory_bytes'] / 2**30:.2f} GiB"
+    )
+    print(f"checkpoint: {result['checkpoint'] or 'none (checkpoint.enabled is false)'}")

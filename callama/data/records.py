@@ -1,0 +1,222 @@
+"""Raw records from a JSON list or JSON Lines, one at a time, so that memory does not grow with the file.
+
+A damaged line, or a record that no reader can hold, comes out as a record with a ``fault``: the
+caller counts it. Damage that hides where the next record starts is an error, because what follows
+would be guesswork. Lines end at ``\\n`` only; U+0085 and U+2028 are text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import require_file
+
+CHUNK_CHARS = 1 << 20
+MAX_RECORD_CHARS = 64 << 20
+_SPACE = " \t\r\n"
+_NOT_SPACE = re.compile(r"[^ \t\r\n]")
+_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
+_SCALAR_END = re.compile(r"[,\]\s]")
+_LINES_SUFFIXES = (".jsonl", ".ndjson")
+# The longest token whose cut reads as an error before the cut: "\ud83d\ude00", half of it missing.
+_CUT_TOKEN_CHARS = 16
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record. ``number`` counts from 0; ``where`` is for people; ``raw`` is its text in the file.
+
+    ``fault`` says why there is no ``value``; it is empty for a readable record.
+    """
+
+    number: int
+    where: str
+    raw: str
+    value: Any = None
+    fault: str = ""
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yields the records of a ``.json`` list or a JSON Lines file; what it is, its content decides.
+
+    Bytes that are not UTF-8 arrive as lone surrogates (``surrogateescape``).
+
+    Raises:
+        UsageError: no file is there, or none that may be read (at the call, not at the first record).
+        CallamaError: the file is empty or neither form, with the place; or a list breaks off.
+    """
+    require_file(path, "a JSON list or JSON Lines")
+    if not os.access(path, os.R_OK):
+        raise UsageError(f"no permission to read {path}; change its rights or copy it")
+    return _read(path)
+
+
+def _read(path: Path) -> Iterator[Record]:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+        head = file.read(CHUNK_CHARS)
+        file.seek(0)
+        start = head.lstrip(_SPACE)
+        if not start:
+            raise CallamaError(f"{path} is empty; expected a JSON list or JSON Lines")
+        lines = path.suffix.lower() in _LINES_SUFFIXES
+        first_line, _, rest = start.partition("\n")
+        if start[0] == "[" and not (lines and rest.strip(_SPACE) and _parses(first_line)):
+            yield from _list_records(path, _Window(file))
+        elif lines or (start[0] == "{" and (_parses(first_line) or not rest)):
+            yield from _line_records(path, file)
+        else:
+            line = head[: len(head) - len(start)].count("\n") + 1
+            raise CallamaError(
+                f"{path} is neither a JSON list nor JSON Lines: line {line} starts with {start[:40]!r}; "
+                'expected "[" or one {…} a line'
+            )
+
+
+def _parses(text: str) -> bool:
+    try:
+        _DECODER.decode(text.strip(_SPACE))
+    except RecursionError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
+def _line_records(path: Path, file: TextIO) -> Iterator[Record]:
+    number, readable, line_number, first_fault = 0, 0, 0, ""
+    while line := file.readline(MAX_RECORD_CHARS + 1):
+        line_number += 1
+        if len(line) > MAX_RECORD_CHARS:
+            raise CallamaError(f"{path}, line {line_number}: longer than {MAX_RECORD_CHARS:,} characters")
+        text = line.strip(_SPACE)
+        if not text:
+            continue  # a blank line separates records; it is none
+        where = f"line {line_number}"
+        try:
+            record = Record(number, where, text, _DECODER.decode(text))
+            readable += 1
+        except RecursionError:
+            record = Record(number, where, text, fault="nested too deeply")
+        except ValueError as error:
+            record = Record(number, where, text, fault=f"not JSON: {error}")
+        first_fault = first_fault or (record.fault and f"{where}: {record.fault}")
+        yield record
+        number += 1
+    if not readable:
+        raise CallamaError(f"{path} is neither a JSON list nor JSON Lines: {first_fault}; no line can be read")
+
+
+class _Window:
+    """The part of a text file that is being decoded: ``text[position:]`` is what was not taken yet."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._before = 0
+        self.text, self.position, self.at_end = "", 0, False
+
+    @property
+    def offset(self) -> int:
+        """Characters of the file taken so far."""
+        return self._before + self.position
+
+    def grow(self) -> None:
+        """Drops what was taken and reads at least as much again as is held: linear in total."""
+        self._before += self.position
+        held = self.text[self.position :]
+        chunk = self._file.read(max(CHUNK_CHARS, len(held)))
+        self.at_end = not chunk
+        self.text, self.position = held + chunk, 0
+
+    def next_char(self) -> str:
+        """The next character that is no white space, not taken; empty at the file's end."""
+        while not (match := _NOT_SPACE.search(self.text, self.position)):
+            self.position = len(self.text)
+            if self.at_end:
+                return ""
+            self.grow()
+        self.position = match.start()
+        return match[0]
+
+
+def _list_records(path: Path, window: _Window) -> Iterator[Record]:
+    window.next_char()
+    window.position += 1
+    number = 0
+    char = window.next_char()
+    if char == "]":
+        raise CallamaError(f"{path} is an empty list; expected records")
+    while True:
+        yield _take_element(path, window, number)
+        number += 1
+        char = window.next_char()
+        window.position += 1
+        if char == "]":
+            break
+        if char != ",":
+            found = repr(char) if char else "the end of the file"
+            raise CallamaError(
+                f"{path}, character {window.offset:,}, behind record {number - 1}: expected ',' or ']', found {found}"
+            )
+        window.next_char()
+    if char := window.next_char():
+        raise CallamaError(f"{path}, character {window.offset:,}: {char!r} behind the list's end")
+
+
+def _take_element(path: Path, window: _Window, number: int) -> Record:
+    where = f"record {number}"
+    while True:
+        value, fault = None, ""
+        end: int | None
+        try:
+            value, end = _DECODER.raw_decode(window.text, window.position)
+        except json.JSONDecodeError as error:
+            cut = error.msg.startswith("Unterminated") or error.pos >= len(window.text) - _CUT_TOKEN_CHARS
+            if window.at_end or not cut:
+                place = window.offset - window.position + error.pos
+                raise CallamaError(f"{path}, {where}, character {place:,}: not JSON ({error.msg})") from None
+            end = None
+        except RecursionError:
+            fault, end = "nested too deeply", _element_end(window)
+        except ValueError as error:  # a constant or a number that JSON or Python does not take
+            fault, end = f"not JSON: {error}", _element_end(window)
+        # A number may go on behind what is in sight: "12" of "12.5".
+        needed = _CUT_TOKEN_CHARS if window.text[window.position] in "-0123456789" else 1
+        if end is not None and (end + needed <= len(window.text) or window.at_end):
+            raw = window.text[window.position : end]
+            window.position = end
+            return Record(number, where, raw, value, fault)
+        if window.at_end:
+            raise CallamaError(f"{path}, {where}: the file ends inside this record")
+        if len(window.text) - window.position > MAX_RECORD_CHARS:
+            raise CallamaError(f"{path}, {where}: longer than {MAX_RECORD_CHARS:,} characters")
+        window.grow()
+
+
+def _element_end(window: _Window) -> int | None:
+    """Where the element at the window's position ends, found without decoding it; None: not in sight."""
+    if window.text[window.position] not in "[{":
+        match = _SCALAR_END.search(window.text, window.position)
+        return match.start() if match else None
+    depth = 0
+    for match in _BRACKETS.finditer(window.text, window.position):
+        token = match[0]
+        if token == '"':
+            return None
+        depth += (token in ("[", "{")) - (token in ("]", "}"))
+        if depth == 0:
+            return match.end()
+    return None

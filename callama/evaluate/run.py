@@ -1,0 +1,62 @@
+"""Runs models over the same cases and puts the figures side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from callama.common.errors import CallamaError
+from callama.common.files import sha256_file
+from callama.common.progress import Meter
+from callama.data.read import read_conversations
+from callama.evaluate.cases import Case, cases_of
+from callama.evaluate.report import rates
+from callama.evaluate.score import Outcome, score
+from callama.generate.chat import ChatModel
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Outcomes of each model on the same cases, in the same order, and the report as data."""
+
+    outcomes: dict[str, list[Outcome]]
+    report: dict[str, Any]
+
+
+def load_cases(suite: Path, limit: int | None) -> list[Case]:
+    """The cases of a conversation file; ``limit`` takes that many conversations from its start.
+
+    Raises:
+        UsageError: no such file. CallamaError: no assistant turn in it.
+    """
+    conversations = list(read_conversations(suite))
+    cases = cases_of(conversations[:limit])
+    if not cases:
+        raise CallamaError(f"{suite} holds no assistant turn to test; expected conversations with answers")
+    return cases
+
+
+def answer_cases(name: str, model: ChatModel, cases: Sequence[Case], max_new_tokens: int) -> list[Outcome]:
+    """Greedy answers of one model, scored."""
+    with Meter(f"evaluating {name}", len(cases), "cases") as meter:
+        prompts = [case.prompt for case in cases]
+        texts = model.answer(prompts, max_new_tokens, on_done=lambda _: meter.advance())
+    return [score(case, text) for case, text in zip(cases, texts, strict=True)]
+
+
+def evaluate(
+    suite: Path, models: Mapping[str, Path], *, limit: int | None = None, max_new_tokens: int = 160, slots: int = 16
+) -> Evaluation:
+    """Evaluates model folders by name (``base``, ``tuned``) on a file of conversations."""
+    cases = load_cases(suite, limit)
+    outcomes = {}
+    for name, folder in models.items():
+        outcomes[name] = answer_cases(name, ChatModel(folder, slots=slots), cases, max_new_tokens)
+    report: dict[str, Any] = {
+        "suite": {"file": suite.name, "sha256": sha256_file(suite), "cases": len(cases)},
+        "decoding": {"temperature": 0.0, "constrained": False, "max_new_tokens": max_new_tokens},
+        **{name: rates(of) for name, of in outcomes.items()},
+    }
+    return Evaluation(outcomes, report)

@@ -1,0 +1,169 @@
+"""How a user says a request: sentences with slots filled, optional wishes added, manners varied.
+
+Everything that a call will hold is said here, word for word or by a phrase of the catalogue; what
+is not said is not in the call. That rule is what makes the right call decidable from the dialogue.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from callama.contract.messages import JsonObject
+from callama.synth.catalogue import SLOT, ToolSpec, make_value, nested, slots
+from callama.synth.values import long_date
+
+_OPTIONAL = 0.45
+_OPENERS = ("Hi, ", "Hey, ", "Hello, ", "Hi there! ", "Hello! ", "Good morning. ", "OK, ", "Quick one: ", "Hey! ")
+_CLOSERS = (" Thanks!", " Thank you.", " Thanks a lot!", " That would help me a lot.", " Cheers!")
+_END = re.compile(r",? please[.?!]?$|[.?!]$")
+# Free text that runs to the end of a request swallows what is added behind it.
+_OPEN_END = re.compile(r": \{[\w.]+\}[.?!]?$")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request in words and the call that it asks for.
+
+    ``flat`` has the arguments by path; ``firm`` says that the text starts with a value, whose
+    first letter must stay as it is.
+    """
+
+    spec: ToolSpec
+    text: str
+    flat: Mapping[str, Any]
+    firm: bool = False
+
+    @property
+    def arguments(self) -> JsonObject:
+        """The arguments as the call holds them."""
+        return nested(self.flat)
+
+
+def make_values(spec: ToolSpec, rng: random.Random) -> dict[str, Any]:
+    """A value for every parameter; two of the same kind differ (a journey ends elsewhere)."""
+    made: dict[str, Any] = {}
+    for path in spec.leaves:
+        rivals = [made[p] for p in made if _kind(spec, p) == _kind(spec, path)]
+        for _ in range(10):
+            value = make_value(spec, path, rng, made)
+            if value not in rivals or isinstance(value, bool):
+                break
+        made[path] = value
+    return made
+
+
+def _kind(spec: ToolSpec, path: str) -> tuple[str, Any]:
+    return spec.makers[path], spec.leaves[path].get("enum")
+
+
+def join(parts: Sequence[str], word: str = "and") -> str:
+    """``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+
+
+def say_value(spec: ToolSpec, path: str, value: Any, rng: random.Random) -> str:
+    """A value in the user's words."""
+    said = spec.says.get(path, {}).get(str(value).lower() if isinstance(value, bool) else str(value))
+    if said:
+        return rng.choice(said)
+    if isinstance(value, list):
+        return join([str(v) for v in value])
+    if spec.leaves[path].get("format") == "date" and rng.random() < 0.2:
+        return long_date(value)
+    if isinstance(value, float) and spec.makers[path] == "price":
+        return f"{value:.2f}"
+    return str(value)
+
+
+def fill(template: str, spec: ToolSpec, flat: Mapping[str, Any], rng: random.Random) -> str:
+    """A sentence with its slots filled."""
+    return SLOT.sub(lambda slot: say_value(spec, slot[1], flat[slot[1]], rng), template)
+
+
+def lower_start(asked: Ask) -> str:
+    """The request as it stands behind other words; a value, an "I" and a name in capitals stay."""
+    if asked.firm or re.match(r"I\b|[A-Z]{2}", asked.text):
+        return asked.text
+    return asked.text[:1].lower() + asked.text[1:]
+
+
+def _is_sentence(phrase: str) -> bool:
+    return phrase[-1:] in ".!?"
+
+
+def attach(text: str, phrase: str) -> str:
+    """Adds a wish to a request: a whole sentence behind it, anything else before its last mark or "please"."""
+    if _is_sentence(phrase):
+        return f"{text}{'' if text[-1:] in '.!?' else '.'} {phrase}"
+    end = _END.search(text)
+    at = end.start() if end else len(text)
+    return f"{text[:at]} {phrase}{text[at:]}"
+
+
+def wishes(spec: ToolSpec, template: str, flat: Mapping[str, Any], rng: random.Random) -> dict[str, str]:
+    """Optional parameters to ask for beside a template, with their phrases."""
+    if _OPEN_END.search(template):
+        return {}
+    used = {s.split(".")[0] for s in slots(template)}
+    free = [n for n in spec.optional if n not in used and n not in spec.required]
+    rng.shuffle(free)
+    chosen = [n for n in free if rng.random() < _OPTIONAL][:2]
+    picked = [(n, fill(rng.choice(spec.optional[n]), spec, flat, rng)) for n in chosen]
+    # Fragments first: behind a full sentence they would hang in the air.
+    return dict(sorted(picked, key=lambda pair: _is_sentence(pair[1])))
+
+
+def ask(spec: ToolSpec, rng: random.Random, flat: Mapping[str, Any] | None = None, template: str = "") -> Ask:
+    """A request for a tool. ``flat`` gives the values, ``template`` the sentence; else both are drawn."""
+    flat = flat or make_values(spec, rng)
+    if not template and _fits_form(spec) and rng.random() < 0.07:
+        return _form(spec, flat, rng)
+    template = template or rng.choice(spec.requests)
+    text = fill(template, spec, flat, rng)
+    said = set(slots(template))
+    for name, phrase in wishes(spec, template, flat, rng).items():
+        text = attach(text, phrase)
+        said |= spec.leaves_of({name})
+    return Ask(spec, text, {p: flat[p] for p in spec.leaves if p in said}, template.startswith("{"))
+
+
+def _fits_form(spec: ToolSpec) -> bool:
+    return bool(spec.required_leaves) and not any(
+        "." in p or spec.leaves[p].get("type") in ("boolean", "array") for p in spec.required_leaves
+    )
+
+
+def _form(spec: ToolSpec, flat: Mapping[str, Any], rng: random.Random) -> Ask:
+    """``Book a table - restaurant: Casa Velmar, party size: 4``."""
+    names = [p for p in spec.leaves if p in spec.required_leaves]
+    head = spec.task[:1].upper() + spec.task[1:]
+    between = rng.choice((", ", "; ", "\n"))
+    body = between.join(f"{label(p)}: {flat[p]}" for p in names)
+    lead = rng.choice((". ", ": ", " - ")) if between != "\n" else "\n"
+    text = f"{head}{lead}{body[:1].upper() + body[1:] if lead == '. ' else body}"
+    return Ask(spec, text, {p: flat[p] for p in names})
+
+
+def label(path: str) -> str:
+    """A parameter's name in words: ``partySize`` → ``party size``."""
+    return re.sub(r"(?<=[a-z])([A-Z])", r" \1", path).replace("_", " ").replace(".", " ").lower()
+
+
+def manners(asked: Ask, rng: random.Random) -> str:
+    """Small differences between people: a greeting, thanks, no capital, no full stop."""
+    text = asked.text
+    draw = rng.random()
+    if draw < 0.12:
+        opener = rng.choice(_OPENERS)
+        text = opener + (text if opener[-2] in "!." else lower_start(asked))
+    elif draw < 0.19 and text[-1:] in ".?!":
+        text += rng.choice(_CLOSERS)
+    elif draw < 0.27:
+        text = lower_start(asked)
+    if rng.random() < 0.12 and text[-1:] in ".?" and "\n" not in text:
+        text = text[:-1]
+    return text

@@ -1,0 +1,137 @@
+"""What every scenario works with: the tools it may use, and the turns of which a scene is made.
+
+Scenarios speak the catalogue's own names and know nothing of disguises, ids or messages; the engine
+turns their scenes into conversations.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from callama.contract.messages import JsonObject
+from callama.synth import values
+from callama.synth.catalogue import SLOT, ToolSpec
+from callama.synth.speech import Ask, join
+
+
+@dataclass(frozen=True)
+class User:
+    """The user says something."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Say:
+    """The assistant answers in words."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The assistant calls: one or several at once."""
+
+    asks: tuple[Ask, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the calls before it gave, in their order."""
+
+    values: tuple[JsonObject, ...]
+
+
+Turn = User | Say | Calls | Results
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Tools on offer and the turns of a conversation."""
+
+    offered: tuple[ToolSpec, ...]
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One side of the catalogue and a seeded generator."""
+
+    rng: random.Random
+    specs: tuple[ToolSpec, ...]
+    talk: JsonObject
+    held_out: bool
+
+    def pick(self, fits: Callable[[ToolSpec], Any] = lambda spec: True) -> ToolSpec:
+        """A tool with the property that the scenario needs."""
+        return self.rng.choice([s for s in self.specs if fits(s)])
+
+    def others(self, count: int, beside: Sequence[ToolSpec], near: float = 0.4) -> list[ToolSpec]:
+        """Tools that stand beside the one that is meant; ``near`` is the share from the same domain."""
+        chosen: list[ToolSpec] = []
+        barred = {s.name for s in beside} | {name for s in beside for name in s.like}
+        while len(chosen) < count:
+            free = [s for s in self.specs if s.name not in barred and s not in chosen]
+            kin = [s for s in free if any(s.domain == b.domain for b in beside)]
+            if not free:
+                break
+            chosen.append(self.rng.choice(kin if kin and self.rng.random() < near else free))
+        return chosen
+
+    def count(self, *weights: int) -> int:
+        """0, 1, 2 … with these weights."""
+        return self.rng.choices(range(len(weights)), weights)[0]
+
+    def lines(self, key: str) -> list[Any]:
+        """This side's share of the small talk: every third entry is held out."""
+        return [e for i, e in enumerate(self.talk[key]) if (i % 3 == 2) is self.held_out]
+
+
+def result_of(asked: Ask, rng: random.Random) -> JsonObject:
+    """An invented result of a call: ``"@maker"`` makes a value, ``"{slot}"`` repeats an argument."""
+    return {key: _result_value(raw, asked.flat, rng) for key, raw in asked.spec.result.items()}
+
+
+def _result_value(raw: Any, flat: Mapping[str, Any], rng: random.Random) -> Any:
+    if not isinstance(raw, str):
+        return raw
+    if raw.startswith("@"):
+        return values.make(raw[1:], rng, flat)
+    if whole := SLOT.fullmatch(raw):
+        return flat[whole[1]]
+    return SLOT.sub(lambda slot: str(flat[slot[1]]), raw)
+
+
+def answer_from(asked: Ask, result: JsonObject, rng: random.Random) -> str:
+    """The result in prose."""
+    known = {**asked.flat, **result}
+    return SLOT.sub(lambda slot: _in_prose(known[slot[1]]), rng.choice(asked.spec.answers))
+
+
+def _in_prose(value: Any) -> str:
+    if isinstance(value, list):
+        return join([str(v) for v in value]) if value else "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def fill_talk(template: str, rng: random.Random) -> str:
+    """Small talk with its slots filled; a slot names a maker: ``{city}``."""
+    return fill_talk_pair(template, "", rng)[0]
+
+
+def fill_talk_pair(says: str, answers: str, rng: random.Random) -> tuple[str, str]:
+    """A remark and its answer, with the same values in the same slots."""
+    made: dict[str, str] = {}
+
+    def one(slot: re.Match[str]) -> str:
+        if slot[1] not in made:
+            made[slot[1]] = str(values.make(slot[1], rng))
+        return made[slot[1]]
+
+    return SLOT.sub(one, says), SLOT.sub(one, answers)

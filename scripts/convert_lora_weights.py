@@ -1,0 +1,34 @@
+"""Merges a LoRA adapter into its base model."""
+
+import argparse
+from pathlib import Path
+
+from callama.cli.common import guarded
+from callama.weights.merge import merge_to_folder
+
+
+def main() -> None:
+    """Parses and merges."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: python3 scripts/convert_lora_weights.py --config-dir checkpoints/llama3_fc/step_000400 "
+        "--base-ckpt-path models/Llama-3-8B-Instruct/consolidated.pth "
+        "--lora-ckpt-path checkpoints/llama3_fc/step_000400 --output-dir checkpoints/finetuned_merged",
+    )
+    parser.add_argument("--config-dir", type=Path, required=True, help="folder with params.json and lora.json")
+    parser.add_argument("--base-ckpt-path", type=Path, required=True, help="the base model's consolidated.pth")
+    parser.add_argument("--lora-ckpt-path", type=Path, required=True, help="adapter folder, or the original's .pt file")
+    parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
+    args = parser.parse_args()
+    merge_to_folder(
+        args.base_ckpt_path.parent,
+        args.lora_ckpt_path,
+        args.output_dir,
+        base_weights=args.base_ckpt_path,
+        config_dir=args.config_dir,
+    )
+    print(f"{args.output_dir}: merged")
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,118 @@
+"""The catalogue is large enough, keeps its two sides apart, and says what is wrong with a bad entry."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callama.common.errors import CallamaError
+from callama.synth.catalogue import load_catalogue
+from callama.synth.values import long_date, make
+
+TOOL: dict[str, Any] = {
+    "name": "book_boat",
+    "task": "book a boat",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "seats": {"type": "integer"}, "roof": {"type": "boolean"}},
+        "required": ["city"],
+    },
+    "makers": {"city": "city", "seats": "int 2 9"},
+    "requests": ["A boat in {city}, please."],
+    "optional": {"seats": ["with {seats} seats"], "roof": ["{roof}"]},
+    "says": {"roof": {"true": ["with a roof"]}},
+    "missing": {"city": {"question": "In which city?", "requests": ["I need a boat."]}},
+    "result": {"id": "@record"},
+    "answers": ["Your boat in {city} is {id}."],
+}
+
+
+def test_catalogue_is_broad() -> None:
+    catalogue = load_catalogue()
+    domains = {s.domain for s in catalogue.specs}
+    held_out = {s.domain for s in catalogue.side(True)}
+    assert len(catalogue.specs) >= 90
+    assert len(domains) >= 14
+    assert len(held_out) >= 3
+    assert 20 <= len(catalogue.side(True)) <= 30
+    assert not held_out & {s.domain for s in catalogue.side(False)}
+
+
+def test_every_kind_of_parameter_occurs_on_both_sides() -> None:
+    catalogue = load_catalogue()
+    for held_out in (False, True):
+        specs = catalogue.side(held_out)
+        leaves = [leaf for s in specs for leaf in s.leaves.values()]
+        assert {"string", "integer", "number", "boolean", "array"} <= {str(leaf["type"]) for leaf in leaves}
+        assert any("enum" in leaf for leaf in leaves)
+        assert any(leaf.get("format") == "date" for leaf in leaves)
+        assert any("." in path for s in specs for path in s.leaves), "nested objects"
+        assert any(not s.leaves for s in specs), "tools without parameters"
+
+
+def _load(folder: Path, *tools: dict[str, Any]) -> None:
+    (folder / "boats.json").write_text(json.dumps({"held_out": False, "tools": list(tools)}))
+    load_catalogue.cache_clear()
+    load_catalogue(folder)
+
+
+def test_a_good_tool_is_accepted(tmp_path: Path) -> None:
+    _load(tmp_path, TOOL)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["makers"], {"seats": "int 2 9"}, "parameter 'city' has no value maker"),
+        (["makers", "city"], "town", "no value maker 'town'"),
+        (["makers", "seats"], "city", "is not of type"),
+        (["makers", "wings"], "int 1 2", "'wings' is not a parameter"),
+        (["requests"], ["A boat, please."], "lacks the slot {city}"),
+        (["requests"], ["A boat in {city} by {night}."], "has the slot {night}"),
+        (["optional"], {"roof": ["{roof}"]}, "nothing says how 'seats' is asked for"),
+        (["says"], {}, "boolean 'roof' needs words"),
+        (["missing"], {}, "required parameter 'city' has no question"),
+        (["missing", "city", "requests"], ["A boat in {city}."], "has the slot {city}"),
+        (["answers"], ["It costs {price}."], "has the slot {price}"),
+        (["like"], ["book_ship"], "there is no tool 'book_ship'"),
+        (["task"], None, "'task'"),
+        (["colour"], "red", "unknown key 'colour'"),
+    ],
+)
+def test_errors_name_file_tool_and_key(tmp_path: Path, path: list[str], value: Any, message: str) -> None:
+    tool = copy.deepcopy(TOOL)
+    place = tool
+    for key in path[:-1]:
+        place = place[key]
+    if value is None:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    with pytest.raises(CallamaError) as error:
+        _load(tmp_path, tool)
+    assert "boats.json: tool book_boat" in str(error.value)
+    assert message in str(error.value)
+    assert path[0] in str(error.value)
+
+
+def test_a_name_is_declared_once(tmp_path: Path) -> None:
+    with pytest.raises(CallamaError, match="already declared in boats"):
+        _load(tmp_path, TOOL, TOOL)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CallamaError, match=r"no DOMAIN\.json"):
+        load_catalogue(tmp_path / "nothing")
+
+
+def test_values_are_wide_and_seeded() -> None:
+    rng = random.Random(1)
+    for spec, least in (("city", 150), ("full_name", 900), ("title", 900), ("message", 600), ("email", 990)):
+        assert len({make(spec, rng) for _ in range(1000)}) >= least, spec
+    assert make("list 2 4 city", random.Random(5)) == make("list 2 4 city", random.Random(5))
+    assert long_date("2025-03-04") == "March 4, 2025"

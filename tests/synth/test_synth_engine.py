@@ -1,0 +1,226 @@
+"""What every synthetic conversation promises: valid, grounded, reproducible, and on its own side of
+the wall between training and held-out tools."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from callama.common.errors import UsageError
+from callama.contract.jsontext import dumps, loads_strict
+from callama.contract.messages import Conversation, Message
+from callama.contract.tool_uses import answer_segments, parse_answer
+from callama.synth.catalogue import load_catalogue
+from callama.synth.engine import conversation, synthesise
+from callama.synth.names import words_of
+from callama.synth.scenarios import DEFAULT_WEIGHTS, SCENARIOS
+from callama.synth.values import long_date
+
+CALLING = set(SCENARIOS) - {"decline", "plain_chat", "missing_argument"}
+
+
+@functools.cache
+def sample(held_out: bool) -> tuple[Conversation, ...]:
+    return tuple(synthesise(2000, 11, held_out=held_out))
+
+
+def everything() -> Iterator[Conversation]:
+    yield from sample(False)
+    yield from sample(True)
+
+
+def of(name: str) -> list[Conversation]:
+    found = [c for c in everything() if c.labels["scenario"] == name]
+    assert len(found) > 50
+    return found
+
+
+def user_text(messages: tuple[Message, ...]) -> str:
+    return "\n".join(m.content or "" for m in messages if m.role == "user")
+
+
+@functools.cache
+def phrases() -> dict[str, frozenset[str]]:
+    """All words of the catalogue for a value of an enum or a boolean."""
+    out: dict[str, set[str]] = {}
+    for spec in load_catalogue().specs:
+        for said in spec.says.values():
+            for value, words in said.items():
+                out.setdefault(value, set()).update(w.rstrip(".!") for w in words)
+    return {k: frozenset(v) for k, v in out.items()}
+
+
+def is_said(value: Any, text: str) -> bool:
+    """Whether the text states the value: as it is, as a long date, or by a phrase of the catalogue."""
+    if isinstance(value, dict):
+        return all(is_said(v, text) for v in value.values())
+    if isinstance(value, list):
+        return all(is_said(v, text) for v in value)
+    forms = {str(value)} if not isinstance(value, bool) else set()
+    if isinstance(value, float):
+        forms.add(f"{value:.2f}")
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+        forms.add(long_date(value))
+    forms |= phrases().get(str(value).lower() if isinstance(value, bool) else str(value), frozenset())
+    after = r"(?!\w)" if isinstance(value, str) else r"(?!\d)"
+    return any(re.search(rf"(?<!\w){re.escape(form)}{after}", text) for form in forms)
+
+
+def test_conversations_are_canonical() -> None:
+    for c in everything():
+        assert Conversation.from_dict(c.to_dict()) == c
+
+
+def test_calls_are_declared_and_valid() -> None:
+    for c in everything():
+        tools = {t.name: t for t in c.tools}
+        for call in (call for m in c.messages for call in m.tool_calls):
+            schema = tools[call.name].parameters
+            jsonschema_rs.validate(schema, call.arguments)
+            shown = [p for p in schema["properties"] if p in call.arguments]
+            assert list(call.arguments) == shown, "arguments stand in the order of the schema"
+
+
+def test_arguments_are_said_by_the_user_before_the_call() -> None:
+    for c in everything():
+        for i, message in enumerate(c.messages):
+            text = user_text(c.messages[:i])
+            for call in message.tool_calls:
+                for name, value in call.arguments.items():
+                    assert is_said(value, text), (name, value, text)
+
+
+def test_requests_read_cleanly() -> None:
+    for c in everything():
+        text = user_text(c.messages)
+        assert not re.search(r"[{}]|\.\.|  | [.,?!]( |$)", text), text
+
+
+def test_assistant_turns_can_be_written_and_read_back() -> None:
+    for c in everything():
+        for m in c.messages:
+            if m.role == "assistant":
+                answer = parse_answer("".join(s.text for s in answer_segments(m)))
+                assert answer.kind == ("call" if m.tool_calls else "text")
+                assert [(k.name, k.arguments) for k in answer.calls] == [(k.name, k.arguments) for k in m.tool_calls]
+            if m.role == "tool":
+                assert dumps(loads_strict(m.content or "")) == m.content
+
+
+def test_the_same_seed_gives_the_same_conversations() -> None:
+    first = [c.to_dict() for c in synthesise(200, 3, held_out=False)]
+    assert first == [c.to_dict() for c in synthesise(200, 3, held_out=False)]
+    assert first[:50] == [c.to_dict() for c in synthesise(50, 3, held_out=False)]
+    assert first[120] == conversation(120, 3, held_out=False, scenarios=list(SCENARIOS)).to_dict()
+    assert first != [c.to_dict() for c in synthesise(200, 4, held_out=False)]
+
+
+def test_no_tool_stands_on_both_sides() -> None:
+    def names(held_out: bool) -> set[str]:
+        return {"".join(words_of(t.name)) for c in sample(held_out) for t in c.tools}
+
+    assert not names(False) & names(True)
+    assert all(c.labels["held_out"] is False for c in sample(False))
+
+
+def test_tools_are_shown_under_many_names() -> None:
+    own = {s.name for s in load_catalogue().specs}
+    shown = Counter(t.name in own for c in sample(False) for t in c.tools)
+    assert 0.3 < shown[False] / shown.total() < 0.6
+    assert len({t.name for c in sample(False) for t in c.tools}) > 500
+
+
+def test_scenarios_occur_as_weighted() -> None:
+    counts = Counter(c.labels["scenario"] for c in everything())
+    for name, weight in DEFAULT_WEIGHTS.items():
+        assert counts[name] / counts.total() == pytest.approx(weight / sum(DEFAULT_WEIGHTS.values()), abs=0.025)
+
+
+def test_calling_scenarios_call() -> None:
+    for c in everything():
+        if c.labels["scenario"] in CALLING:
+            assert c.called()
+
+
+def test_single_and_choice_make_one_call() -> None:
+    for c in of("single") + of("choice"):
+        assert len(c.called()) == 1
+    assert all(2 <= len(c.tools) <= 5 for c in of("choice"))
+
+
+def test_parallel_same_calls_one_function_with_different_arguments() -> None:
+    for c in of("parallel_same"):
+        calls = c.messages[-1].tool_calls
+        assert len(calls) >= 2
+        assert len({k.name for k in calls}) == 1
+        assert len({dumps(k.arguments) for k in calls}) == len(calls)
+
+
+def test_parallel_different_calls_two_functions_at_once() -> None:
+    for c in of("parallel_different"):
+        assert len({k.name for k in c.messages[-1].tool_calls}) == 2
+
+
+def test_missing_argument_asks_before_it_calls() -> None:
+    continued = 0
+    for c in of("missing_argument"):
+        messages = tuple(m for m in c.messages if m.role != "system")
+        assert [m.role for m in messages[:2]] == ["user", "assistant"]
+        assert not messages[1].tool_calls
+        assert (messages[1].content or "").endswith((".", "?"))
+        if len(messages) > 2:
+            continued += 1
+            (call,) = messages[3].tool_calls
+            required = next(t for t in c.tools if t.name == call.name).parameters["required"]
+            assert any(not is_said(call.arguments[n], messages[0].content or "") for n in required)
+    assert 0.4 < continued / len(of("missing_argument")) < 0.7
+
+
+def test_decline_and_chat_never_call() -> None:
+    for c in of("decline") + of("plain_chat"):
+        assert c.tools
+        assert not c.called()
+        assert c.messages[-1].role == "assistant"
+
+
+def test_answers_use_the_result() -> None:
+    used = 0
+    for c in of("answer_from_result"):
+        *_, result, answer = c.messages
+        assert result.role == "tool"
+        used += any(str(v) in (answer.content or "") for v in loads_strict(result.content or "").values())
+    assert used / len(of("answer_from_result")) > 0.8
+
+
+def test_follow_up_changes_the_call() -> None:
+    for c in of("follow_up"):
+        first, second = [k for m in c.messages for k in m.tool_calls]
+        assert first.name == second.name
+        assert first.arguments != second.arguments
+        assert (first.id, second.id) == ("call_0", "call_1")
+
+
+def test_requests_hardly_repeat() -> None:
+    requests = [next(m.content for m in c.messages if m.role == "user") for c in synthesise(5000, 1, held_out=False)]
+    assert len(set(requests)) >= 0.95 * len(requests)
+
+
+def test_conversations_are_short() -> None:
+    for held_out in (False, True):
+        lengths = sorted(len(dumps(c.to_dict()["messages"])) for c in sample(held_out))
+        assert lengths[len(lengths) * 9 // 10] < 1200
+
+
+def test_scenarios_can_be_chosen() -> None:
+    chosen = {c.labels["scenario"] for c in synthesise(50, 1, held_out=True, scenarios=["single", "decline"])}
+    assert chosen == {"single", "decline"}
+    with pytest.raises(UsageError, match=r"unknown scenario 'sing'.*single, choice"):
+        synthesise(1, 1, held_out=False, scenarios=["sing"])
+    with pytest.raises(UsageError, match="negative"):
+        synthesise(-1, 1, held_out=False)
