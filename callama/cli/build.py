@@ -26,7 +26,7 @@ def build(
 ) -> None:
     """Tokenize conversations, split by function, check the round trip of every answer.
 
-    Example: callama build datasets/demo/train.jsonl --tokenizer models/smollm2-135m --out datasets/demo/built
+    Example: callama build datasets/demo/train.jsonl --tokenizer models/smollm2-135m --out datasets/demo-built
     """
     if train_on not in ("all", "last"):
         raise UsageError(f"--train-on must be all or last, found {train_on!r}")

@@ -15,7 +15,7 @@ PIPELINE = (
     ("pull", "callama pull smollm2-135m", "models/*/params.json"),
     ("synth", "callama synth --out datasets/demo", "datasets/*/train.jsonl"),
     ("clean", "callama clean RAW.json --out datasets/clean.jsonl", "datasets/*.report.json"),
-    ("build", "callama build datasets/demo/train.jsonl --tokenizer models/smollm2-135m --out datasets/demo/built",
+    ("build", "callama build datasets/demo/train.jsonl --tokenizer models/smollm2-135m --out datasets/demo-built",
      "datasets/**/metadata.json"),
     ("train", "callama train configs/demo.json", "checkpoints/*/latest"),
     ("merge", "callama merge models/smollm2-135m checkpoints/demo checkpoints/demo-merged",

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jsonschema_rs
 
@@ -24,6 +24,8 @@ from callama.common.files import read_json
 from callama.contract.messages import JsonObject, Tool
 from callama.synth import values
 
+Side = Literal["train", "validation", "held_out"]
+SIDES: tuple[Side, ...] = get_args(Side)
 FOLDER = Path(__file__).parent / "catalogue"
 SLOT = re.compile(r"\{([A-Za-z_][\w.]*)\}")
 _KEYS = {
@@ -54,7 +56,7 @@ class ToolSpec:
     never stand beside it."""
 
     domain: str
-    held_out: bool
+    side: Side
     tool: Tool
     task: str
     makers: Mapping[str, str]
@@ -107,9 +109,9 @@ class Catalogue:
     specs: tuple[ToolSpec, ...]
     talk: JsonObject
 
-    def side(self, held_out: bool) -> tuple[ToolSpec, ...]:
+    def side(self, side: Side) -> tuple[ToolSpec, ...]:
         """The tools of one side of the wall between training and held-out."""
-        return tuple(s for s in self.specs if s.held_out is held_out)
+        return tuple(s for s in self.specs if s.side == side)
 
 
 @functools.cache
@@ -136,7 +138,7 @@ def load_catalogue(folder: Path = FOLDER) -> Catalogue:
 
 
 def read_domain(path: Path) -> list[ToolSpec]:
-    """Reads and checks one file: ``{"held_out": false, "tools": […]}``.
+    """Reads and checks one file: ``{"side": "train", "tools": […]}``.
 
     Raises:
         CallamaError: naming file, tool and key.
@@ -144,13 +146,13 @@ def read_domain(path: Path) -> list[ToolSpec]:
     raw = read_json(path, "a domain of the tool catalogue")
     if not isinstance(raw, dict) or not isinstance(raw.get("tools"), list):
         raise CallamaError(f"{path.name}: expected an object with a list under 'tools'")
-    if not isinstance(raw.get("held_out", False), bool):
-        raise CallamaError(f"{path.name}: 'held_out' must be true or false")
+    if raw.get("side") not in SIDES:
+        raise CallamaError(f"{path.name}: 'side' must be one of {', '.join(SIDES)}, found {raw.get('side')!r}")
     out = []
     for index, entry in enumerate(raw["tools"]):
         name = entry.get("name", f"number {index}") if isinstance(entry, dict) else f"number {index}"
         try:
-            spec = _read_tool(entry, path.stem, raw.get("held_out", False))
+            spec = _read_tool(entry, path.stem, raw["side"])
             _check(spec)
         except (CallamaError, KeyError, TypeError, AttributeError, ValueError) as error:
             text = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
@@ -159,7 +161,7 @@ def read_domain(path: Path) -> list[ToolSpec]:
     return out
 
 
-def _read_tool(raw: JsonObject, domain: str, held_out: bool) -> ToolSpec:
+def _read_tool(raw: JsonObject, domain: str, side: Side) -> ToolSpec:
     if unknown := set(raw) - _KEYS:
         raise CallamaError(f"unknown key {sorted(unknown)[0]!r}; known: {', '.join(sorted(_KEYS))}")
     tool = Tool.from_dict({k: raw[k] for k in ("name", "description", "parameters") if k in raw})
@@ -168,7 +170,7 @@ def _read_tool(raw: JsonObject, domain: str, held_out: bool) -> ToolSpec:
         replies = entry.get("replies") or (f"{{{name}}}", f"{{{name}}}, please.", f"{{{name}}}.", f"It's {{{name}}}.")
         missing[name] = Missing(entry["question"], tuple(entry["requests"]), tuple(replies))
     spec = ToolSpec(
-        domain, held_out, tool, raw["task"], raw.get("makers", {}), tuple(raw["requests"]),
+        domain, side, tool, raw["task"], raw.get("makers", {}), tuple(raw["requests"]),
         {k: tuple(v) for k, v in raw.get("optional", {}).items()},
         {k: {value: tuple(v) for value, v in said.items()} for k, said in raw.get("says", {}).items()},
         missing, {k: tuple(v) for k, v in raw.get("again", {}).items()}, tuple(raw.get("vary", ())),

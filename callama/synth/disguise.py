@@ -85,11 +85,11 @@ def _tool_name(spec: ToolSpec, taken: Collection[str], rng: random.Random) -> tu
     # A tool whose description is missing must keep a name that says what it does.
     if draw < _OPAQUE and spec.tool.description:
         for _ in range(8):
-            name = opaque_name(spec.held_out, rng)
+            name = opaque_name(spec.side, rng)
             if name not in taken:
                 return name, True
     if draw < _OPAQUE + _RENAME:
-        name = other_name(spec.name, spec.held_out, rng)
+        name = other_name(spec.name, spec.side, rng)
         if name not in taken:
             return name, False
     return spec.name, False

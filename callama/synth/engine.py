@@ -12,7 +12,7 @@ from pathlib import Path
 from callama.common.errors import UsageError
 from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, Message, ToolCall
-from callama.synth.catalogue import FOLDER, load_catalogue
+from callama.synth.catalogue import FOLDER, Side, load_catalogue
 from callama.synth.disguise import Costume, dress
 from callama.synth.scenarios import DEFAULT_WEIGHTS, SCENARIOS
 from callama.synth.stage import Calls, Results, Say, Scene, Stage, Turn, User
@@ -21,14 +21,14 @@ _SYSTEM = 0.15
 
 
 def synthesise(
-    count: int, seed: int, *, held_out: bool, scenarios: Sequence[str] | None = None, folder: Path = FOLDER
+    count: int, seed: int, *, side: Side, scenarios: Sequence[str] | None = None, folder: Path = FOLDER
 ) -> Iterator[Conversation]:
     """Yields ``count`` conversations, the same for the same arguments.
 
     Args:
         count: how many.
         seed: of the random choices.
-        held_out: use the held-out tools only; else the training tools only.
+        side: whose tools are used: of ``train``, ``validation`` or ``held_out``, and no others.
         scenarios: names to draw from, with their default weights; all by default.
         folder: the catalogue.
 
@@ -44,17 +44,15 @@ def synthesise(
     if count < 0:
         raise UsageError(f"the count must not be negative, found {count}")
     load_catalogue(folder)
-    return (conversation(i, seed, held_out=held_out, scenarios=names, folder=folder) for i in range(count))
+    return (conversation(i, seed, side=side, scenarios=names, folder=folder) for i in range(count))
 
 
-def conversation(
-    index: int, seed: int, *, held_out: bool, scenarios: Sequence[str], folder: Path = FOLDER
-) -> Conversation:
+def conversation(index: int, seed: int, *, side: Side, scenarios: Sequence[str], folder: Path = FOLDER) -> Conversation:
     """Conversation number ``index`` of ``synthesise``; lets workers take any part of the row."""
-    rng = random.Random(f"{seed}:{held_out}:{index}")
+    rng = random.Random(f"{seed}:{side}:{index}")
     catalogue = load_catalogue(folder)
     name = rng.choices(scenarios, [DEFAULT_WEIGHTS[n] for n in scenarios])[0]
-    stage = Stage(rng, catalogue.side(held_out), catalogue.talk, held_out)
+    stage = Stage(rng, catalogue.side(side), catalogue.talk, side)
     scene = SCENARIOS[name](stage)
     return _play(scene, stage, name)
 
@@ -76,7 +74,7 @@ def _play(scene: Scene, stage: Stage, scenario: str) -> Conversation:
     if rng.random() < _SYSTEM:
         messages.append(Message("system", rng.choice(stage.talk["system"])))
     messages += _messages(scene.turns, costumes)
-    labels = {"scenario": scenario, "held_out": stage.held_out}
+    labels = {"scenario": scenario, "side": stage.side}
     return Conversation(tuple(messages), tuple(costumes[s.name].tool for s in order), labels)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from callama.contract.messages import JsonObject
 from callama.synth import values
-from callama.synth.catalogue import SLOT, ToolSpec
+from callama.synth.catalogue import SLOT, Side, ToolSpec
 from callama.synth.speech import Ask, join
 
 
@@ -64,7 +64,7 @@ class Stage:
     rng: random.Random
     specs: tuple[ToolSpec, ...]
     talk: JsonObject
-    held_out: bool
+    side: Side
 
     def pick(self, fits: Callable[[ToolSpec], Any] = lambda spec: True) -> ToolSpec:
         """A tool with the property that the scenario needs."""
@@ -87,8 +87,8 @@ class Stage:
         return self.rng.choices(range(len(weights)), weights)[0]
 
     def lines(self, key: str) -> list[Any]:
-        """This side's share of the small talk: every third entry is held out."""
-        return [e for i, e in enumerate(self.talk[key]) if (i % 3 == 2) is self.held_out]
+        """This side's share of the small talk: every third entry is held out from the other two."""
+        return [e for i, e in enumerate(self.talk[key]) if (i % 3 == 2) is (self.side == "held_out")]
 
 
 def result_of(asked: Ask, rng: random.Random) -> JsonObject:

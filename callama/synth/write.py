@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from callama.common.files import atomic_folder
 from callama.common.progress import Meter
 from callama.contract.messages import Conversation, dump_line
+from callama.synth.catalogue import Side
 from callama.synth.engine import synthesise
 
 TRAIN, HELD_OUT = "train.jsonl", "held_out.jsonl"
@@ -28,15 +29,16 @@ def write_sets(
     returns the number of conversations by file and scenario."""
     validation = round(count * val_ratio)
 
-    def labelled() -> Iterable[Conversation]:
-        for i, conversation in enumerate(synthesise(count, seed, held_out=False, scenarios=scenarios)):
-            side = "validation" if i < validation else "train"
-            yield replace(conversation, labels={**conversation.labels, "split": side})
+    def side(name: Side, number: int) -> Iterator[Conversation]:
+        return synthesise(number, seed, side=name, scenarios=scenarios)
 
-    sets: dict[str, Iterable[Conversation]] = {
-        TRAIN: labelled(),
-        HELD_OUT: synthesise(held_out_count, seed, held_out=True, scenarios=scenarios),
-    }
+    def labelled() -> Iterator[Conversation]:
+        parts: tuple[tuple[Side, int], ...] = (("train", count - validation), ("validation", validation))
+        for name, number in parts:
+            for conversation in side(name, number):
+                yield replace(conversation, labels={**conversation.labels, "split": name})
+
+    sets = {TRAIN: labelled(), HELD_OUT: side("held_out", held_out_count)}
     report: dict[str, dict[str, int]] = {}
     with (
         atomic_folder(out, {"kind": "conversations", "seed": seed}) as folder,

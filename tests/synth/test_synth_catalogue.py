@@ -35,18 +35,18 @@ TOOL: dict[str, Any] = {
 def test_catalogue_is_broad() -> None:
     catalogue = load_catalogue()
     domains = {s.domain for s in catalogue.specs}
-    held_out = {s.domain for s in catalogue.side(True)}
+    held_out = {s.domain for s in catalogue.side("held_out")}
     assert len(catalogue.specs) >= 90
     assert len(domains) >= 14
     assert len(held_out) >= 3
-    assert 20 <= len(catalogue.side(True)) <= 30
-    assert not held_out & {s.domain for s in catalogue.side(False)}
+    assert 20 <= len(catalogue.side("held_out")) <= 30
+    assert not held_out & {s.domain for s in catalogue.side("train")}
 
 
 def test_every_kind_of_parameter_occurs_on_both_sides() -> None:
     catalogue = load_catalogue()
-    for held_out in (False, True):
-        specs = catalogue.side(held_out)
+    for side in ("train", "held_out"):
+        specs = catalogue.side(side)
         leaves = [leaf for s in specs for leaf in s.leaves.values()]
         assert {"string", "integer", "number", "boolean", "array"} <= {str(leaf["type"]) for leaf in leaves}
         assert any("enum" in leaf for leaf in leaves)
@@ -56,7 +56,7 @@ def test_every_kind_of_parameter_occurs_on_both_sides() -> None:
 
 
 def _load(folder: Path, *tools: dict[str, Any]) -> None:
-    (folder / "boats.json").write_text(json.dumps({"held_out": False, "tools": list(tools)}))
+    (folder / "boats.json").write_text(json.dumps({"side": "train", "tools": list(tools)}))
     load_catalogue.cache_clear()
     load_catalogue(folder)
 

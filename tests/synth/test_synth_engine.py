@@ -16,7 +16,7 @@ from callama.common.errors import UsageError
 from callama.contract.jsontext import dumps, loads_strict
 from callama.contract.messages import Conversation, Message
 from callama.contract.tool_uses import answer_segments, parse_answer
-from callama.synth.catalogue import load_catalogue
+from callama.synth.catalogue import SIDES, Side, load_catalogue
 from callama.synth.engine import conversation, synthesise
 from callama.synth.names import words_of
 from callama.synth.scenarios import DEFAULT_WEIGHTS, SCENARIOS
@@ -26,13 +26,13 @@ CALLING = set(SCENARIOS) - {"decline", "plain_chat", "missing_argument"}
 
 
 @functools.cache
-def sample(held_out: bool) -> tuple[Conversation, ...]:
-    return tuple(synthesise(2000, 11, held_out=held_out))
+def sample(side: Side) -> tuple[Conversation, ...]:
+    return tuple(synthesise(2000, 11, side=side))
 
 
 def everything() -> Iterator[Conversation]:
-    yield from sample(False)
-    yield from sample(True)
+    yield from sample("train")
+    yield from sample("held_out")
 
 
 def of(name: str) -> list[Conversation]:
@@ -114,26 +114,27 @@ def test_assistant_turns_can_be_written_and_read_back() -> None:
 
 
 def test_the_same_seed_gives_the_same_conversations() -> None:
-    first = [c.to_dict() for c in synthesise(200, 3, held_out=False)]
-    assert first == [c.to_dict() for c in synthesise(200, 3, held_out=False)]
-    assert first[:50] == [c.to_dict() for c in synthesise(50, 3, held_out=False)]
-    assert first[120] == conversation(120, 3, held_out=False, scenarios=list(SCENARIOS)).to_dict()
-    assert first != [c.to_dict() for c in synthesise(200, 4, held_out=False)]
+    first = [c.to_dict() for c in synthesise(200, 3, side="train")]
+    assert first == [c.to_dict() for c in synthesise(200, 3, side="train")]
+    assert first[:50] == [c.to_dict() for c in synthesise(50, 3, side="train")]
+    assert first[120] == conversation(120, 3, side="train", scenarios=list(SCENARIOS)).to_dict()
+    assert first != [c.to_dict() for c in synthesise(200, 4, side="train")]
 
 
 def test_no_tool_stands_on_both_sides() -> None:
-    def names(held_out: bool) -> set[str]:
-        return {"".join(words_of(t.name)) for c in sample(held_out) for t in c.tools}
+    def names(side: Side) -> set[str]:
+        return {"".join(words_of(t.name)) for c in sample(side) for t in c.tools}
 
-    assert not names(False) & names(True)
-    assert all(c.labels["held_out"] is False for c in sample(False))
+    seen = [names(side) for side in SIDES]
+    assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+    assert all(c.labels["side"] == "train" for c in sample("train"))
 
 
 def test_tools_are_shown_under_many_names() -> None:
     own = {s.name for s in load_catalogue().specs}
-    shown = Counter(t.name in own for c in sample(False) for t in c.tools)
+    shown = Counter(t.name in own for c in sample("train") for t in c.tools)
     assert 0.3 < shown[False] / shown.total() < 0.6
-    assert len({t.name for c in sample(False) for t in c.tools}) > 500
+    assert len({t.name for c in sample("train") for t in c.tools}) > 500
 
 
 def test_scenarios_occur_as_weighted() -> None:
@@ -207,20 +208,20 @@ def test_follow_up_changes_the_call() -> None:
 
 
 def test_requests_hardly_repeat() -> None:
-    requests = [next(m.content for m in c.messages if m.role == "user") for c in synthesise(5000, 1, held_out=False)]
+    requests = [next(m.content for m in c.messages if m.role == "user") for c in synthesise(5000, 1, side="train")]
     assert len(set(requests)) >= 0.95 * len(requests)
 
 
 def test_conversations_are_short() -> None:
-    for held_out in (False, True):
-        lengths = sorted(len(dumps(c.to_dict()["messages"])) for c in sample(held_out))
+    for side in SIDES:
+        lengths = sorted(len(dumps(c.to_dict()["messages"])) for c in sample(side))
         assert lengths[len(lengths) * 9 // 10] < 1200
 
 
 def test_scenarios_can_be_chosen() -> None:
-    chosen = {c.labels["scenario"] for c in synthesise(50, 1, held_out=True, scenarios=["single", "decline"])}
+    chosen = {c.labels["scenario"] for c in synthesise(50, 1, side="held_out", scenarios=["single", "decline"])}
     assert chosen == {"single", "decline"}
     with pytest.raises(UsageError, match=r"unknown scenario 'sing'.*single, choice"):
-        synthesise(1, 1, held_out=False, scenarios=["sing"])
+        synthesise(1, 1, side="train", scenarios=["sing"])
     with pytest.raises(UsageError, match="negative"):
-        synthesise(-1, 1, held_out=False)
+        synthesise(-1, 1, side="train")
