@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -42,7 +42,9 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
     top_p: Annotated[float, typer.Option(min=0, max=1)] = 0.9,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes CUDA where there is one.")
+    ] = "auto",
 ) -> None:
     """Talk to a model; when it calls a function, type the result (an empty line ends the chat).
 

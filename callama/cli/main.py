@@ -49,11 +49,8 @@ def overview(
         return
     print("The pipeline, and what exists in this folder:\n")
     for verb, command, pattern in PIPELINE:
-        found = (
-            sorted(p.parent.as_posix() if p.name != "report" else p.as_posix() for p in Path().glob(pattern))
-            if pattern
-            else []
-        )
+        by_file = "*" in Path(pattern).name
+        found = sorted((p if by_file else p.parent).as_posix() for p in Path().glob(pattern)) if pattern else []
         print(f"  {'✓' if found else '·'} {verb:9} {command}")
         for place in dict.fromkeys(found):
             print(f"              {place}")

@@ -33,10 +33,12 @@ def train(
 
 def print_summary(result: dict[str, Any]) -> None:
     """What came out, in a few lines."""
-    print(
-        f"{result['step']} steps in {duration(result['seconds'])}: train loss {result['train_loss']:.4f}"
-        + (f", validation loss {result['validation_loss']:.4f}" if result["validation_loss"] is not None else "")
-    )
+    losses = [
+        f", {name} loss {result[f'{name}_loss']:.4f}"
+        for name in ("train", "validation")
+        if result[f"{name}_loss"] is not None
+    ]
+    print(f"{result['step']} steps in {duration(result['seconds'])}" + "".join(losses))
     print(
         f"{result['tokens_per_second']:,.0f} tokens/s, {result['supervised_tokens_per_second']:,.0f} supervised, "
         f"peak memory {result['peak_memory_bytes'] / 2**30:.2f} GiB"

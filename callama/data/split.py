@@ -3,14 +3,15 @@
 A random split by row tests memory: nearly every validation function has been trained on. Here
 functions that are ever declared together form a group, and whole groups go to one side. Where one
 group swallows everything, single functions are held out instead and the conversations that touch
-both sides are left out, counted.
+both sides are left out, counted. Conversations without functions are held out in the same share.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,8 +38,14 @@ def _rank(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
+def _text_key(conversation: Conversation) -> str:
+    """Groups conversations without functions: equal ones must not stand on both sides either."""
+    said = json.dumps([m.to_dict() for m in conversation.messages])
+    return f"text {hashlib.sha256(said.encode()).hexdigest()}"
+
+
 def _groups(rows: Sequence[frozenset[str]]) -> dict[str, str]:
-    """Function → representative of its group (union-find with path halving)."""
+    """Function → least name of its group, whatever the rows' order (union-find with path halving)."""
     parent: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -49,9 +56,9 @@ def _groups(rows: Sequence[frozenset[str]]) -> dict[str, str]:
         return name
 
     for row in rows:
-        names = sorted(row)
-        for other in names[1:]:
-            parent[find(other)] = find(names[0])
+        roots = sorted({find(name) for name in row})
+        for other in roots[1:]:
+            parent[other] = roots[0]
     return {name: find(name) for row in rows for name in row}
 
 
@@ -75,34 +82,38 @@ def split(conversations: Iterable[Conversation], val_ratio: float, seed: int) ->
     rows: list[frozenset[str]] = []
     labels: list[Any] = []
     keys: list[str] = []
-    for index, conversation in enumerate(conversations):
+    for conversation in conversations:
         rows.append(functions_of(conversation))
         labels.append(conversation.labels.get(LABEL))
-        keys.append(f"row {index}")
+        keys.append("" if rows[-1] else _text_key(conversation))
     if rows and all(label in ("train", "validation") for label in labels):
         return Split(list(labels), "by label")
-    quota = val_ratio * len(rows)
-    if quota <= 0:
+    if val_ratio <= 0:
         return Split(["train"] * len(rows), "no validation asked for")
+    plain = Counter(key for key in keys if key)
+    held_texts = _take(plain, val_ratio * plain.total(), seed)
     group = _groups(rows)
-    of_row = [group[min(row)] if row else key for row, key in zip(rows, keys, strict=True)]
-    taken = _take(Counter(of_row), quota, seed)
-    sides: list[Side] = ["validation" if g in taken else "train" for g in of_row]
-    if sides.count("validation") >= quota / 2 and "train" in sides:
-        return Split(sides, "by group of functions")
-    return Split(_by_function(rows, quota, seed), "by function, straddling conversations left out")
+    sizes = Counter(group[min(row)] for row in rows if row)
+    quota = val_ratio * sizes.total()
+    held_groups = _take(sizes, quota, seed)
+    if sum(sizes[name] for name in held_groups) >= quota / 2 and (len(held_groups) < len(sizes) or not sizes):
+        held, method = {name for name in group if group[name] in held_groups}, "by group of functions"
+    else:
+        held, method = _single_functions(rows, quota, seed), "by function, straddling conversations left out"
+    sides = [_side(row or {key}, held | held_texts) for row, key in zip(rows, keys, strict=True)]
+    if sizes and not {"train", "validation"} <= {side for side, row in zip(sides, rows, strict=True) if row}:
+        return Split(["train"] * len(rows), "none: every way to hold a function out leaves one side without functions")
+    return Split(sides, method)
 
 
-def _by_function(rows: Sequence[frozenset[str]], quota: float, seed: int) -> list[Side]:
-    uses: defaultdict[str, int] = defaultdict(int)
-    for row in rows:
-        for name in row:
-            uses[name] += 1
-    held = _take(Counter(uses), quota, seed)
+def _side(names: Set[str], held: Set[str]) -> Side:
+    inside = names & held
+    return "train" if not inside else "validation" if inside == names else "straddles"
+
+
+def _single_functions(rows: Sequence[frozenset[str]], quota: float, seed: int) -> set[str]:
+    uses = Counter(name for row in rows for name in row)
+    held = _take(uses, quota, seed)
     if not held and len(uses) > 1:
         held = {min(uses, key=lambda n: (uses[n], _rank(seed, n)))}
-    sides: list[Side] = []
-    for row in rows:
-        inside = row & held
-        sides.append("train" if not inside else "validation" if inside == row else "straddles")
-    return sides
+    return held

@@ -15,6 +15,7 @@ from callama.evaluate.cases import Case, cases_of
 from callama.evaluate.report import rates
 from callama.evaluate.score import Outcome, score
 from callama.generate.chat import ChatModel
+from callama.weights.native import read_native
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,14 @@ def answer_cases(name: str, model: ChatModel, cases: Sequence[Case], max_new_tok
 def evaluate(
     suite: Path, models: Mapping[str, Path], *, limit: int | None = None, max_new_tokens: int = 160, slots: int = 16
 ) -> Evaluation:
-    """Evaluates model folders by name (``base``, ``tuned``) on a file of conversations."""
+    """Evaluates model folders by name (``base``, ``tuned``) on a file of conversations.
+
+    Raises:
+        UsageError: the suite or a model is missing. CallamaError: one of them is damaged.
+    """
     cases = load_cases(suite, limit)
+    for folder in models.values():
+        read_native(folder)  # costs nothing, and a slip in the second folder must not cost the first one's time
     outcomes = {}
     for name, folder in models.items():
         outcomes[name] = answer_cases(name, ChatModel(folder, slots=slots), cases, max_new_tokens)

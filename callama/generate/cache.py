@@ -20,8 +20,9 @@ class KVCache:
         self, params: ModelParams, slots: int, capacity: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         shape = (params.n_layers, slots, params.kv_heads, capacity, params.head_dim)
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty(shape, dtype=dtype, device=device)
+        # Zeros: positions beyond a slot's length get weight 0, and 0 times a stray NaN is NaN.
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copies a slot's first ``length`` positions to another slot."""

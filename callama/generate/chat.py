@@ -18,11 +18,18 @@ from callama.weights.native import build_model, read_native
 class ChatModel:
     """A native checkpoint, ready to answer."""
 
-    def __init__(self, folder: Path, tokenizer: Path | None = None, device: str = "auto", slots: int = 16) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: Path | None = None,
+        device: str = "auto",
+        slots: int = 16,
+        max_seq_len: int | None = None,
+    ) -> None:
         """Loads the checkpoint; the tokenizer is taken from its folder unless named.
 
         Raises:
-            UsageError: a file is missing, or there is no such device.
+            UsageError: a file is missing, there is no such device, or ``max_seq_len`` exceeds the context.
             CallamaError: the files do not fit together.
         """
         try:
@@ -30,6 +37,8 @@ class ChatModel:
         except ValueError as error:
             raise UsageError(str(error)) from None
         checkpoint = read_native(folder)
+        if max_seq_len is not None and max_seq_len > (context := checkpoint.params.max_seq_len):
+            raise UsageError(f"max_seq_len {max_seq_len} is longer than the context of {folder}, {context} tokens")
         self.renderer = Renderer(load_tokenizer(tokenizer or folder))
         if (found := self.renderer.tokenizer.vocab_size) != checkpoint.params.vocab_size:
             raise CallamaError(
@@ -37,7 +46,7 @@ class ChatModel:
                 f"{checkpoint.params.vocab_size:,}: this tokenizer does not belong to this checkpoint"
             )
         self.model = build_model(checkpoint, dtype=choose_dtype("auto", place), device=place)
-        self._generator = Generator(self.model, self.renderer.stop_ids, slots)
+        self._generator = Generator(self.model, self.renderer.stop_ids, slots, max_seq_len)
 
     def answer(
         self,

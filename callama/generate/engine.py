@@ -34,10 +34,14 @@ class _Running:
 
 
 class Generator:
-    """Generates for one model; ``slots`` requests run side by side."""
+    """Generates for one model; ``slots`` requests run side by side, each of at most ``max_seq_len``
+    tokens with its prompt (default: the model's context)."""
 
-    def __init__(self, model: Transformer, stop_ids: Collection[int], slots: int = 16) -> None:
+    def __init__(
+        self, model: Transformer, stop_ids: Collection[int], slots: int = 16, max_seq_len: int | None = None
+    ) -> None:
         self.model, self.stop_ids, self.slots = model, frozenset(stop_ids), slots
+        self.context = max_seq_len or model.params.max_seq_len
 
     @torch.inference_mode()
     def generate(
@@ -53,10 +57,11 @@ class Generator:
             CallamaError: a prompt is empty or leaves no room in the model's context.
         """
         sampling = sampling or Sampling()
-        context = self.model.params.max_seq_len
+        context = self.context
         for index, prompt in enumerate(prompts):
             if not 0 < len(prompt) < context:
-                raise CallamaError(f"prompt {index} has {len(prompt)} tokens; the model's context is {context}")
+                limit = f"expected at least 1, and room for an answer within {context}"
+                raise CallamaError(f"prompt {index} has {len(prompt)} tokens; {limit}")
         out = [Generation() for _ in prompts]
         if not prompts:
             return out

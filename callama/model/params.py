@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 # Llama 3.2 1B and 3B stretch RoPE 32-fold, every other scaled model 8-fold; params.json cannot say so.
 _FACTOR_32_SHAPES = {(2048, 16), (3072, 28)}
+_NO_MULTIPLIER = ("ffn_dim_multiplier", None)
 # Written by the original project, or settings of a run rather than of a model.
 _NOT_A_SHAPE = {"max_batch_size", "max_seq_len", "use_cache", "embed_dropout", "attention_dropout", "hidden_dropout"}
 
@@ -46,10 +48,16 @@ class ModelParams:
             raise ValueError(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
         if missing := [k for k in ("dim", "n_layers", "n_heads", "vocab_size") if k not in given]:
             raise ValueError(f"the key {missing[0]!r} is missing")
-        for name in ("dim", "n_layers", "n_heads", "vocab_size", "multiple_of"):
-            if name in given and (not isinstance(given[name], int) or given[name] <= 0):
-                raise ValueError(f"{name} must be a whole number above zero, found {given[name]!r}")
-        scaled = bool(given.get("use_scaled_rope"))
+        for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of"):
+            value = given.get(name, 1)
+            if (type(value) is not int or value <= 0) and (name, value) != ("n_kv_heads", None):
+                raise ValueError(f"{name} must be a whole number above zero, found {value!r}")
+        for name in ("ffn_dim_multiplier", "norm_eps", "rope_theta"):
+            value = given.get(name, 1.0)
+            if not (type(value) in (int, float) and 0 < value < math.inf) and (name, value) != _NO_MULTIPLIER:
+                raise ValueError(f"{name} must be a number above zero, found {value!r}")
+        if type(scaled := given.get("use_scaled_rope", False)) is not bool:
+            raise ValueError(f"use_scaled_rope must be true or false, found {scaled!r}")
         factor = 32.0 if (given["dim"], given["n_layers"]) in _FACTOR_32_SHAPES else 8.0
         context = max_seq_len or (131_072 if scaled else 8192)
         params = cls(**given, rope_scale_factor=factor, max_seq_len=context)
@@ -58,6 +66,8 @@ class ModelParams:
                 f"dim {params.dim} must be a multiple of n_heads {params.n_heads}, "
                 f"and that of n_kv_heads {params.kv_heads}"
             )
+        if params.head_dim % 2:
+            raise ValueError(f"heads are {params.head_dim} wide (dim / n_heads); RoPE turns pairs, so it must be even")
         return params
 
     def to_meta(self) -> dict[str, Any]:

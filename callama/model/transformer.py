@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from callama.model.attend import Attend
+from callama.model.fused import rms_norm, swiglu
 from callama.model.params import ModelParams
 from callama.model.rope import rope_frequencies, rotate, rotation
 
@@ -36,7 +37,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same shape and dtype as x (…, dim)."""
-        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).type_as(x)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -70,7 +71,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x_bsd: Tensor) -> Tensor:
         """(b, s, dim) → (b, s, dim)."""
-        return self.w2(F.silu(self.w1(x_bsd)) * self.w3(x_bsd))  # type: ignore[no-any-return]
+        return self.w2(swiglu(self.w1(x_bsd), self.w3(x_bsd)))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):

@@ -23,6 +23,7 @@ from callama.common.errors import CallamaError
 from callama.common.files import read_json
 from callama.contract.messages import JsonObject, Tool
 from callama.synth import values
+from callama.synth.names import spelled
 
 Side = Literal["train", "validation", "held_out"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -112,6 +113,10 @@ class Catalogue:
     def side(self, side: Side) -> tuple[ToolSpec, ...]:
         """The tools of one side of the wall between training and held-out."""
         return tuple(s for s in self.specs if s.side == side)
+
+    def foreign(self, side: Side) -> frozenset[str]:
+        """Names, as ``spelled``, of the tools of all other sides."""
+        return frozenset(spelled(s.name) for s in self.specs if s.side != side)
 
 
 @functools.cache

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from callama.contract.messages import JsonObject, Tool
 from callama.synth.catalogue import ToolSpec
-from callama.synth.names import opaque_name, other_name, other_parameter, words_of
+from callama.synth.names import opaque_name, other_name, other_parameter, spelled, words_of
 
-_RENAME, _OPAQUE, _RENAME_PARAMETERS = 0.35, 0.1, 0.35
-_NO_DESCRIPTION, _NO_COMMENTS, _DROP_OPTIONAL, _EXTRA_OPTIONAL = 0.15, 0.3, 0.3, 0.08
+_RENAME, _OPAQUE, _RENAME_PARAMETERS = 0.2, 0.03, 0.2
+_NO_DESCRIPTION, _NO_COMMENTS, _DROP_OPTIONAL, _EXTRA_OPTIONAL = 0.1, 0.2, 0.3, 0.05
 _EXTRAS: dict[str, JsonObject] = {
     "limit": {"type": "integer", "description": "Maximum number of results"}, "verbose": {"type": "boolean"},
     "locale": {"type": "string", "description": "Locale of the answer, e.g. en-GB"}, "dry_run": {"type": "boolean"},
@@ -47,9 +47,14 @@ def _ordered(value: JsonObject, schema: JsonObject) -> JsonObject:
     }
 
 
+def as_written(spec: ToolSpec) -> Costume:
+    """No disguise: the tool as the catalogue has it."""
+    return Costume(spec.tool, {name: name for name in spec.tool.parameters["properties"]})
+
+
 def dress(spec: ToolSpec, used: Collection[str], taken: Collection[str], rng: random.Random) -> Costume:
     """A costume for one tool. ``used`` are the parameters that some call of the conversation holds,
-    ``taken`` the names of the tools that are dressed already."""
+    ``taken`` the names (``spelled``) that it must not get."""
     name, opaque = _tool_name(spec, taken, rng)
     names = _parameter_names(spec, name, rng)
     schema = copy.deepcopy(spec.tool.parameters)
@@ -85,12 +90,12 @@ def _tool_name(spec: ToolSpec, taken: Collection[str], rng: random.Random) -> tu
     # A tool whose description is missing must keep a name that says what it does.
     if draw < _OPAQUE and spec.tool.description:
         for _ in range(8):
-            name = opaque_name(spec.side, rng)
-            if name not in taken:
+            name = opaque_name(rng)
+            if spelled(name) not in taken:
                 return name, True
     if draw < _OPAQUE + _RENAME:
-        name = other_name(spec.name, spec.side, rng)
-        if name not in taken:
+        name = other_name(spec.name, rng)
+        if spelled(name) not in taken:
             return name, False
     return spec.name, False
 

@@ -13,7 +13,8 @@ from callama.common.errors import UsageError
 from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, Message, ToolCall
 from callama.synth.catalogue import FOLDER, Side, load_catalogue
-from callama.synth.disguise import Costume, dress
+from callama.synth.disguise import Costume, as_written, dress
+from callama.synth.names import spelled
 from callama.synth.scenarios import DEFAULT_WEIGHTS, SCENARIOS
 from callama.synth.stage import Calls, Results, Say, Scene, Stage, Turn, User
 
@@ -52,7 +53,7 @@ def conversation(index: int, seed: int, *, side: Side, scenarios: Sequence[str],
     rng = random.Random(f"{seed}:{side}:{index}")
     catalogue = load_catalogue(folder)
     name = rng.choices(scenarios, [DEFAULT_WEIGHTS[n] for n in scenarios])[0]
-    stage = Stage(rng, catalogue.side(side), catalogue.talk, side)
+    stage = Stage(rng, catalogue.side(side), catalogue.talk, side, catalogue.foreign(side))
     scene = SCENARIOS[name](stage)
     return _play(scene, stage, name)
 
@@ -65,9 +66,13 @@ def _play(scene: Scene, stage: Stage, scenario: str) -> Conversation:
             used[asked.spec.name] |= set(asked.arguments)
     costumes: dict[str, Costume] = {}
     for spec in scene.offered:
-        # A name that another tool of this scene has in the catalogue is taken too: it may keep it.
-        taken = {c.tool.name for c in costumes.values()} | {s.name for s in scene.offered if s is not spec}
-        costumes[spec.name] = dress(spec, used[spec.name], taken, rng)
+        # Only training tools are disguised: a test shows tools as their authors wrote them. No disguise
+        # may spell the name of a tool of another side, or one that another tool of this scene may keep.
+        taken = {spelled(c.tool.name) for c in costumes.values()} | {
+            spelled(s.name) for s in scene.offered if s is not spec
+        }
+        taken |= stage.foreign
+        costumes[spec.name] = dress(spec, used[spec.name], taken, rng) if stage.side == "train" else as_written(spec)
     order = list(scene.offered)
     rng.shuffle(order)
     messages = []

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import random
 import re
-import zlib
-
-from callama.synth.catalogue import Side
 
 _VERBS = {
     "get": "fetch lookup retrieve read show", "find": "search lookup locate seek", "search": "find query lookup",
@@ -52,8 +49,6 @@ _PARAMETERS = {
 }  # fmt: skip
 _NAME_FORMS = ("snake", "camel", "pascal", "dotted", "kebab")
 _NAME_SHARES = (42, 28, 8, 18, 4)
-# Derived names are shared out: half of them to training, a quarter to each of the other sides.
-_OWNERS: tuple[Side, ...] = ("train", "validation", "train", "held_out")
 _EXTRA = ("api", "v2", "service", "tool", "now", "action", "app", "my")
 _OPAQUE = ("tool", "fn", "f", "op", "action", "func", "api", "cmd", "method", "task")
 
@@ -73,13 +68,12 @@ def _joined(words: list[str], form: str) -> str:
     return ("-" if form == "kebab" else "_").join(words)
 
 
-def belongs(name: str, side: Side) -> bool:
-    """Whether a derived name may be used on this side of the wall: each name belongs to one side
-    for ever, by its checksum, so the sides cannot meet by chance."""
-    return _OWNERS[zlib.crc32("".join(words_of(name)).encode()) % len(_OWNERS)] == side
+def spelled(name: str) -> str:
+    """A name without its convention: ``getWeather`` and ``get_weather`` are the same."""
+    return "".join(words_of(name))
 
 
-def other_name(name: str, side: Side, rng: random.Random) -> str:
+def other_name(name: str, rng: random.Random) -> str:
     """A tool's name in other words or another convention; the same name if none was found."""
     for _ in range(12):
         words, form = words_of(name), rng.choices(_NAME_FORMS, _NAME_SHARES)[0]
@@ -93,18 +87,15 @@ def other_name(name: str, side: Side, rng: random.Random) -> str:
         if rng.random() < 0.12 and form != "dotted":
             words.insert(rng.choice((0, len(words))), rng.choice(_EXTRA))
         candidate = _joined(words, form)
-        if candidate != name and belongs(candidate, side):
+        if candidate != name:
             return candidate
     return name
 
 
-def opaque_name(side: Side, rng: random.Random) -> str:
-    """A name that says nothing, e.g. ``tool_17`` or ``fn_a3f``."""
-    while True:
-        tail = str(rng.randint(1, 99)) if rng.random() < 0.6 else f"{rng.choice('abcdefgh')}{rng.randint(1, 99)}"
-        candidate = f"{rng.choice(_OPAQUE)}_{tail}"
-        if belongs(candidate, side):
-            return candidate
+def opaque_name(rng: random.Random) -> str:
+    """A name that says nothing, e.g. ``tool_17`` or ``fn_a3``."""
+    tail = str(rng.randint(1, 99)) if rng.random() < 0.6 else f"{rng.choice('abcdefgh')}{rng.randint(1, 99)}"
+    return f"{rng.choice(_OPAQUE)}_{tail}"
 
 
 def other_parameter(name: str, form: str, rng: random.Random) -> str:

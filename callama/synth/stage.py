@@ -59,12 +59,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class Stage:
-    """One side of the catalogue and a seeded generator."""
+    """One side of the catalogue and a seeded generator; ``foreign`` are the other sides' names, as ``spelled``."""
 
     rng: random.Random
     specs: tuple[ToolSpec, ...]
     talk: JsonObject
     side: Side
+    foreign: frozenset[str]
 
     def pick(self, fits: Callable[[ToolSpec], Any] = lambda spec: True) -> ToolSpec:
         """A tool with the property that the scenario needs."""

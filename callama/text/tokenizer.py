@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,14 +28,16 @@ LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# tiktoken's time grows with the square of a run without spaces; Meta's tokenizer cuts at these, too.
-MAX_CHUNK_CHARS = 400_000
-_LONG_RUN = re.compile(r"\S{25000}|\s{25000}")
+# tiktoken's time grows with the square of a run without spaces, so Meta's tokenizer cuts text at these.
+MAX_CHUNK_CHARS, MAX_RUN_CHARS = 400_000, 25_000
+_RUN = re.compile(r"\s+|\S+")
+LLAMA3_RANKS = 128_000
 _LLAMA3_NAMED = {
     0: "begin_of_text", 1: "end_of_text", 4: "finetune_right_pad_id", 6: "start_header_id",
     7: "end_header_id", 8: "eom_id", 9: "eot_id", 10: "python_tag",
 }  # fmt: skip
 LLAMA3_SPECIALS = 256
+MAX_TOKENS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,12 @@ class Tokenizer:
         return sha256_file(self.file)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ordinary tokens; text that spells a special token stays text."""
-        ids: list[int] = []
-        for chunk in _chunks(text):
-            ids += self._encode(chunk)
-        return ids
+        """Ids of ordinary tokens that spell the text, byte for byte; what looks like a special token stays text.
+
+        Raises:
+            CallamaError: the vocabulary lacks a byte of the text (SmolLM2's lacks a few control characters).
+        """
+        return self._encode(text)
 
     def special(self, name: str) -> int:
         """Id of a special token such as ``<|eot_id|>``.
@@ -79,15 +82,14 @@ class Tokenizer:
         return b"".join(self.pieces[i] for i in ids).decode("utf-8", errors="replace")
 
 
-def _chunks(text: str) -> Iterable[str]:
+def _chunks(text: str) -> Iterator[str]:
     for start in range(0, len(text), MAX_CHUNK_CHARS):
-        chunk = text[start : start + MAX_CHUNK_CHARS]
-        last = 0
-        for run in _LONG_RUN.finditer(chunk):
-            yield chunk[last : run.end()]
-            last = run.end()
-        if last < len(chunk):
-            yield chunk[last:]
+        chunk, last = text[start : start + MAX_CHUNK_CHARS], 0
+        for run in _RUN.finditer(chunk) if len(chunk) > MAX_RUN_CHARS else ():
+            for cut in range(run.start() + MAX_RUN_CHARS, run.end(), MAX_RUN_CHARS):
+                yield chunk[last:cut]
+                last = cut
+        yield chunk[last:]
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -124,6 +126,11 @@ def _load_tiktoken(path: Path) -> Tokenizer:
             ) from None
     if not ranks or sorted(ranks.values()) != list(range(len(ranks))):
         raise CallamaError(f"{path}: ranks are not 0 … {len(ranks) - 1}; the file is empty or damaged")
+    if len(ranks) != LLAMA3_RANKS:
+        raise CallamaError(
+            f"{path} has {len(ranks):,} tokens, Llama 3's tokenizer.model {LLAMA3_RANKS:,}; "
+            "the file is cut short or belongs to another model"
+        )
     base, specials, reserved = len(ranks), {}, 0
     for offset in range(LLAMA3_SPECIALS):
         name = _LLAMA3_NAMED.get(offset)
@@ -135,7 +142,11 @@ def _load_tiktoken(path: Path) -> Tokenizer:
     for piece, rank in ranks.items():
         pieces[rank] = piece
     pieces += [name.encode() for name in specials]
-    return Tokenizer(path, pieces, specials, encoding.encode_ordinary)
+
+    def encode(text: str) -> list[int]:
+        return [token for chunk in _chunks(text) for token in encoding.encode_ordinary(chunk)]
+
+    return Tokenizer(path, pieces, specials, encode)
 
 
 def _byte_letters() -> dict[str, int]:
@@ -145,26 +156,51 @@ def _byte_letters() -> dict[str, int]:
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(rest)}
 
 
+_BYTE_LETTERS = _byte_letters()
+# What a normaliser would compose, strip or lower, and where a space would be put in.
+_PROBE = "A\tb  É e\u0301 ﬁ ① 北京 😀 \u200d\r\n "
+
+
 def _load_tokenizers_json(path: Path) -> Tokenizer:
     try:
         spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        vocab: dict[str, int] = spec["model"]["vocab"]
+        model: dict[str, Any] = spec["model"]
+        vocab: dict[str, int] = dict(model["vocab"])
         added = {t["content"]: t["id"] for t in spec.get("added_tokens") or ()}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model.get("merges") or ()]
+        size = max([*vocab.values(), *added.values()]) + 1
+        if min([*vocab.values(), *added.values()]) < 0 or size > MAX_TOKENS:
+            raise ValueError(f"ids beyond 0 … {MAX_TOKENS - 1:,}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CallamaError(f"{path} is not a tokenizer.json ({error!r})") from None
-    # Without its added tokens the library has no way to find one of them in ordinary text.
-    spec["added_tokens"], spec["post_processor"] = [], None
-    letters = _byte_letters()
-    pieces = [b""] * (max([*vocab.values(), *added.values()]) + 1)
-    for token, token_id in vocab.items():
-        if token not in added:
-            if not all(c in letters for c in token):
-                raise CallamaError(f"{path}: token {token!r} is not byte-level BPE, the only kind callama reads")
-            pieces[token_id] = bytes(letters[c] for c in token)
+    ordinary = {token: i for token, i in vocab.items() if token not in added}
+    pieces = [b""] * size
+    for token, token_id in ordinary.items():
+        if not all(c in _BYTE_LETTERS for c in token):
+            raise CallamaError(f"{path}: token {token!r} is not byte-level BPE, the only kind callama reads")
+        pieces[token_id] = bytes(_BYTE_LETTERS[c] for c in token)
     for name, token_id in added.items():
         pieces[token_id] = name.encode()
+    # A name that the library does not know cannot come out of ordinary text, wherever the merges lead.
+    model |= {"vocab": ordinary, "dropout": None}
+    model["merges"] = [m for m in merges if added.keys().isdisjoint((*m, "".join(m)))]
+    spec |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     try:
         library = tokenizers.Tokenizer.from_str(json.dumps(spec))
     except Exception as error:  # the library raises bare Exception for anything wrong in the file
         raise CallamaError(f"{path} is not a tokenizer.json ({error})") from None
-    return Tokenizer(path, pieces, added, lambda text: library.encode(text, add_special_tokens=False).ids)
+
+    def spell(text: str) -> tuple[list[int], bool]:
+        ids: list[int] = library.encode(text, add_special_tokens=False).ids
+        return ids, b"".join([pieces[i] for i in ids]) == text.encode()
+
+    def encode(text: str) -> list[int]:
+        ids, whole = spell(text)
+        if not whole:
+            lost = next((c for c in text if not spell(c)[1]), text[:40])
+            raise CallamaError(f"{path} has no tokens that spell {lost!r}; take such text out of the conversation")
+        return ids
+
+    if not spell(_PROBE)[1]:
+        raise CallamaError(f"{path} changes text before it cuts it into tokens; callama needs it as it is")
+    return Tokenizer(path, pieces, added, encode)

@@ -21,7 +21,7 @@ from callama.common.files import atomic_file, atomic_folder, write_json
 from callama.model.params import ModelParams
 from callama.train.config import TrainConfig
 from callama.weights.adapter import LATEST, ORIGINAL_CONFIG, Adapter, save_adapter
-from callama.weights.native import PARAMS
+from callama.weights.native import PARAMS, save_tensors
 
 TRAINER, CONFIG = "trainer.pt", "config.json"
 _STEP = re.compile(r"step_(\d{6,})")
@@ -63,7 +63,7 @@ def save_checkpoint(
         write_json(temporary / PARAMS, params.to_meta())
         write_json(temporary / ORIGINAL_CONFIG, config.lora.model_dump())
         write_json(temporary / CONFIG, config.saved())
-        torch.save({**trainer, "progress": asdict(progress)}, temporary / TRAINER)
+        save_tensors({**trainer, "progress": asdict(progress)}, temporary / TRAINER)
     with atomic_file(job / LATEST) as temporary:
         temporary.write_text(folder.name + "\n", encoding="utf-8")
     for old in step_folders(job)[: -config.checkpoint.keep]:

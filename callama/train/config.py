@@ -10,7 +10,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -72,11 +72,14 @@ class LoRASection(_Section):
         return LoRAParams(self.lora_rank, self.lora_scaling, self.lora_dropout, layers)
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimizerSection(_Section):
     """AdamW. The rate itself follows ``scheduler``; ``lr`` is read for the original's sake."""
 
     lr: float | None = Field(default=None, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     fused: bool = True

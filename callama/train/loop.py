@@ -28,7 +28,7 @@ from callama.train.loss import supervised_loss
 from callama.train.schedule import learning_rate
 from callama.train.setup import Run, prepare
 from callama.train.watch import Sums, Watch, peak_memory_bytes
-from callama.weights.adapter import adapter_of, find_adapter, load_adapter, read_adapter
+from callama.weights.adapter import LATEST, adapter_of, find_adapter, load_adapter, read_adapter
 
 MEASURE_STEPS = 5  # the first steps are slower (warm-up of caches); plans are made from here on
 _MAY_CHANGE = ("steps_per_print", "checkpoint", "tensorboard", "validation", "device")
@@ -89,18 +89,22 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
         ``resume`` nor ``fresh``; a loss that is not finite.
     """
     job = config.checkpoint.folder
-    if step_folders(job) and not resume:
-        if not fresh:
-            raise UsageError(f"{job} holds checkpoints of an earlier run: --resume goes on, --fresh starts over")
-        shutil.rmtree(job)
+    earlier = [] if resume else step_folders(job)
+    if earlier and not fresh:
+        raise UsageError(f"{job} holds checkpoints of an earlier run: --resume goes on, --fresh starts over")
     run = prepare(config)
+    if earlier:
+        (job / LATEST).unlink(missing_ok=True)
+    for old in earlier:
+        shutil.rmtree(old)
     engine = PlainEngine(run.model, config.optimizer, config.train.gradient_clipping)
     budget = config.train.micro_batch_size * config.model.max_seq_len
     epochs = EpochPlans(run.train_data.lengths, config.seed, budget)
     progress = Progress(total_steps=_planned_steps(config, epochs))
+    folder: Path | None = None
     if resume:
-        progress = _restore(config, run, engine, progress)
-    watch = Watch(config.tensorboard.folder if config.tensorboard.enabled else None, progress.step if resume else None)
+        progress, folder = _restore(config, run, engine, progress)
+    watch = Watch(config.tensorboard.folder if config.tensorboard.enabled else None, progress.step + 1)
     trainable = sum(p.numel() for p in engine.parameters)
     watch.say(
         f"training {trainable:,} parameters on {run.device} in {str(run.dtype).removeprefix('torch.')}: "
@@ -109,7 +113,7 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
     )
     with _interruptible() as stop:
         try:
-            result = _loop(config, run, engine, epochs, progress, watch, stop)
+            result = _loop(config, run, engine, epochs, progress, folder, watch, stop)
         finally:
             watch.close()
     return result
@@ -121,13 +125,13 @@ def _loop(
     engine: PlainEngine,
     epochs: EpochPlans,
     progress: Progress,
+    folder: Path | None,
     watch: Watch,
     stop: _StopRequest,
 ) -> dict[str, Any]:
     run.model.train()
-    sums, last_loss, last_validation = Sums(), math.nan, None
-    folder = None
-    while progress.step < progress.total_steps and not stop.asked:
+    sums, last_loss, last_validation, stopping = Sums(), None, None, False
+    while progress.step < progress.total_steps and not stopping:
         began = time.monotonic()
         step_sums = Sums()
         for batch in _step_batches(config, run, epochs, progress):
@@ -148,7 +152,9 @@ def _loop(
         progress.supervised_tokens += step_sums.tokens
         progress.seconds += time.monotonic() - began
         _fit_into_time(config, progress, watch)
-        done = progress.step == progress.total_steps or stop.asked
+        finished = progress.step == progress.total_steps
+        stopping = stop.asked and not finished  # read once: what is asked for later is done after the next step
+        done = finished or stopping
         if progress.step % config.steps_per_print == 0 or done:
             watch.step(progress, sums, rate, norm)
             sums = Sums()
@@ -159,8 +165,9 @@ def _loop(
         if config.checkpoint.enabled and (progress.step % config.checkpoint.save_interval == 0 or done):
             folder = _save(config, run, engine, progress)
             watch.restart_clock()
-    if stop.asked:
-        watch.say(f"stopped at step {progress.step}, saved in {folder}; go on with --resume")
+    if stopping:
+        saved = f"saved in {folder}; go on with --resume" if folder else "nothing saved (checkpoint.enabled is false)"
+        watch.say(f"stopped at step {progress.step}, {saved}")
     return {
         **asdict(progress),
         "train_loss": last_loss,
@@ -170,7 +177,7 @@ def _loop(
         "supervised_tokens_per_second": progress.supervised_tokens / max(progress.seconds, 1e-9),
         "peak_memory_bytes": peak_memory_bytes(),
         "checkpoint": str(folder) if folder else None,
-        "interrupted": stop.asked,
+        "interrupted": stopping,
     }
 
 
@@ -209,8 +216,8 @@ def _save(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progress
     return save_checkpoint(config, adapter, run.checkpoint.params, progress, trainer, run.facts)
 
 
-def _restore(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progress) -> Progress:
-    """Puts a run back where its newest checkpoint stands.
+def _restore(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progress) -> tuple[Progress, Path]:
+    """Puts a run back where its newest checkpoint, the folder returned, stands.
 
     Raises:
         UsageError: there is none. CallamaError: settings or data are not those of the checkpoint.
@@ -229,7 +236,7 @@ def _restore(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progr
     restored = Progress(**trainer["progress"])
     if config.train.max_minutes is None:
         restored = replace(restored, total_steps=progress.total_steps)
-    return restored
+    return restored, folder
 
 
 def _refuse_changes(config: TrainConfig, run: Run, folder: Path) -> None:

@@ -51,6 +51,10 @@ def prepare(config: TrainConfig) -> Run:
         validation_data = _one_dataset(config.validation.dataset_sources, "validation.dataset_sources")
     if not len(train_data):
         raise CallamaError(f"{train_data.path} is empty; build it again from a file with conversations")
+    if validation_data is not None and not len(validation_data):
+        raise CallamaError(
+            f"{validation_data.path} is empty; build with a --val-ratio above 0, or set validation.enabled=false"
+        )
     weights = config.model_ckpt_file
     folder = weights if weights.is_dir() else weights.parent
     checkpoint = read_native(folder, None if weights.is_dir() else weights)

@@ -66,12 +66,12 @@ def peak_memory_bytes() -> int:
 
 
 class Watch:
-    """Prints and records a run's progress; curves are dropped from ``purge_step`` on when resuming."""
+    """Prints and records a run's progress; what an earlier run recorded from ``first_step`` on is hidden."""
 
-    def __init__(self, folder: Path | None, purge_step: int | None) -> None:
+    def __init__(self, folder: Path | None, first_step: int) -> None:
         self._writer = None
         if folder is not None:
-            self._writer = SummaryWriter(str(folder), purge_step=purge_step, flush_secs=10)
+            self._writer = SummaryWriter(str(folder), purge_step=first_step, flush_secs=10)
         self._last = time.monotonic()
         self._tokens = self._supervised = 0
 

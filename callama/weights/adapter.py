@@ -117,19 +117,32 @@ def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None
     return adapter
 
 
+def _read_config(path: Path, what: str) -> dict[str, Any]:
+    config = read_json(path, what)
+    if not isinstance(config, dict):
+        raise CallamaError(f"{path} must be a JSON object; expected {what}")
+    return config
+
+
 def _get(config: Mapping[str, Any], key: str, kind: type | tuple[type, ...], path: Path) -> Any:
     if not isinstance(config.get(key), kind):
         raise CallamaError(f"{path}: key {key!r} is missing or of the wrong type, found {config.get(key)!r}")
     return config[key]
 
 
+def _get_rank(config: Mapping[str, Any], key: str, path: Path) -> int:
+    if (rank := _get(config, key, int, path)) <= 0:
+        raise CallamaError(f"{path}: {key} must be above zero, found {rank}")
+    return int(rank)
+
+
 def _read_peft(folder: Path, params: ModelParams) -> Adapter:
     path = folder / CONFIG
-    config = read_json(path, "PEFT's adapter configuration")
-    for key in ("use_dora", "use_rslora", "modules_to_save"):
+    config = _read_config(path, "PEFT's adapter configuration")
+    for key in ("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern"):
         if config.get(key):
             raise CallamaError(f"{path}: {key} is set; only plain LoRA is read")
-    rank, targets = _get(config, "r", int, path), _get(config, "target_modules", list, path)
+    rank, targets = _get_rank(config, "r", path), _get(config, "target_modules", list, path)
     if unknown := [t for t in targets if t not in _META_NAMES]:
         raise CallamaError(f"{path}: target module {unknown[0]!r} is not a linear layer of Llama")
     lora = LoRAParams(
@@ -158,16 +171,18 @@ def _read_peft(folder: Path, params: ModelParams) -> Adapter:
 
 def _read_original(path: Path, config_dir: Path) -> Adapter:
     config_path = config_dir / ORIGINAL_CONFIG
-    config = read_json(config_path, f"the LoRA settings that {path.name} was trained with")
+    config = _read_config(config_path, f"the LoRA settings that {path.name} was trained with")
     if config.get("train_embedding"):
         raise CallamaError(f"{config_path}: adapters of the embedding (train_embedding) cannot be merged")
     layers = QV_ONLY if config.get("train_qv_only") else ALL_LINEAR
-    rank = _get(config, "lora_rank", int, config_path)
+    rank = _get_rank(config, "lora_rank", config_path)
     lora = LoRAParams(rank, float(_get(config, "lora_scaling", (int, float), config_path)), 0.0, layers)
     halves: dict[str, dict[str, Tensor]] = {}
     for key, tensor in load_tensors(path).items():
         if match := _ORIGINAL_KEY.fullmatch(key.removeprefix("module.")):
             halves.setdefault(match[1], {})[match[2]] = tensor.float()
+        elif "lora_" in key:
+            raise CallamaError(f"{path}: {key} is not a LoRA factor of a linear layer of Llama")
     return Adapter(lora, _pairs(halves, path))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import torch
 from callama.common.errors import CallamaError
 from callama.common.files import require_file, sha256_file, write_json
 from callama.model.params import ModelParams
+from callama.model.rope import rope_frequencies
 from callama.text.gguf_vocab import tokenizer_json
-from callama.weights.native import write_native
+from callama.weights.native import check_state, write_native
 
 _TOP = {
     "token_embd.weight": "tok_embeddings.weight",
@@ -32,6 +34,7 @@ _BLOCK = {
     "ffn_gate": "feed_forward.w1", "ffn_down": "feed_forward.w2", "ffn_up": "feed_forward.w3",
     "attn_norm": "attention_norm", "ffn_norm": "ffn_norm",
 }  # fmt: skip
+_ROPE_DIVISORS = "rope_freqs.weight"
 _BLOCK_NAME = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
 
 
@@ -75,12 +78,41 @@ def _params(fields: _Fields, vocab_size: int) -> ModelParams:
     return ModelParams.from_meta(meta, max_seq_len=int(get("context_length")))
 
 
+def _stretched(params: ModelParams, divisors: torch.Tensor, path: Path) -> ModelParams:
+    """Params with Llama 3.1's RoPE scaling, which GGUF keeps as what each frequency is divided by
+    (ggml-org/llama.cpp, ``convert_hf_to_gguf.py``)."""
+    scaled = replace(params, use_scaled_rope=True, rope_scale_factor=round(float(divisors.max()), 3))
+    expected = rope_frequencies(params)
+    if divisors.shape != expected.shape or not torch.allclose(rope_frequencies(scaled), expected / divisors, rtol=1e-4):
+        raise CallamaError(f"{path}: {_ROPE_DIVISORS} is not Llama 3.1's scaling of RoPE, the only one callama knows")
+    return scaled
+
+
 def _ffn_keys(dim: int, ffn_dim: int) -> dict[str, Any]:
     """Meta's two keys that give this hidden width by Meta's formula."""
     multiple = next(m for m in (256, 128, 64, 32, 16, 8, 4, 2, 1) if ffn_dim % m == 0)
     if ModelParams(dim, 1, 1, 1, multiple_of=multiple).ffn_dim == ffn_dim:
         return {"multiple_of": multiple}
-    return {"multiple_of": multiple, "ffn_dim_multiplier": ffn_dim / int(8 * dim / 3)}
+    # Half a channel more, because the formula rounds the product down.
+    return {"multiple_of": multiple, "ffn_dim_multiplier": (ffn_dim + 0.5) / int(8 * dim / 3)}
+
+
+def _check_kind(fields: _Fields, path: Path) -> None:
+    if (architecture := fields.get("general.architecture")) != "llama":
+        raise CallamaError(f"{path} is a {architecture!r} model; callama reads 'llama'")
+    if (vocabulary := fields.get("tokenizer.ggml.model")) != "gpt2":
+        raise CallamaError(f"{path} has a {vocabulary!r} tokenizer; callama reads byte-level BPE ('gpt2')")
+    if (scaling := fields.get("llama.rope.scaling.type", "none")) != "none":
+        raise CallamaError(f"{path} scales RoPE by {scaling!r}; callama knows Llama 3.1's scaling only")
+
+
+def _values(tensor: Any, path: Path) -> torch.Tensor:
+    try:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+    except NotImplementedError:
+        kind = tensor.tensor_type.name
+        raise CallamaError(f"{path}: tensor {tensor.name} is quantised as {kind}, which gguf cannot read") from None
+    return torch.from_numpy(values.reshape(tuple(int(n) for n in reversed(tensor.shape))))
 
 
 def gguf_to_native(path: Path, folder: Path) -> ModelParams:
@@ -93,22 +125,22 @@ def gguf_to_native(path: Path, folder: Path) -> ModelParams:
     require_file(path, "a GGUF model")
     try:
         reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, KeyError) as error:
         raise CallamaError(f"{path} is not a GGUF file, or it is cut short ({error})") from None
     fields = _Fields(reader, path)
-    if (architecture := fields.get("general.architecture")) != "llama":
-        raise CallamaError(f"{path} is a {architecture!r} model; callama reads 'llama'")
+    _check_kind(fields, path)
     tokens = fields.get("tokenizer.ggml.tokens")
     params = _params(fields, len(tokens))
     state: dict[str, torch.Tensor] = {}
     for tensor in reader.tensors:
-        if tensor.name == "rope_freqs.weight":
-            continue  # the stretched RoPE's factors, which the parameters already say
         name = _native_name(tensor.name)
-        if name is None:
+        if tensor.name == _ROPE_DIVISORS:
+            params = _stretched(params, _values(tensor, path), path)
+        elif name is None:
             raise CallamaError(f"{path}: tensor {tensor.name} is not part of a Llama model")
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        state[name] = torch.from_numpy(values.reshape(tuple(int(n) for n in reversed(tensor.shape))))
+        else:
+            state[name] = _values(tensor, path)
+    check_state(path, state, params, "its llama.* fields")
     spec = tokenizer_json(
         tokens,
         fields.get("tokenizer.ggml.token_type"),

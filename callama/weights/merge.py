@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from callama.common.errors import CallamaError
+from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest
 from callama.common.progress import Meter
 from callama.text.tokenizer import TOKENIZER_FILES
@@ -49,7 +49,7 @@ def merge_to_folder(
     """
     adapter_path = find_adapter(adapter_path)
     if out.resolve() in (base_dir.resolve(), adapter_path.resolve()):
-        raise CallamaError(f"{out} is also a source of this merge; choose another folder")
+        raise UsageError(f"{out} is also a source of this merge; choose another folder")
     base = read_native(base_dir, base_weights)
     adapter = read_adapter(adapter_path, base.params, config_dir)
     trained_on = read_manifest(adapter_path).get("base_sha256") if adapter_path.is_dir() else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,10 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         CallamaError: it is damaged, or holds anything but a dict of tensors.
     """
     require_file(path, "a state dict written by torch.save")
+    if not zipfile.is_zipfile(path):
+        raise CallamaError(
+            f"{path} is not in torch's zip format: it is cut short, of another kind, or saved by torch before 1.6"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
@@ -56,6 +61,21 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CallamaError(f"{path} must hold a state dict: names and tensors, nothing else")
     return dict(state)
+
+
+def save_tensors(value: Any, path: Path) -> None:
+    """``torch.save`` with the system's errors: torch's own writer hides a full disk behind "unexpected pos".
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with path.open("wb") as file:
+        try:
+            torch.save(value, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read_params(folder: Path) -> ModelParams:
@@ -96,14 +116,23 @@ def read_native(folder: Path, weights: Path | None = None) -> NativeCheckpoint:
     path = weights or folder / WEIGHTS
     state = load_tensors(path)
     state.pop("rope.freqs", None)  # a constant that Meta's older files carry along
+    check_state(path, state, params, str(folder / PARAMS))
+    return NativeCheckpoint(folder, params, state)
+
+
+def check_state(path: Path, state: Mapping[str, Tensor], params: ModelParams, asked_by: str) -> None:
+    """Makes sure that a state dict from ``path`` has the tensors and shapes that ``params`` ask for.
+
+    Raises:
+        CallamaError: naming the first tensor at fault; ``asked_by`` says where the shape comes from.
+    """
     expected = expected_shapes(params, tied=OUTPUT not in state)
     for name in sorted(set(expected) ^ set(state)):
-        raise CallamaError(f"{path} {'lacks' if name in expected else 'has an unexpected'} tensor {name} for {PARAMS}")
+        what = "lacks" if name in expected else "has an unexpected"
+        raise CallamaError(f"{path} {what} tensor {name} by the shape in {asked_by}")
     for name, shape in expected.items():
-        if tuple(state[name].shape) != shape:
-            found = tuple(state[name].shape)
-            raise CallamaError(f"{path}: {name} has shape {found}, but {folder / PARAMS} asks for {shape}")
-    return NativeCheckpoint(folder, params, state)
+        if (found := tuple(state[name].shape)) != shape:
+            raise CallamaError(f"{path}: {name} has shape {found}, but {asked_by} asks for {shape}")
 
 
 def build_model(
@@ -116,7 +145,7 @@ def build_model(
     """The model with the checkpoint's weights in ``dtype``, tensor by tensor."""
     with torch.device("meta"):
         model = Transformer(checkpoint.params, tied=checkpoint.tied, dropout=dropout)
-    # clone() where nothing was converted: a parameter must not write through to the mapped file.
+    # A copy even where nothing is converted: parameters must not share memory with the checkpoint's tensors.
     state = {name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in checkpoint.state.items()}
     model.load_state_dict(state, assign=True)
     return model
@@ -135,6 +164,6 @@ def write_native(
         known["rope_scale_factor"] = params.rope_scale_factor
     with atomic_folder(folder, {**known, **facts}) as temporary:
         write_json(temporary / PARAMS, params.to_meta())
-        torch.save(dict(state), temporary / WEIGHTS)
+        save_tensors(dict(state), temporary / WEIGHTS)
         if tokenizer_file is not None:
             shutil.copyfile(tokenizer_file, temporary / tokenizer_file.name)

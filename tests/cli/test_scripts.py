@@ -1,0 +1,117 @@
+"""The original's scripts under their own names and flags, the whole way in processes of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from callama.cli.dialogues import DIALOGUES
+from callama.data.read import read_conversations
+from tests import tiny
+from tests.cli.conftest import REPO, Run, RunHere
+
+GLAIVE = REPO.parent / "shared" / "data" / "glaive" / "raw_rows.jsonl"
+
+FLAGS = {
+    "scripts/clean_dataset.py": ["--source-file", "--save-file", "--remove-no-fc"],
+    "scripts/build_dataset.py": ["--source-file", "--tokenizer-file", "--save-dir"],
+    "scripts/convert_lora_weights.py": ["--config-dir", "--base-ckpt-path", "--lora-ckpt-path", "--output-dir"],
+    "finetune.py": ["--config-file", "--resume", "--fresh"],
+    "chat_completion.py": ["--ckpt_dir", "--tokenizer_path", "--temperature", "--top_p", "--max_seq_len",
+                           "--max_batch_size", "--max_gen_len", "--device", "--seed"],
+}  # fmt: skip
+RAW = {
+    "system": 'SYSTEM: You help. -\n{"name": "get_NOUN", "description": "NOUN of a city", "parameters": '
+    '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}\n',
+    "chat": 'USER: NOUN in Oslo?\n\n\nASSISTANT: <functioncall> {"name": "get_NOUN", "arguments": '
+    '\'{"city": "Oslo"}\'} <|endoftext|>\n\n\nFUNCTION RESPONSE: {"value": 7}\n\n\nASSISTANT: It is 7. <|endoftext|>\n',
+}
+
+
+@pytest.mark.parametrize("script", FLAGS)
+def test_help_names_the_originals_flags(here: RunHere, script: str) -> None:
+    done = here(script, "--help")
+    assert done.status == 0
+    assert all(flag in done.out for flag in FLAGS[script])
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("chat_completion.py", ["--ckpt_dir", "none"], "none is not a folder; expected a native checkpoint"),
+        ("chat_completion.py", ["--ckpt_dir", "MODEL", "--tokenizer_path", "none.model"], "none.model does not exist"),
+        ("chat_completion.py", ["--ckpt_dir", "MODEL", "--max_seq_len", "9999"], "max_seq_len 9999 is longer than"),
+        ("chat_completion.py", ["--ckpt_dir", "MODEL", "--temperature", "-1"], "--temperature must be 0 or more"),
+        ("chat_completion.py", ["--ckpt_dir", "MODEL", "--max_gen_len", "0"], "--max_gen_len must be at least 1"),
+        ("finetune.py", [], "configs/finetune.json does not exist"),
+        ("finetune.py", ["--config-file", "CONFIG", "train.no_such=1"], "unknown key 'train.no_such'"),
+        ("scripts/build_dataset.py", ["--source-file", "none", "--tokenizer-file", "MODEL", "--save-dir", "o"], "none"),
+        ("scripts/convert_lora_weights.py", ["--config-dir", "x", "--base-ckpt-path", "none/consolidated.pth",
+          "--lora-ckpt-path", "y", "--output-dir", "o"], "none is not a folder"),
+    ],
+)  # fmt: skip
+def test_a_users_mistake_is_one_line(
+    here: RunHere, world: Path, tmp_path: Path, script: str, arguments: list[str], words: str
+) -> None:
+    config = tiny.write_settings(tmp_path / "config.json", tiny.settings(world, tmp_path / "out"))
+    places = {"MODEL": str(world / "model"), "CONFIG": str(config)}
+    done = here(script, *(places.get(a, a) for a in arguments))
+    assert (done.status, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1 and done.err.startswith("error: ") and words in done.err
+
+
+@pytest.mark.slow
+def test_from_raw_rows_to_a_chat(run: Run, here: RunHere, world: Path, tmp_path: Path) -> None:
+    """clean_dataset → build_dataset → finetune → convert_lora_weights → chat_completion."""
+    rows = [{k: v.replace("NOUN", noun) for k, v in RAW.items()} for noun in tiny.NOUNS for _ in range(3)]
+    (tmp_path / "raw.json").write_text(json.dumps([*rows, {"system": "", "chat": "USER: only a question"}]))
+    model = world / "model"
+
+    cleaned = run(
+        "scripts/clean_dataset.py", "--source-file", "raw.json", "--save-file", "cleaned.json", "--remove-no-fc"
+    )
+    assert cleaned.returncode == 0, cleaned.stderr
+    assert "25 read = 24 kept + 1 dropped" in cleaned.stdout
+    assert len(list(read_conversations(tmp_path / "cleaned.json"))) == 24
+
+    built = run("scripts/build_dataset.py", "--source-file", "cleaned.json",
+                "--tokenizer-file", model / "tokenizer.json", "--save-dir", "datasets/built")  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert "read 24, dropped 0" in built.stdout and "functions on both sides: 0" in built.stdout
+
+    values = tiny.settings(world, Path("checkpoints"), tensorboard__enabled=True, tensorboard__output_path="logs")
+    values["train"]["dataset_sources"] = ["datasets/built/train.arrow"]
+    values["validation"] = {"dataset_sources": ["datasets/built/validation.arrow"], "steps": 2}
+    tiny.write_settings(tmp_path / "config.json", values)
+    tuned = run("finetune.py", "--config-file", "config.json", "train.num_epochs=2")
+    assert tuned.returncode == 0, tuned.stderr
+    assert "validation loss" in tuned.stdout and "checkpoint: checkpoints/job/step_" in tuned.stdout
+    checkpoint = tuned.stdout.split("checkpoint: ")[1].strip()
+    assert list((tmp_path / "logs" / "job").glob("events.out.tfevents.*"))
+
+    merged = run("scripts/convert_lora_weights.py", "--config-dir", checkpoint, "--base-ckpt-path",
+                 model / "consolidated.pth", "--lora-ckpt-path", checkpoint, "--output-dir", "merged")  # fmt: skip
+    assert (merged.returncode, merged.stdout) == (0, "merged: merged\n"), merged.stderr
+
+    flags = ["--ckpt_dir", "merged", "--tokenizer_path", model / "tokenizer.json", "--max_gen_len", "6"]
+    greedy = run("chat_completion.py", *flags)
+    assert greedy.returncode == 0, greedy.stderr
+    assert [line for line in greedy.stdout.splitlines() if line.startswith("== ")] == [
+        f"== {dialogue.title}" for dialogue in DIALOGUES
+    ]
+    assert greedy.stdout.count("\n> Assistant") == len(DIALOGUES)
+    assert here("chat_completion.py", *flags).out == greedy.stdout
+    sampled = here("chat_completion.py", *flags, "--temperature", "2", "--top_p", "0.95", "--seed", "5")
+    assert sampled.status == 0 and sampled.out != greedy.stdout
+
+
+@pytest.mark.skipif(not GLAIVE.is_file(), reason=f"{GLAIVE} is absent")
+def test_genuine_glaive_rows_become_a_data_set(here: RunHere, world: Path) -> None:
+    cleaned = here("scripts/clean_dataset.py", "--source-file", GLAIVE, "--save-file", "cleaned.json")
+    assert cleaned.status == 0, cleaned.err
+    built = here("scripts/build_dataset.py", "--source-file", "cleaned.json",
+                "--tokenizer-file", world / "tokenizer.json", "--save-dir", "built")  # fmt: skip
+    assert built.status == 0, built.err
+    assert "read 7, dropped 0" in built.out

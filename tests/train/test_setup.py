@@ -1,0 +1,116 @@
+"""What does not fit together is said in the first second, before anything is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from callama.common.errors import CallamaError, UsageError
+from callama.data.build import build
+from callama.data.dataset import write_examples
+from callama.train.loop import train
+from tests import tiny
+from tests.train.conftest import Configure
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_written(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert not (tmp_path / "run").exists()
+
+
+def empty_data(folder: Path, world: Path) -> Path:
+    folder.mkdir()
+    shutil.copyfile(world / "built" / "metadata.json", folder / "metadata.json")
+    write_examples(folder / "empty.arrow", [])
+    return folder / "empty.arrow"
+
+
+def test_a_tokenizer_of_another_model(configure: Configure, tmp_path: Path) -> None:
+    other = tiny.write_tokenizer(tmp_path / "tokenizer.json", vocab_size=300).file
+    with pytest.raises(CallamaError, match=r"has 300 tokens, the model in .* 400: this tokenizer does not belong"):
+        train(configure(tokenizer_file=str(other)))
+
+
+def test_data_built_with_another_tokenizer(world: Path, configure: Configure, tmp_path: Path) -> None:
+    spec = json.loads((world / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec, indent=3))
+    build([world / "conversations.jsonl"], tmp_path / "tokenizer.json", tmp_path / "built", val_ratio=0)
+    with pytest.raises(CallamaError, match=r"was built with another tokenizer .*build it again with this one"):
+        train(configure(train__dataset_sources=[str(tmp_path / "built" / "train.arrow")]))
+
+
+def test_validation_data_built_with_another_tokenizer(world: Path, configure: Configure, tmp_path: Path) -> None:
+    tiny.write_tokenizer(tmp_path / "tokenizer.json", vocab_size=300)
+    build([world / "conversations.jsonl"], tmp_path / "tokenizer.json", tmp_path / "built", val_ratio=0.25)
+    with pytest.raises(CallamaError, match=r"validation\.arrow was built with another tokenizer"):
+        train(configure(validation={"dataset_sources": [str(tmp_path / "built" / "validation.arrow")]}))
+
+
+def test_data_of_another_contract(world: Path, configure: Configure, tmp_path: Path) -> None:
+    shutil.copytree(world / "built", tmp_path / "built")
+    metadata = json.loads((world / "built" / "metadata.json").read_text())
+    (tmp_path / "built" / "metadata.json").write_text(json.dumps({**metadata, "contract_version": 0}))
+    with pytest.raises(CallamaError, match="has contract version 0, this is"):
+        train(configure(train__dataset_sources=[str(tmp_path / "built" / "train.arrow")]))
+
+
+def test_a_conversation_longer_than_the_sequence(configure: Configure) -> None:
+    with pytest.raises(
+        CallamaError, match=r"10 of 30 conversations are longer .* = 120 tokens \(the longest has 143; .*1024"
+    ) as e:
+        train(configure(model_config__max_seq_len=120))
+    assert "build with --max-tokens 120" in str(e.value)
+
+
+def test_a_sequence_longer_than_the_context(configure: Configure) -> None:
+    with pytest.raises(CallamaError, match="max_seq_len is 1025, longer than the model's context of 1024 tokens"):
+        train(configure(model_config__max_seq_len=1025))
+
+
+def test_a_shape_that_is_not_the_models(configure: Configure) -> None:
+    with pytest.raises(CallamaError, match=r"model_config\.n_layers is 3, but .*params\.json says 2"):
+        train(configure(model_config__n_layers=3))
+
+
+def test_an_empty_data_set(world: Path, configure: Configure, tmp_path: Path) -> None:
+    path = empty_data(tmp_path / "empty", world)
+    with pytest.raises(CallamaError, match=r"empty\.arrow is empty; build it again"):
+        train(configure(train__dataset_sources=[str(path)]))
+
+
+def test_empty_validation_data(world: Path, configure: Configure, tmp_path: Path) -> None:
+    path = empty_data(tmp_path / "empty", world)
+    with pytest.raises(CallamaError, match=r"empty\.arrow is empty; .*val-ratio.*validation\.enabled=false"):
+        train(configure(validation={"dataset_sources": [str(path)]}))
+
+
+def test_trap_15_a_pickled_data_set(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "train.pk").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    with pytest.raises(UsageError, match=r"train\.pk: pickled data sets are not opened.*name train\.arrow"):
+        train(configure(train__dataset_sources=[str(tmp_path / "train.pk")]))
+
+
+def test_missing_files(configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.arrow does not exist; build it"):
+        train(configure(train__dataset_sources=[str(tmp_path / "none.arrow")]))
+    with pytest.raises(UsageError, match="none is not a folder; expected a native checkpoint"):
+        train(configure(model_ckpt_file=str(tmp_path / "none" / "consolidated.pth")))
+    with pytest.raises(UsageError, match=r"tokenizer\.model does not exist"):
+        train(configure(tokenizer_file=str(tmp_path / "tokenizer.model")))
+
+
+def test_several_files_in_one_source(configure: Configure) -> None:
+    with pytest.raises(UsageError, match=r"train\.dataset_sources names 2 files; name one"):
+        train(configure(train__dataset_sources=["a.arrow", "b.arrow"]))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there(configure: Configure) -> None:
+    with pytest.raises(UsageError, match="torch finds no CUDA device"):
+        train(configure(device="cuda"))

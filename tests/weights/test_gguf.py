@@ -1,0 +1,244 @@
+"""GGUF in: the same numbers that other readers of the file see, or a refusal that names what is wrong."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import read_manifest, sha256_file
+from callama.model.attend import Documents
+from callama.model.params import ModelParams
+from callama.model.rope import rope_frequencies
+from callama.text.tokenizer import load_tokenizer
+from callama.weights.gguf_in import _ffn_keys, gguf_to_native
+from callama.weights.native import build_model, read_native
+from tests.fetch import embedded_gguf_path, embedded_model_dir
+from tests.model.tiny import ROUNDED, tiny
+
+LETTERS = [chr(c) for c in [*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324)]]
+TOKENS = ["<|im_start|>", "<|im_end|>", *LETTERS, "Ġt", "Ġth"]
+PARAMS = replace(ROUNDED, vocab_size=len(TOKENS), rope_theta=10_000.0, max_seq_len=512)
+_NAMES = {
+    "attention.wq": "attn_q", "attention.wk": "attn_k", "attention.wv": "attn_v", "attention.wo": "attn_output",
+    "feed_forward.w1": "ffn_gate", "feed_forward.w2": "ffn_down", "feed_forward.w3": "ffn_up",
+    "attention_norm": "attn_norm", "ffn_norm": "ffn_norm", "tok_embeddings": "token_embd", "norm": "output_norm",
+}  # fmt: skip
+Quantise = Callable[[np.ndarray], tuple[np.ndarray, Any]]
+KINDS: dict[str, Quantise] = {
+    "F32": lambda x: (x, None),
+    "F16": lambda x: (x.astype(np.float16), None),
+    "Q8_0": lambda x: (gguf.quants.quantize(x, gguf.GGMLQuantizationType.Q8_0), gguf.GGMLQuantizationType.Q8_0),
+}
+
+
+def gguf_name(name: str) -> str:
+    name = name.removesuffix(".weight")
+    if name.startswith("layers."):
+        _, layer, part = name.split(".", 2)
+        return f"blk.{layer}.{_NAMES[part]}.weight"
+    return f"{_NAMES.get(name, name)}.weight"
+
+
+def write_gguf(
+    path: Path,
+    state: Mapping[str, Tensor],
+    kind: str = "F32",
+    *,
+    architecture: str = "llama",
+    fields: Mapping[str, Any] | None = None,
+    extra: Mapping[str, np.ndarray] | None = None,
+) -> Path:
+    """What llama.cpp's converter would write for a model of shape ``PARAMS``; None takes a field out."""
+    values: dict[str, Any] = {
+        "context_length": 512, "embedding_length": PARAMS.dim, "block_count": PARAMS.n_layers,
+        "feed_forward_length": PARAMS.ffn_dim, "attention.head_count": PARAMS.n_heads,
+        "attention.head_count_kv": PARAMS.kv_heads, "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.freq_base": 10_000.0, **(fields or {}),
+    }  # fmt: skip
+    writer = gguf.GGUFWriter(path, architecture)
+    for name, value in values.items():
+        if value is not None:
+            add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
+            add(f"{architecture}.{name}", value)
+    writer.add_tokenizer_model((fields or {}).get("vocabulary", "gpt2"))
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(TOKENS)
+    writer.add_token_types([3, 3] + [1] * (len(TOKENS) - 2))
+    writer.add_token_merges(["Ġ t", "Ġt h"])
+    for name, tensor in state.items():
+        data, raw_kind = KINDS[kind if tensor.dim() == 2 else "F32"](tensor.numpy())
+        writer.add_tensor(gguf_name(name), data, raw_dtype=raw_kind)
+    for name, array in (extra or {}).items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def made(*, tied: bool = False) -> dict[str, Tensor]:
+    return dict(tiny(PARAMS, tied=tied).state_dict())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gguf_becomes_the_native_checkpoint_of_its_numbers(tmp_path: Path, kind: str, tied: bool) -> None:
+    state = made(tied=tied)
+    path = write_gguf(tmp_path / "tiny.gguf", state, kind)
+    before = sha256_file(path)
+    params = gguf_to_native(path, tmp_path / "out")
+    found = read_native(tmp_path / "out")
+    assert found.params == params == replace(PARAMS, multiple_of=params.multiple_of)
+    assert params.ffn_dim == PARAMS.ffn_dim and found.tied == tied and found.state.keys() == state.keys()
+    for name, tensor in state.items():
+        assert found.state[name].dtype == torch.float32
+        # A block of 32 in Q8_0 shares a scale: half a step of 127 from its largest number.
+        loss = {"F32": 0.0, "F16": 2**-11, "Q8_0": 0.6 / 127}[kind if tensor.dim() == 2 else "F32"]
+        assert (found.state[name] - tensor).abs().max() <= loss * tensor.abs().max(), name
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest["source"] == "tiny.gguf" and manifest["source_sha256"] == before == sha256_file(path)
+
+
+def test_the_tokenizer_inside_is_kept(tmp_path: Path) -> None:
+    gguf_to_native(write_gguf(tmp_path / "tiny.gguf", made()), tmp_path / "out")
+    tokenizer = load_tokenizer(tmp_path / "out")
+    assert tokenizer.special_tokens == {"<|im_start|>": 0, "<|im_end|>": 1}
+    assert [tokenizer.pieces[i] for i in tokenizer.encode(" the<|im_end|>12")] == [
+        b" th", b"e", *(bytes([c]) for c in b"<|im_end|>12")
+    ]  # fmt: skip
+
+
+def llama3_divisors(factor: float, head_dim: int, theta: float) -> np.ndarray:
+    """As llama.cpp's converter computes them (convert_hf_to_gguf.py, LlamaModel.generate_extra_tensors)."""
+    out = []
+    for frequency in 1.0 / theta ** (np.arange(0, head_dim, 2, dtype=np.float32) / head_dim):
+        wavelength = 2 * np.pi / frequency
+        if wavelength < 8192 / 4:
+            out.append(1.0)
+        elif wavelength > 8192:
+            out.append(factor)
+        else:
+            smooth = (8192 / wavelength - 1) / 3
+            out.append(1 / ((1 - smooth) / factor + smooth))
+    return np.array(out, dtype=np.float32)
+
+
+@pytest.mark.parametrize("factor", [8.0, 32.0])
+def test_trap_26_scaled_rope_is_read_from_its_divisors(tmp_path: Path, factor: float) -> None:
+    divisors = llama3_divisors(factor, PARAMS.head_dim, 500_000.0)
+    fields = {"rope.freq_base": 500_000.0, "context_length": 131_072}
+    path = write_gguf(tmp_path / "a.gguf", made(), fields=fields, extra={"rope_freqs.weight": divisors})
+    params = gguf_to_native(path, tmp_path / "out")
+    assert params.use_scaled_rope and params.rope_scale_factor == factor and params.max_seq_len == 131_072
+    plain = rope_frequencies(replace(params, use_scaled_rope=False))
+    torch.testing.assert_close(rope_frequencies(params), plain / torch.from_numpy(divisors), rtol=1e-5, atol=0)
+    assert read_native(tmp_path / "out").params == params
+
+
+@given(dim=st.integers(1, 5000).map(lambda n: 2 * n), ffn_dim=st.integers(1, 40_000))
+def test_any_hidden_width_can_be_said_in_metas_two_keys(dim: int, ffn_dim: int) -> None:
+    assert ModelParams(dim, 1, 1, 1, **_ffn_keys(dim, ffn_dim)).ffn_dim == ffn_dim
+
+
+UNREADABLE = "quantised in a way gguf cannot read"
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "architecture": ({"architecture": "qwen2"}, "is a 'qwen2' model; callama reads 'llama'"),
+    "vocabulary": ({"fields": {"vocabulary": "llama"}}, "has a 'llama' tokenizer; callama reads byte-level BPE"),
+    "rope": ({"fields": {"rope.scaling.type": "yarn"}}, "scales RoPE by 'yarn'"),
+    "divisors": ({"extra": {"rope_freqs.weight": np.array([1, 2, 3, 4, 5, 6, 7, 8], np.float32)}}, "rope_freqs.weight"),
+    "divisors' length": ({"extra": {"rope_freqs.weight": np.ones(3, np.float32)}}, "rope_freqs.weight is not Llama"),
+    "bias": ({"extra": {"blk.0.attn_q.bias": np.ones(32, np.float32)}}, r"blk\.0\.attn_q\.bias is not part of a Llama"),
+    "experts": ({"extra": {"blk.0.ffn_gate_exps.weight": np.ones((2, 32), np.float32)}}, "ffn_gate_exps"),
+    "missing field": ({"fields": {"block_count": None}}, r"lacks the field llama\.block_count; is it a Llama model"),
+    "missing tensors": ({"fields": {"block_count": 2}}, r"lacks tensor layers\.1\.\S+ by the shape in its llama"),
+    "wrong shape": (
+        {"fields": {"feed_forward_length": 512}},
+        r"feed_forward\.w1\.weight has shape \(96, 32\), but its llama\.\* fields asks for \(512, 32\)",
+    ),
+    UNREADABLE: ({}, r"tensor token_embd\.weight is quantised as F32, which gguf cannot read"),
+}
+
+
+def cannot_read(*_: object) -> None:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_gguf_that_is_no_plain_llama_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    how, message = WRONG[name]
+    path = write_gguf(tmp_path / "a.gguf", made(), **how)
+    if name == UNREADABLE:
+        monkeypatch.setattr(gguf.quants, "dequantize", cannot_read)
+    with pytest.raises(CallamaError, match=message) as caught:
+        gguf_to_native(path, tmp_path / "out")
+    assert str(path) in str(caught.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 3, 40, 2000, -200])
+def test_a_gguf_that_is_cut_short_is_refused(tmp_path: Path, keep: int) -> None:
+    path = write_gguf(tmp_path / "a.gguf", made())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CallamaError, match="is not a GGUF file, or it is cut short"):
+        gguf_to_native(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist; expected a GGUF model"):
+        gguf_to_native(tmp_path / "gone.gguf", tmp_path / "out")
+
+
+# Written for this test.
+PROSE = """The lighthouse at Cape Varga was built in 1871, after three ships of the same company were lost on the \
+reef within eleven days. Its keeper, a former baker named Ines Aldana, kept two diaries: one for the weather, \
+which the harbour office collected every Friday, and one for everything else, which nobody read until 1996. \
+"Wind NW 7, visibility 2 miles," says the first for 4 March 1889; the second says only that the kettle had \
+cracked, and that she had laughed about it until the lamp needed oil.
+
+Today the tower is empty and its light is automatic. Visitors pay €4.50, climb 214 steps, and find at the top a \
+copy of both diaries under glass, opened at the same date, so that everyone can see how little the one says of \
+the other."""
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_embedded_model_has_the_loss_that_transformers_finds_in_the_same_gguf() -> None:
+    path = embedded_gguf_path()
+    theirs_tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    tokenizer = load_tokenizer(embedded_model_dir())
+    ids = tokenizer.encode(PROSE)
+    assert len(ids) > 180 and ids == theirs_tokenizer.encode(PROSE, add_special_tokens=False)
+    theirs = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
+    ours = build_model(read_native(embedded_model_dir()), dtype=torch.float32).eval()
+
+    tokens = torch.tensor(ids)
+    logits = ours.logits(ours(tokens[None], Documents([len(ids)])))[0]
+    found, expected = (
+        F.cross_entropy(x[:-1], tokens[1:], reduction="none") for x in (logits, theirs(tokens[None]).logits[0])
+    )
+    assert expected.mean() < 4, "the reference itself does not understand the text"
+    assert (found - expected).abs().max() <= 1e-3
+
+
+@pytest.mark.slow
+def test_the_embedded_model_is_the_published_shape() -> None:
+    params = json.loads((embedded_model_dir() / "params.json").read_text())
+    assert params == {
+        "dim": 576, "n_layers": 30, "n_heads": 9, "n_kv_heads": 3, "vocab_size": 49_152, "multiple_of": 256,
+        "ffn_dim_multiplier": None, "norm_eps": 1e-05, "rope_theta": 100_000.0,
+    }  # fmt: skip
+    checkpoint = read_native(embedded_model_dir())
+    assert checkpoint.tied and checkpoint.params.ffn_dim == 1536 and checkpoint.params.max_seq_len == 8192

@@ -1,0 +1,147 @@
+"""Merging: base plus adapter becomes one checkpoint that computes what the two computed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import atomic_folder, sha256_file
+from callama.model.lora import LoRAParams, add_lora, lora_modules
+from callama.model.params import ModelParams
+from callama.model.transformer import Transformer
+from callama.weights.adapter import adapter_of, save_adapter
+from callama.weights.merge import merge_to_folder
+from callama.weights.native import build_model, read_native, write_native
+from tests.model.tiny import FAMILIES, LLAMA_3, LLAMA_3_2, hf_model, hf_name, logits, tiny, tokens, twin
+
+LORA = LoRAParams(rank=4, scaling=1.5)
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): sha256_file(p) for p in folder.rglob("*") if p.is_file()}
+
+
+def prepare(
+    root: Path, model: Transformer, *, dtype: torch.dtype = torch.float32, facts: Mapping[str, Any] | None = None
+) -> None:
+    """``base`` from the model, ``adapter`` from factors that the model is then wrapped with."""
+    state = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    (root / "tokenizer.json").write_text('{"a": 1}')
+    write_native(root / "base", model.params, state, root / "tokenizer.json", {"dtype": "as made"})
+    add_lora(model, LORA)
+    torch.manual_seed(6)
+    for _, module in lora_modules(model):
+        torch.nn.init.normal_(module.lora_b, std=0.1)
+    sha = {"base_sha256": sha256_file(root / "base" / "consolidated.pth")}
+    with atomic_folder(root / "adapter", sha if facts is None else facts) as folder:
+        save_adapter(folder, adapter_of(model, LORA), model.params, "base")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@torch.no_grad()
+def test_the_merged_model_computes_what_base_and_adapter_do(tmp_path: Path, family: str) -> None:
+    params, tied = FAMILIES[family]
+    model, ids = tiny(params, tied=tied), tokens(24)
+    alone = logits(model, ids)
+    prepare(tmp_path, model)
+    sources = snapshot(tmp_path)
+    merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    checkpoint = read_native(tmp_path / "merged")
+    merged = logits(build_model(checkpoint, dtype=torch.float32), ids)
+    expected = logits(model, ids)
+    assert (merged - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (expected - alone).abs().max() > 0.1, "an adapter without effect proves nothing"
+    assert checkpoint.params == params and checkpoint.tied == tied
+    assert (tmp_path / "merged" / "tokenizer.json").read_text() == '{"a": 1}'
+    found = snapshot(tmp_path)
+    assert {name: found[name] for name in sources} == sources, "a source was changed"
+
+
+@torch.no_grad()
+def test_merging_is_what_peft_merges(tmp_path: Path) -> None:
+    base = hf_model(LLAMA_3, tied=False)
+    prepare(tmp_path, twin(base, LLAMA_3, tied=False))
+    merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    theirs = PeftModel.from_pretrained(base, tmp_path / "adapter").merge_and_unload().state_dict()
+    for name, tensor in read_native(tmp_path / "merged").state.items():
+        if ".wq." not in name and ".wk." not in name:
+            torch.testing.assert_close(tensor, theirs[hf_name(name)], rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_trap_17_merging_into_bf16_rounds_once_from_fp32(tmp_path: Path) -> None:
+    model = tiny(LLAMA_3)
+    prepare(tmp_path, model, dtype=torch.bfloat16)
+    merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "precise", dtype="fp32")
+    base, merged = read_native(tmp_path / "base").state, read_native(tmp_path / "merged").state
+    precise = read_native(tmp_path / "precise").state
+    factors = dict(lora_modules(model))
+    for name, tensor in base.items():
+        expected: Tensor = tensor.double()
+        if module := factors.get(name.removesuffix(".weight")):
+            expected = expected + LORA.scaling * module.lora_b.double() @ module.lora_a.double()
+        else:
+            assert torch.equal(merged[name], tensor)
+        assert merged[name].dtype == torch.bfloat16 and precise[name].dtype == torch.float32
+        torch.testing.assert_close(precise[name].double(), expected, rtol=1e-6, atol=1e-6)
+        assert torch.equal(merged[name], precise[name].bfloat16())
+
+
+@pytest.mark.parametrize("out", ["base", "adapter", "base/../base", "link"])
+def test_merging_onto_a_source_is_refused(tmp_path: Path, out: str) -> None:
+    prepare(tmp_path, tiny(LLAMA_3))
+    (tmp_path / "link").symlink_to("base")
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError, match="is also a source of this merge; choose another folder"):
+        merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / out)
+    assert snapshot(tmp_path) == before
+
+
+def test_an_adapter_trained_on_other_weights_is_refused(tmp_path: Path) -> None:
+    prepare(tmp_path, tiny(LLAMA_3), facts={"base_sha256": "0123456789abcdef" * 4})
+    with pytest.raises(CallamaError, match=r"adapter was trained on weights 0123456789ab…, .*base has [0-9a-f]{12}…"):
+        merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_an_adapter_of_another_shape_is_refused(tmp_path: Path) -> None:
+    prepare(tmp_path, tiny(LLAMA_3))
+    write_native(tmp_path / "other", LLAMA_3_2, tiny(LLAMA_3_2, tied=True).state_dict(), None, {})
+    with pytest.raises(CallamaError, match=r"layers\.0\.attention\.wk has A, B of .*; another base\?"):
+        merge_to_folder(tmp_path / "other", tmp_path / "adapter", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_the_originals_files_merge_from_where_they_lie(tmp_path: Path) -> None:
+    """A .pt of factors, its lora.json in one folder, the base's weights in another."""
+    model, ids = tiny(LLAMA_3), tokens(12)
+    prepare(tmp_path, model)
+    factors = adapter_of(model, LORA).factors
+    state = {f"{name}.lora_{x}": t for name, pair in factors.items() for x, t in zip("AB", pair, strict=True)}
+    torch.save(state, tmp_path / "lora.pt")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "lora.json").write_text(json.dumps({"lora_rank": 4, "lora_scaling": 1.5}))
+    (tmp_path / "base" / "consolidated.pth").rename(tmp_path / "elsewhere.pth")
+    merge_to_folder(
+        tmp_path / "base", tmp_path / "lora.pt", tmp_path / "merged",
+        base_weights=tmp_path / "elsewhere.pth", config_dir=tmp_path / "config",
+    )  # fmt: skip
+    with torch.no_grad():
+        merged = logits(build_model(read_native(tmp_path / "merged"), dtype=torch.float32), ids)
+        expected = logits(model, ids)
+    assert (merged - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_trap_24_a_merged_checkpoint_keeps_metas_params(tmp_path: Path) -> None:
+    params = ModelParams.from_meta({**LLAMA_3_2.to_meta()}, max_seq_len=4096)
+    prepare(tmp_path, tiny(params))
+    merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    assert (tmp_path / "merged" / "params.json").read_bytes() == (tmp_path / "base" / "params.json").read_bytes()
+    assert read_native(tmp_path / "merged").params == params
