@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from callama.model.attend import attention_written_out
 from callama.model.params import ModelParams
 
 
@@ -54,7 +55,7 @@ class Step:
         self.positions = lengths[:, None]
         self._span = int(lengths.max()) + 1
         span = torch.arange(self._span, device=lengths.device)
-        self._mask = (span <= self.positions)[:, None, None]
+        self._hidden = (span > self.positions)[:, None, None, None]
 
     def __call__(self, layer: int, q_bshd: Tensor, k_bshd: Tensor, v_bshd: Tensor, dropout: float) -> Tensor:
         """Attention over each slot's own cache."""
@@ -63,11 +64,9 @@ class Step:
         keys[self._rows, :, at] = k_bshd[:, 0]
         values[self._rows, :, at] = v_bshd[:, 0]
         count = len(self._rows)
-        out = F.scaled_dot_product_attention(
-            q_bshd.transpose(1, 2),
-            keys[:count, :, : self._span],
-            values[:count, :, : self._span],
-            attn_mask=self._mask,
-            enable_gqa=True,
-        )
-        return out.transpose(1, 2)
+        q = q_bshd.transpose(1, 2)
+        k, v = keys[:count, :, : self._span], values[:count, :, : self._span]
+        if q.device.type == "cpu":
+            return attention_written_out(q, k, v, self._hidden).transpose(1, 2)
+        seen = ~self._hidden[:, :, 0]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=True).transpose(1, 2)

@@ -42,20 +42,23 @@ class Documents:
         return torch.cat([_causal(q, k, v, dropout) for q, k, v in parts], dim=2).transpose(1, 2)
 
 
-def _causal(q_bhsd: Tensor, k_bhsd: Tensor, v_bhsd: Tensor, dropout: float) -> Tensor:
-    short = q_bhsd.shape[2] <= SHORT_TOKENS and not dropout
-    if short and q_bhsd.device.type == "cpu" and q_bhsd.dtype == torch.bfloat16:
-        return _short_causal(q_bhsd, k_bhsd, v_bhsd)
-    return F.scaled_dot_product_attention(q_bhsd, k_bhsd, v_bhsd, is_causal=True, dropout_p=dropout, enable_gqa=True)
+def _causal(q_bhsd: Tensor, k_bgsd: Tensor, v_bgsd: Tensor, dropout: float) -> Tensor:
+    tokens = q_bhsd.shape[2]
+    if tokens <= SHORT_TOKENS and not dropout and q_bhsd.device.type == "cpu" and q_bhsd.dtype == torch.bfloat16:
+        return attention_written_out(q_bhsd, k_bgsd, v_bgsd, torch.ones(tokens, tokens, dtype=torch.bool).triu_(1))
+    return F.scaled_dot_product_attention(q_bhsd, k_bgsd, v_bgsd, is_causal=True, dropout_p=dropout, enable_gqa=True)
 
 
-def _short_causal(q_bhsd: Tensor, k_bhsd: Tensor, v_bhsd: Tensor) -> Tensor:
-    """Causal attention written out. torch's CPU kernel takes about twice as long for short documents
-    in bf16, and a short document's scores are small enough to keep."""
+def attention_written_out(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, hidden: Tensor) -> Tensor:
+    """Attention (b, h, s, d) as two products and a softmax in fp32; ``hidden``, true where a query must
+    not look, broadcasts to (b, g, h / g, s, l).
+
+    On CPUs torch's fused kernel takes two to four times as long where scores are few: short documents
+    in bf16, and single queries on a cache.
+    """
     b, h, s, d = q_bhsd.shape
-    groups = k_bhsd.shape[1]
-    scores = (q_bhsd.reshape(b, groups, -1, d) * d**-0.5) @ k_bhsd.transpose(2, 3)
-    hidden = torch.ones(s, s, dtype=torch.bool).triu_(1)
-    weights = scores.view(b, groups, -1, s, s).float().masked_fill_(hidden, -torch.inf).softmax(-1)
-    out: Tensor = weights.type_as(v_bhsd).view(b, groups, -1, s) @ v_bhsd
+    groups, length = k_bgld.shape[1:3]
+    scores = (q_bhsd.reshape(b, groups, -1, d) * d**-0.5) @ k_bgld.transpose(2, 3)
+    weights = scores.view(b, groups, -1, s, length).float().masked_fill_(hidden, -torch.inf).softmax(-1)
+    out: Tensor = weights.type_as(v_bgld).view(b, groups, -1, length) @ v_bgld
     return out.view(b, h, s, d)
