@@ -29,14 +29,18 @@ _STEP = re.compile(r"step_(\d{6,})")
 
 @dataclass
 class Progress:
-    """Where a run stands. ``micro_batch`` counts within the epoch; ``total_steps`` may have been
-    shortened to fit ``train.max_minutes``."""
+    """Where a run stands. ``micro_batch`` counts within the epoch; ``total_steps`` are the planned ones,
+    or as many as fit into ``train.max_minutes``. ``seconds`` are those of steps, ``elapsed_seconds`` of
+    everything since the first step, ``warm_up_seconds`` those of the first steps, which are slower."""
 
+    planned_steps: int
     total_steps: int
     step: int = 0
     epoch: int = 0
     micro_batch: int = 0
     seconds: float = 0.0
+    elapsed_seconds: float = 0.0
+    warm_up_seconds: float = 0.0
     supervised_tokens: int = 0
     tokens: int = 0
 

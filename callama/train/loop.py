@@ -100,7 +100,8 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
     engine = PlainEngine(run.model, config.optimizer, config.train.gradient_clipping)
     budget = config.train.micro_batch_size * config.model.max_seq_len
     epochs = EpochPlans(run.train_data.lengths, config.seed, budget)
-    progress = Progress(total_steps=_planned_steps(config, epochs))
+    planned = _planned_steps(config, epochs)
+    progress = Progress(planned_steps=planned, total_steps=planned)
     folder: Path | None = None
     if resume:
         progress, folder = _restore(config, run, engine, progress)
@@ -151,7 +152,9 @@ def _loop(
         progress.step += 1
         progress.supervised_tokens += step_sums.tokens
         progress.seconds += time.monotonic() - began
+        progress.elapsed_seconds += time.monotonic() - began
         _fit_into_time(config, progress, watch)
+        stepped = time.monotonic()
         finished = progress.step == progress.total_steps
         stopping = stop.asked and not finished  # read once: what is asked for later is done after the next step
         done = finished or stopping
@@ -165,6 +168,7 @@ def _loop(
         if config.checkpoint.enabled and (progress.step % config.checkpoint.save_interval == 0 or done):
             folder = _save(config, run, engine, progress)
             watch.restart_clock()
+        progress.elapsed_seconds += time.monotonic() - stepped
     if stopping:
         saved = f"saved in {folder}; go on with --resume" if folder else "nothing saved (checkpoint.enabled is false)"
         watch.say(f"stopped at step {progress.step}, {saved}")
@@ -197,14 +201,17 @@ def _schedule_steps(config: TrainConfig, progress: Progress) -> int:
 
 
 def _fit_into_time(config: TrainConfig, progress: Progress, watch: Watch) -> None:
-    """Shortens the schedule when the measured pace would overrun ``train.max_minutes``."""
-    if config.train.max_minutes is None or progress.step < MEASURE_STEPS:
+    """Plans as many steps as fit into ``train.max_minutes`` at the pace measured so far."""
+    if progress.step == MEASURE_STEPS:
+        progress.warm_up_seconds = progress.seconds
+    if config.train.max_minutes is None or progress.step < 2 * MEASURE_STEPS:
         return
-    fitting = int(config.train.max_minutes * 60 / (progress.seconds / progress.step))
-    total = max(progress.step, min(progress.total_steps, fitting))
-    if total < progress.total_steps and progress.step == MEASURE_STEPS:
-        watch.say(f"{total} of {progress.total_steps} steps fit into {config.train.max_minutes:g} minutes")
-    progress.total_steps = total
+    pace = (progress.seconds - progress.warm_up_seconds) / (progress.step - MEASURE_STEPS)
+    left = config.train.max_minutes * 60 - progress.elapsed_seconds
+    progress.total_steps = min(progress.planned_steps, progress.step + max(0, int(left / pace)))
+    if progress.total_steps < progress.planned_steps and progress.step == 2 * MEASURE_STEPS:
+        fitting = f"{progress.total_steps} of {progress.planned_steps} steps"
+        watch.say(f"about {fitting} fit into {config.train.max_minutes:g} minutes")
 
 
 def _save(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progress) -> Path:
@@ -235,7 +242,7 @@ def _restore(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progr
         torch.cuda.set_rng_state(trainer["random"]["cuda"])
     restored = Progress(**trainer["progress"])
     if config.train.max_minutes is None:
-        restored = replace(restored, total_steps=progress.total_steps)
+        restored = replace(restored, planned_steps=progress.planned_steps, total_steps=progress.planned_steps)
     return restored, folder
 
 

@@ -18,7 +18,7 @@ from callama.data.pack import MicroBatch
 from callama.model.attend import Documents
 from callama.model.transformer import Transformer
 
-CHUNK_POSITIONS = 512
+CHUNK_POSITIONS = 128
 
 
 class SupervisedLoss(NamedTuple):
