@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CALLAMA := $(BIN)/callama
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint
 
 setup: $(VENV)/.ready
 
@@ -27,6 +27,3 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-clean:
-	rm -rf $(VENV) models datasets checkpoints logs

@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     parser.add_argument("--fresh", action="store_true", help="remove an earlier run's checkpoints and start over")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     config = load_config(args.config_file, args.overrides)
     print_summary(train(config, resume=args.resume, fresh=args.fresh))
 

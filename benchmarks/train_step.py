@@ -106,7 +106,7 @@ def child(side: str, dtype: str, steps: int) -> dict[str, float]:
 def run(side: str, dtype: str, steps: int) -> dict[str, float]:
     """Runs one side in a process of its own."""
     command = [sys.executable, __file__, "--child", side, "--dtype", dtype, "--steps", str(steps)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -153,6 +153,7 @@ def main() -> None:
         print(f"{label:20} {figures['tokens_per_second']:7.1f} tokens/s  {figures['peak_bytes'] / 2**30:5.2f} GiB peak")
     print(f"{'ratio':20} {result['speed_ratio']:7.2f} x         {result['memory_ratio']:5.2f} x")
     earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps([*earlier, result], indent=2) + "\n")
 
 

@@ -56,6 +56,7 @@ def chat(
     messages = [Message("system", system)] if system else []
     sampling = Sampling(temperature, top_p)
     while text := _ask("you> "):
+        before = len(messages)
         messages.append(Message("user", text))
         while True:
             answer = parse_answer(
@@ -67,22 +68,27 @@ def chat(
                 print(f"model> {answer.text}")
             if answer.kind == "malformed":
                 print(f"(a broken call: {answer.reason}; your last message is taken back)")
-                messages.pop()
+                del messages[before:]
                 break
             messages.append(Message("assistant", answer.text or (None if calls else " "), calls))
             if not calls:
                 break
             for call in calls:
                 print(f"call> {call.name}({dumps(call.arguments)})")
-                result = canonical_result(_ask(f"result of {call.name}> ") or "null")
-                messages.append(Message("tool", result, (), call.id))
+                result = _ask(f"result of {call.name}> ")
+                if not result:
+                    return
+                messages.append(Message("tool", canonical_result(result), (), call.id))
 
 
 def _read_tools(path: Path) -> tuple[Tool, ...]:
     raw = read_json(path, "a JSON list of OpenAI tools")
     if not isinstance(raw, list):
         raise CallamaError(f"{path} must hold a JSON list of tools")
-    return tuple(Tool.from_dict(t) for t in raw)
+    try:
+        return Conversation.from_dict({"tools": raw, "messages": [{"role": "user", "content": "?"}]}).tools
+    except CallamaError as error:
+        raise CallamaError(f"{path}: {error}") from None
 
 
 def _ask(prompt: str) -> str:

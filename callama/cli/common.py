@@ -25,6 +25,10 @@ def guarded(run: Callable[[], object]) -> NoReturn:
         # The reader of our output has gone; without this, Python complains once more while exiting.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(0)
 
 

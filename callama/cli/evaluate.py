@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 
 from callama.cli.common import print_json
-from callama.common.files import write_json
+from callama.common.files import require_writable, write_json
 from callama.evaluate.report import RATES, example, table
 from callama.evaluate.run import Evaluation
 from callama.evaluate.run import evaluate as run_evaluation
@@ -30,16 +31,17 @@ def evaluate(
 
     Example: callama evaluate datasets/demo/held_out.jsonl --model checkpoints/demo-merged --base models/smollm2-135m
     """
+    if out is not None:
+        require_writable(out.parent)
     models = ({"base": base} if base is not None else {}) | {"tuned": model}
     result = run_evaluation(suite, models, limit=limit, max_new_tokens=max_new_tokens, slots=slots)
-    if out is not None:
-        write_json(out, result.report)
     if as_json:
         print_json(result.report)
     else:
         _print(result, suite, examples)
-        if out is not None:
-            print(f"report: {out}")
+    if out is not None:
+        write_json(out, result.report)
+        print(f"report: {out}", file=sys.stderr)
 
 
 def _print(result: Evaluation, suite: Path, examples: int) -> None:
@@ -50,5 +52,6 @@ def _print(result: Evaluation, suite: Path, examples: int) -> None:
     for name, meaning in RATES.items():
         console.print(f"  {name:17} {meaning}", markup=False)
     # Spread over the whole suite, so that what is shown was not chosen for its looks.
-    for index in range(0, cases, max(1, cases // examples) if examples else cases + 1):
+    shown = min(examples, cases)
+    for index in (i * cases // shown for i in range(shown)):
         print("\n" + example({name: result.outcomes[name][index] for name in names}))

@@ -20,7 +20,8 @@ PIPELINE = (
     ("train", "callama train configs/demo.json", "checkpoints/*/latest"),
     ("merge", "callama merge models/smollm2-135m checkpoints/demo checkpoints/demo-merged",
      "checkpoints/*/params.json"),
-    ("evaluate", "callama evaluate datasets/demo/held_out.jsonl --model checkpoints/demo-merged", "checkpoints/*.json"),
+    ("evaluate", "callama evaluate datasets/demo/held_out.jsonl --model checkpoints/demo-merged "
+     "--base models/smollm2-135m --out checkpoints/demo-report.json", "checkpoints/*.json"),
     ("chat", "callama chat checkpoints/demo-merged", ""),
 )  # fmt: skip
 

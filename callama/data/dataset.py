@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_json
-from callama.contract.spans import Kind
 
 METADATA = "metadata.json"
 ROWS_PER_BATCH = 1024
@@ -118,11 +117,3 @@ class Dataset:
             self._table["scenario"][index].as_py(),
             self._table["source"][index].as_py(),
         )
-
-
-def kind_counts(kinds: Iterable[NDArray[np.int8]]) -> dict[str, int]:
-    """Number of tokens of each kind, by its name in lower case."""
-    total = np.zeros(len(Kind), np.int64)
-    for array in kinds:
-        total += np.bincount(array, minlength=len(Kind))
-    return {kind.name.lower(): int(total[kind]) for kind in Kind}

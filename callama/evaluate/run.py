@@ -15,6 +15,7 @@ from callama.evaluate.cases import Case, cases_of
 from callama.evaluate.report import rates
 from callama.evaluate.score import Outcome, score
 from callama.generate.chat import ChatModel
+from callama.text.tokenizer import load_tokenizer
 from callama.weights.native import read_native
 
 
@@ -57,7 +58,8 @@ def evaluate(
     """
     cases = load_cases(suite, limit)
     for folder in models.values():
-        read_native(folder)  # costs nothing, and a slip in the second folder must not cost the first one's time
+        read_native(folder)  # cheap, and a slip in the second folder must not cost the first one's time
+        load_tokenizer(folder)
     outcomes = {}
     for name, folder in models.items():
         outcomes[name] = answer_cases(name, ChatModel(folder, slots=slots), cases, max_new_tokens)

@@ -63,7 +63,7 @@ def save_checkpoint(
     job = config.checkpoint.folder
     folder = job / f"step_{progress.step:06}"
     with atomic_folder(folder, {"kind": "adapter checkpoint", **facts}) as temporary:
-        save_adapter(temporary, adapter, params, config.model_ckpt_file.name)
+        save_adapter(temporary, adapter, params, str(facts["base"]))
         write_json(temporary / PARAMS, params.to_meta())
         write_json(temporary / ORIGINAL_CONFIG, config.lora.model_dump())
         write_json(temporary / CONFIG, config.saved())
@@ -87,5 +87,8 @@ def load_trainer(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise CallamaError(f"{path} is damaged ({str(error).splitlines()[0]}); resume from an older step") from None
+        reason = str(error).splitlines()[0]
+        raise CallamaError(
+            f"{path} is damaged ({reason}); to go on from an older step, write its name into {folder.parent / LATEST}"
+        ) from None
     return state

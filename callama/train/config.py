@@ -21,7 +21,9 @@ from callama.model.transformer import Dropout
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, coerce_numbers_to_str=True
+    )
 
 
 class ModelSection(_Section):
@@ -152,7 +154,7 @@ class TrainConfig(_Section):
     name: str = "callama"
     model_ckpt_file: Path  # consolidated.pth of a native checkpoint, or its folder
     tokenizer_file: Path | None = None  # default: the tokenizer in the checkpoint's folder
-    seed: int = 3
+    seed: int = Field(default=3, ge=0, lt=2**63)
     steps_per_print: int = Field(default=10, gt=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"  # callama's
     dtype: Literal["auto", "fp32", "bf16"] = "auto"  # callama's: of the frozen base; adapters are fp32

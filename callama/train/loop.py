@@ -89,14 +89,12 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
         ``resume`` nor ``fresh``; a loss that is not finite.
     """
     job = config.checkpoint.folder
-    earlier = [] if resume else step_folders(job)
+    if resume and fresh:
+        raise UsageError("--resume goes on and --fresh starts over; give one of them")
+    earlier = step_folders(job) if config.checkpoint.enabled and not resume else []
     if earlier and not fresh:
         raise UsageError(f"{job} holds checkpoints of an earlier run: --resume goes on, --fresh starts over")
     run = prepare(config)
-    if earlier:
-        (job / LATEST).unlink(missing_ok=True)
-    for old in earlier:
-        shutil.rmtree(old)
     engine = PlainEngine(run.model, config.optimizer, config.train.gradient_clipping)
     budget = config.train.micro_batch_size * config.model.max_seq_len
     epochs = EpochPlans(run.train_data.lengths, config.seed, budget)
@@ -105,7 +103,13 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
     folder: Path | None = None
     if resume:
         progress, folder = _restore(config, run, engine, progress)
-    watch = Watch(config.tensorboard.folder if config.tensorboard.enabled else None, progress.step + 1)
+    watch = Watch(config.tensorboard.folder if config.tensorboard.enabled else None, progress)
+    if earlier:
+        (job / LATEST).unlink(missing_ok=True)
+    for old in earlier:
+        shutil.rmtree(old)
+    if config.optimizer.lr is not None:
+        watch.say("optimizer.lr has no effect: the rate follows scheduler.min_lr and scheduler.max_lr")
     trainable = sum(p.numel() for p in engine.parameters)
     watch.say(
         f"training {trainable:,} parameters on {run.device} in {str(run.dtype).removeprefix('torch.')}: "
@@ -159,15 +163,13 @@ def _loop(
         stopping = stop.asked and not finished  # read once: what is asked for later is done after the next step
         done = finished or stopping
         if progress.step % config.steps_per_print == 0 or done:
-            watch.step(progress, sums, rate, norm)
+            watch.step(progress, sums, rate, norm, peak_memory_bytes(run.device))
             sums = Sums()
         if run.validation_data is not None and (progress.step % config.validation.interval == 0 or done):
             last_validation = validate(config, run)
             watch.validation(progress.step, last_validation)
-            watch.restart_clock()
         if config.checkpoint.enabled and (progress.step % config.checkpoint.save_interval == 0 or done):
             folder = _save(config, run, engine, progress)
-            watch.restart_clock()
         progress.elapsed_seconds += time.monotonic() - stepped
     if stopping:
         saved = f"saved in {folder}; go on with --resume" if folder else "nothing saved (checkpoint.enabled is false)"
@@ -179,7 +181,7 @@ def _loop(
         "validation_accuracy": last_validation.accuracy if last_validation else None,
         "tokens_per_second": progress.tokens / max(progress.seconds, 1e-9),
         "supervised_tokens_per_second": progress.supervised_tokens / max(progress.seconds, 1e-9),
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": peak_memory_bytes(run.device),
         "checkpoint": str(folder) if folder else None,
         "interrupted": stopping,
     }

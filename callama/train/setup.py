@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import read_manifest, sha256_file
+from callama.common.files import read_manifest, require_writable, sha256_file
 from callama.contract import CONTRACT_VERSION
 from callama.data.dataset import Dataset
 from callama.model.device import choose_device, choose_dtype
@@ -67,10 +67,22 @@ def prepare(config: TrainConfig) -> Run:
         )
     for data in filter(None, (train_data, validation_data)):
         _check_data(config, data, tokenizer, checkpoint)
+    for output in (config.checkpoint, config.tensorboard):
+        if output.enabled:
+            require_writable(output.folder)
     torch.manual_seed(config.seed)
     model = build_model(checkpoint, dtype=dtype, device=device, dropout=config.model.dropout())
     add_lora(model, config.lora.params())
-    return Run(model, checkpoint, tokenizer, train_data, validation_data, device, dtype, _facts(folder, train_data))
+    return Run(
+        model,
+        checkpoint,
+        tokenizer,
+        train_data,
+        validation_data,
+        device,
+        dtype,
+        _facts(weights if weights.is_file() else folder / WEIGHTS, train_data),
+    )
 
 
 def _one_dataset(sources: list[Path], key: str) -> Dataset:
@@ -110,11 +122,11 @@ def _check_data(config: TrainConfig, data: Dataset, tokenizer: Tokenizer, checkp
         )
 
 
-def _facts(folder: Path, data: Dataset) -> dict[str, str]:
-    base = read_manifest(folder).get("files", {}).get(WEIGHTS, {}).get("sha256", "")
+def _facts(weights: Path, data: Dataset) -> dict[str, str]:
+    base = read_manifest(weights.parent).get("files", {}).get(weights.name, {}).get("sha256", "")
     built = read_manifest(data.path.parent).get("files", {}).get(data.path.name, {}).get("sha256")
     return {
-        "base": folder.name,
+        "base": weights.resolve().parent.name,
         "base_sha256": base,
         "data_sha256": built or sha256_file(data.path),
         "dialect": str(data.metadata.get("dialect", "")),

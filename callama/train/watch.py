@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -58,35 +58,31 @@ class Sums:
         return out
 
 
-def peak_memory_bytes() -> int:
-    """Peak of device memory on CUDA, of resident memory elsewhere."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_memory_bytes(device: torch.device) -> int:
+    """Peak of device memory on CUDA, of this process's resident memory elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class Watch:
-    """Prints and records a run's progress; what an earlier run recorded from ``first_step`` on is hidden."""
+    """Prints and records a run's progress from ``start`` on; what an earlier run recorded beyond it is hidden."""
 
-    def __init__(self, folder: Path | None, first_step: int) -> None:
+    def __init__(self, folder: Path | None, start: Progress) -> None:
         self._writer = None
         if folder is not None:
-            self._writer = SummaryWriter(str(folder), purge_step=first_step, flush_secs=10)
-        self._last = time.monotonic()
-        self._tokens = self._supervised = 0
+            self._writer = SummaryWriter(str(folder), purge_step=start.step + 1, flush_secs=10)
+        self._last = replace(start)
 
-    def restart_clock(self) -> None:
-        """Leaves what happened since the last line (validation, saving) out of the throughput."""
-        self._last = time.monotonic()
-
-    def step(self, progress: Progress, sums: Sums, learning_rate: float, gradient_norm: float) -> None:
-        """Says where training stands; ``sums`` cover the steps since the last call."""
-        seconds = max(time.monotonic() - self._last, 1e-9)
-        rate = (progress.tokens - self._tokens) / seconds
-        supervised = (progress.supervised_tokens - self._supervised) / seconds
-        self._tokens, self._supervised = progress.tokens, progress.supervised_tokens
+    def step(self, progress: Progress, sums: Sums, learning_rate: float, gradient_norm: float, memory: int) -> None:
+        """Says where training stands; ``sums`` cover the steps since the last call. Rates count the
+        seconds of steps only, not those of validation and saving."""
+        seconds = max(progress.seconds - self._last.seconds, 1e-9)
+        rate = (progress.tokens - self._last.tokens) / seconds
+        supervised = (progress.supervised_tokens - self._last.supervised_tokens) / seconds
+        self._last = replace(progress)
         left = (progress.total_steps - progress.step) * progress.seconds / max(progress.step, 1)
-        memory = peak_memory_bytes()
         self.say(
             f"step {progress.step}/{progress.total_steps}  loss {sums.loss:.4f}  lr {learning_rate:.2e}  "
             f"grad {gradient_norm:.2f}  {rate:,.0f} tokens/s ({supervised:,.0f} supervised)  "
@@ -100,7 +96,6 @@ class Watch:
             "memory/peak_bytes": float(memory),
         }
         self._record(curves, progress.step)
-        self.restart_clock()
 
     def validation(self, step: int, sums: Sums) -> None:
         """Says what validation found."""

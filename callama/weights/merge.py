@@ -48,13 +48,15 @@ def merge_to_folder(
         CallamaError: the adapter was trained on another base.
     """
     adapter_path = find_adapter(adapter_path)
+    if config_dir is not None and not config_dir.is_dir():
+        raise UsageError(f"{config_dir} is not a folder; expected the one with the adapter's lora.json")
     if out.resolve() in (base_dir.resolve(), adapter_path.resolve()):
         raise UsageError(f"{out} is also a source of this merge; choose another folder")
     base = read_native(base_dir, base_weights)
     adapter = read_adapter(adapter_path, base.params, config_dir)
     trained_on = read_manifest(adapter_path).get("base_sha256") if adapter_path.is_dir() else None
     facts = read_manifest(base_dir)
-    found = facts.get("files", {}).get(WEIGHTS, {}).get("sha256")
+    found = facts.get("files", {}).get((base_weights or base_dir / WEIGHTS).name, {}).get("sha256")
     if trained_on and found and trained_on != found:
         raise CallamaError(f"{adapter_path} was trained on weights {trained_on[:12]}…, {base_dir} has {found[:12]}…")
     tokenizer = next((base_dir / n for n in TOKENIZER_FILES if (base_dir / n).is_file()), None)

