@@ -146,5 +146,5 @@ def test_there_must_be_something_to_resume(configure: Configure, job: Path) -> N
 def test_a_damaged_checkpoint_is_named(configure: Configure, job: Path) -> None:
     train(configure())
     (find_adapter(job) / "trainer.pt").write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(CallamaError, match=r"trainer\.pt is damaged .*resume from an older step"):
+    with pytest.raises(CallamaError, match=r"trainer\.pt is damaged .*older step, write its name into .*latest"):
         train(configure(), resume=True)
