@@ -56,8 +56,8 @@ def ours(dtype: torch.dtype, steps: int) -> list[float]:
         began = time.perf_counter()
         targets = torch.from_numpy(np.roll(ids, -1))
         kinds = torch.ones_like(targets)
-        lengths = [SEQUENCE // DOCUMENTS] * DOCUMENTS
-        batch = MicroBatch(torch.from_numpy(ids)[None], targets, kinds, torch.from_numpy(marks), lengths)
+        documents = [[SEQUENCE // DOCUMENTS]] * DOCUMENTS
+        batch = MicroBatch(torch.from_numpy(ids)[None], targets, kinds, torch.from_numpy(marks), documents)
         result = supervised_loss(model, batch)
         engine.backward(result.total)
         engine.step(1e-3, float(marks.sum()))

@@ -24,7 +24,7 @@ SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 NOUNS = ("weather", "news", "time", "traffic", "tide", "moon", "train", "price")
 CITIES = ("Oslo", "Lima", "Kyiv", "Bonn", "Cork")
 CONTEXT = 1024
-SEQUENCE = 512
+SEQUENCE = 372
 
 
 def conversation(index: int) -> Conversation:

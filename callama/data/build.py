@@ -94,6 +94,7 @@ def _example(conversation: Conversation, renderer: Renderer, train_on: TrainOn, 
         np.asarray(rendered.supervised(train_on), np.bool_),
         tuple(sorted(functions_of(conversation))),
         str(conversation.labels.get("scenario", "")),
+        opening_tokens=rendered.opening,
     )
 
 

@@ -6,6 +6,7 @@ a row is read.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +30,16 @@ SCHEMA = pa.schema(
         ("functions", pa.list_(pa.string())),
         ("scenario", pa.string()),
         ("source", pa.int64()),
+        ("opening_tokens", pa.int32()),
+        ("opening_hash", pa.int64()),
     ]
 )
 
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation as tokens; all three arrays have its length. ``source`` is its record number."""
+    """One conversation as tokens; all three arrays have its length. ``source`` is its record number; the first
+    ``opening_tokens`` ids are the system's turn."""
 
     input_ids: NDArray[np.int32]
     kinds: NDArray[np.int8]
@@ -43,6 +47,13 @@ class Example:
     functions: tuple[str, ...] = ()
     scenario: str = ""
     source: int = -1
+    opening_tokens: int = 0
+
+    @property
+    def opening_hash(self) -> int:
+        """Equal for equal openings."""
+        opening = self.input_ids[: self.opening_tokens].tobytes()
+        return int.from_bytes(hashlib.blake2b(opening, digest_size=8).digest(), "little", signed=True)
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
@@ -69,6 +80,8 @@ def _record_batch(examples: list[Example]) -> Any:
         [list(e.functions) for e in examples],
         [e.scenario for e in examples],
         [e.source for e in examples],
+        [e.opening_tokens for e in examples],
+        [e.opening_hash for e in examples],
     ]
     return pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
@@ -95,10 +108,14 @@ class Dataset:
         except (pa.ArrowInvalid, OSError) as error:
             raise CallamaError(f"{path} is not a data set built by callama ({error})") from None
         if not set(SCHEMA.names) <= set(self._table.schema.names):
-            raise CallamaError(f"{path} has columns {self._table.schema.names}; expected {SCHEMA.names}")
+            raise CallamaError(
+                f"{path} has columns {self._table.schema.names}; expected {SCHEMA.names}; build it again"
+            )
         self.path = path
         lengths = pa.compute.list_value_length(self._table["input_ids"])
         self.lengths: NDArray[np.int64] = lengths.to_numpy().astype(np.int64)
+        self.opening_tokens: NDArray[np.int64] = self._table["opening_tokens"].to_numpy().astype(np.int64)
+        self.opening_hashes: NDArray[np.int64] = self._table["opening_hash"].to_numpy()
         metadata = path.parent / METADATA
         self.metadata: dict[str, Any] = read_json(metadata, "a built data set's metadata") if metadata.is_file() else {}
 
@@ -116,4 +133,5 @@ class Dataset:
             tuple(self._table["functions"][index].as_py()),
             self._table["scenario"][index].as_py(),
             self._table["source"][index].as_py(),
+            self._table["opening_tokens"][index].as_py(),
         )

@@ -27,26 +27,46 @@ class Attend(Protocol):
 class Documents:
     """Documents laid end to end in one row (b = 1): each sees only itself, positions restart.
 
-    Attending document by document needs no mask and does no work between documents.
+    A document is a trunk and any number of branches. A branch sees the trunk and itself, as though it
+    stood alone behind it, so that what several conversations begin with is read once. Attending piece
+    by piece does no work between documents.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device | None = None) -> None:
-        self.lengths = list(lengths)
-        self.positions = torch.cat([torch.arange(n, device=device) for n in self.lengths])[None]
+    def __init__(self, documents: Sequence[Sequence[int]], device: torch.device | None = None) -> None:
+        """``documents`` has the lengths of each document's trunk and branches."""
+        self.documents = documents
+        self.lengths = [n for document in documents for n in document]
+        starts = [at for trunk, *branches in documents for at in (0, *[trunk] * len(branches))]
+        pieces = zip(starts, self.lengths, strict=True)
+        self.positions = torch.cat([torch.arange(at, at + n, device=device) for at, n in pieces])[None]
 
     def __call__(self, layer: int, q_bshd: Tensor, k_bshd: Tensor, v_bshd: Tensor, dropout: float) -> Tensor:
         """Causal attention within each document."""
-        parts = zip(
-            *(torch.split(x.transpose(1, 2), self.lengths, dim=2) for x in (q_bshd, k_bshd, v_bshd)), strict=True
+        split = (torch.split(x.transpose(1, 2), self.lengths, dim=2) for x in (q_bshd, k_bshd, v_bshd))
+        pieces = zip(*split, strict=True)
+        out = []
+        for _, *branches in self.documents:
+            q, trunk_k, trunk_v = next(pieces)
+            out.append(_causal(q, trunk_k, trunk_v, dropout))
+            for _ in branches:
+                q, k, v = next(pieces)
+                out.append(_causal(q, torch.cat([trunk_k, k], 2), torch.cat([trunk_v, v], 2), dropout))
+        return torch.cat(out, dim=2).transpose(1, 2)
+
+
+def _causal(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, dropout: float) -> Tensor:
+    """Attention of the last s of l positions, each over itself and what stands before it."""
+    s, length = q_bhsd.shape[2], k_bgld.shape[2]
+    short = length <= SHORT_TOKENS and q_bhsd.device.type == "cpu" and q_bhsd.dtype == torch.bfloat16
+    if short and not dropout:
+        return attention_written_out(
+            q_bhsd, k_bgld, v_bgld, torch.ones(s, length, dtype=torch.bool).triu_(length - s + 1)
         )
-        return torch.cat([_causal(q, k, v, dropout) for q, k, v in parts], dim=2).transpose(1, 2)
-
-
-def _causal(q_bhsd: Tensor, k_bgsd: Tensor, v_bgsd: Tensor, dropout: float) -> Tensor:
-    tokens = q_bhsd.shape[2]
-    if tokens <= SHORT_TOKENS and not dropout and q_bhsd.device.type == "cpu" and q_bhsd.dtype == torch.bfloat16:
-        return attention_written_out(q_bhsd, k_bgsd, v_bgsd, torch.ones(tokens, tokens, dtype=torch.bool).triu_(1))
-    return F.scaled_dot_product_attention(q_bhsd, k_bgsd, v_bgsd, is_causal=True, dropout_p=dropout, enable_gqa=True)
+    # Without a mask torch aligns the triangle with the first position, which is right for a trunk only.
+    seen = None if s == length else torch.ones(s, length, dtype=torch.bool, device=q_bhsd.device).tril_(length - s)
+    return F.scaled_dot_product_attention(
+        q_bhsd, k_bgld, v_bgld, attn_mask=seen, is_causal=seen is None, dropout_p=dropout, enable_gqa=True
+    )
 
 
 def attention_written_out(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, hidden: Tensor) -> Tensor:

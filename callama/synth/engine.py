@@ -1,12 +1,14 @@
-"""The engine: a seed becomes conversations. Conversation i depends on (seed, side, i) alone, so any
-number of workers make the same data. A scenario writes a scene, the disguise says how its tools are
-shown, and here both become messages.
+"""The engine: a seed becomes conversations. Group i depends on (seed, side, i) alone, so any number of
+workers make the same data. A scenario writes a scene, the disguise says how its tools are shown, and
+here both become messages.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from callama.common.errors import UsageError
@@ -16,8 +18,12 @@ from callama.synth.catalogue import FOLDER, Side, load_catalogue
 from callama.synth.disguise import Costume, as_written, dress
 from callama.synth.names import spelled
 from callama.synth.scenarios import DEFAULT_WEIGHTS, SCENARIOS
-from callama.synth.stage import Calls, Results, Say, Scene, Stage, Turn, User
+from callama.synth.stage import Calls, NoFitError, Results, Say, Scene, Stage, Turn, User
 
+# Conversations about the same tools cost less to train on, because what they open with is read once;
+# a test asks about different tools each time.
+GROUP_SIZE: Mapping[Side, int] = {"train": 6, "validation": 1, "held_out": 1}
+_BESIDE = (15, 30, 30, 15, 10)  # how often a group's first tool has 0, 1, 2 … others beside it
 _SYSTEM = 0.15
 
 
@@ -45,42 +51,53 @@ def synthesise(
     if count < 0:
         raise UsageError(f"the count must not be negative, found {count}")
     load_catalogue(folder)
-    return (conversation(i, seed, side=side, scenarios=names, folder=folder) for i in range(count))
+    groups = (group(i, seed, side=side, scenarios=names, folder=folder) for i in itertools.count())
+    return itertools.islice(itertools.chain.from_iterable(groups), count)
 
 
-def conversation(index: int, seed: int, *, side: Side, scenarios: Sequence[str], folder: Path = FOLDER) -> Conversation:
-    """Conversation number ``index`` of ``synthesise``; lets workers take any part of the row."""
-    rng = random.Random(f"{seed}:{side}:{index}")
+def group(number: int, seed: int, *, side: Side, scenarios: Sequence[str], folder: Path = FOLDER) -> list[Conversation]:
+    """Group number ``number`` of ``synthesise``; lets workers take any part of the row.
+
+    The conversations of a group are about the same tools, as those of a deployed assistant are.
+    """
     catalogue = load_catalogue(folder)
-    name = rng.choices(scenarios, [DEFAULT_WEIGHTS[n] for n in scenarios])[0]
+    rng = random.Random(f"{seed}:{side}:{number}")
     stage = Stage(rng, catalogue.side(side), catalogue.talk, side, catalogue.foreign(side))
-    scene = SCENARIOS[name](stage)
-    return _play(scene, stage, name)
-
-
-def _play(scene: Scene, stage: Stage, scenario: str) -> Conversation:
-    rng = stage.rng
-    used: dict[str, set[str]] = {s.name: set() for s in scene.offered}
-    for turn in scene.turns:
+    size = GROUP_SIZE[side]
+    if size > 1:
+        first = stage.pick()
+        stage = replace(stage, cast=(first, *stage.others(stage.count(*_BESIDE), [first])))
+    scenes = [_scene(stage, scenarios) for _ in range(size)]
+    cast = stage.cast or scenes[0][1].offered
+    used: dict[str, set[str]] = {s.name: set() for s in cast}
+    for turn in (turn for _, scene in scenes for turn in scene.turns):
         for asked in turn.asks if isinstance(turn, Calls) else ():
             used[asked.spec.name] |= set(asked.arguments)
     costumes: dict[str, Costume] = {}
-    for spec in scene.offered:
+    for spec in cast:
         # Only training tools are disguised: a test shows tools as their authors wrote them. No disguise
         # may spell the name of a tool of another side, or one that another tool of this scene may keep.
-        taken = {spelled(c.tool.name) for c in costumes.values()} | {
-            spelled(s.name) for s in scene.offered if s is not spec
-        }
-        taken |= stage.foreign
-        costumes[spec.name] = dress(spec, used[spec.name], taken, rng) if stage.side == "train" else as_written(spec)
-    order = list(scene.offered)
-    rng.shuffle(order)
-    messages = []
-    if rng.random() < _SYSTEM:
-        messages.append(Message("system", rng.choice(stage.talk["system"])))
-    messages += _messages(scene.turns, costumes)
-    labels = {"scenario": scenario, "side": stage.side}
-    return Conversation(tuple(messages), tuple(costumes[s.name].tool for s in order), labels)
+        taken = {spelled(c.tool.name) for c in costumes.values()} | {spelled(s.name) for s in cast if s is not spec}
+        taken |= catalogue.foreign(side)
+        costumes[spec.name] = dress(spec, used[spec.name], taken, rng) if side == "train" else as_written(spec)
+    tools = tuple(costumes[s.name].tool for s in rng.sample(cast, len(cast)))
+    system = [Message("system", rng.choice(catalogue.talk["system"]))] if rng.random() < _SYSTEM else []
+    return [
+        Conversation((*system, *_messages(scene.turns, costumes)), tools, {"scenario": scenario, "side": side})
+        for scenario, scene in scenes
+    ]
+
+
+def _scene(stage: Stage, scenarios: Sequence[str]) -> tuple[str, Scene]:
+    """A scene of one of these scenarios that the stage's tools can play."""
+    left = list(scenarios)
+    while left:
+        name = stage.rng.choices(left, [DEFAULT_WEIGHTS[n] for n in left])[0]
+        try:
+            return name, SCENARIOS[name](stage)
+        except NoFitError:
+            left.remove(name)
+    raise NoFitError
 
 
 def _messages(turns: Sequence[Turn], costumes: dict[str, Costume]) -> Iterator[Message]:

@@ -57,26 +57,54 @@ class Scene:
     turns: tuple[Turn, ...]
 
 
+class NoFitError(Exception):
+    """No tool has the property that a scenario needs."""
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One side of the catalogue and a seeded generator; ``foreign`` are the other sides' names, as ``spelled``."""
+    """One side of the catalogue and a seeded generator; ``foreign`` are the other sides' names, as
+    ``spelled``. Where the tools on offer are settled already, they are the ``cast``."""
 
     rng: random.Random
     specs: tuple[ToolSpec, ...]
     talk: JsonObject
     side: Side
     foreign: frozenset[str]
+    cast: tuple[ToolSpec, ...] = ()
 
     def pick(self, fits: Callable[[ToolSpec], Any] = lambda spec: True) -> ToolSpec:
-        """A tool with the property that the scenario needs."""
-        return self.rng.choice([s for s in self.specs if fits(s)])
+        """A tool with the property that the scenario needs.
+
+        Raises:
+            NoFitError: there is none.
+        """
+        return self._one([s for s in self.cast or self.specs if fits(s)])
+
+    def absent(self) -> ToolSpec:
+        """A tool that is not on offer."""
+        return self._one([s for s in self.specs if not _alike(s, self.cast)])
+
+    def _one(self, fitting: Sequence[ToolSpec]) -> ToolSpec:
+        if not fitting:
+            raise NoFitError
+        return self.rng.choice(fitting)
 
     def others(self, count: int, beside: Sequence[ToolSpec], near: float = 0.4) -> list[ToolSpec]:
-        """Tools that stand beside the one that is meant; ``near`` is the share from the same domain."""
+        """Tools that stand beside the one that is meant: ``count`` of them, with ``near`` the share from the
+        same domain, or the rest of the cast.
+
+        Raises:
+            NoFitError: some were asked for, and the cast has none.
+        """
+        if self.cast:
+            rest = [s for s in self.cast if s not in beside]
+            if count and not rest:
+                raise NoFitError
+            return self.rng.sample(rest, len(rest))
         chosen: list[ToolSpec] = []
-        barred = {s.name for s in beside} | {name for s in beside for name in s.like}
         while len(chosen) < count:
-            free = [s for s in self.specs if s.name not in barred and s not in chosen]
+            free = [s for s in self.specs if not _alike(s, (*beside, *chosen))]
             kin = [s for s in free if any(s.domain == b.domain for b in beside)]
             if not free:
                 break
@@ -90,6 +118,11 @@ class Stage:
     def lines(self, key: str) -> list[Any]:
         """This side's share of the small talk: every third entry is held out from the other two."""
         return [e for i, e in enumerate(self.talk[key]) if (i % 3 == 2) is (self.side == "held_out")]
+
+
+def _alike(spec: ToolSpec, others: Sequence[ToolSpec]) -> bool:
+    """Whether a tool is one of these, or could do the errand of one of them."""
+    return any(spec.name == o.name or spec.name in o.like or o.name in spec.like for o in others)
 
 
 def result_of(asked: Ask, rng: random.Random) -> JsonObject:

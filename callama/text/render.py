@@ -24,11 +24,13 @@ TrainOn = Literal["all", "last"]
 @dataclass
 class Rendered:
     """``ids`` and, for each, its ``kinds``; ``answers`` are the (start, end) of the assistant's turns,
-    from the first token after the header to the stop token inclusive."""
+    from the first token after the header to the stop token inclusive. The first ``opening`` ids are the
+    system's turn, which conversations about the same tools have in common."""
 
     ids: list[int] = field(default_factory=list)
     kinds: list[Kind] = field(default_factory=list)
     answers: list[tuple[int, int]] = field(default_factory=list)
+    opening: int = 0
 
     def add(self, ids: Sequence[int], kind: Kind = Kind.PROMPT) -> None:
         """Appends ids of one kind."""
@@ -81,6 +83,8 @@ class Renderer:
                 out.add(self.tokenizer.encode("".join(s.text for s in segments)))
                 out.add([self.tokenizer.special(self.markup.end)])
             out.add(encode_parts(self.markup.after, self.tokenizer))
+            if role == "system" and not out.opening:
+                out.opening = len(out.ids)
         return out
 
     def prompt(self, conversation: Conversation) -> list[int]:

@@ -20,7 +20,7 @@ import torch
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_json, read_manifest
-from callama.data.pack import EpochPlans, MicroBatch, collate, plan
+from callama.data.pack import EpochPlans, MicroBatch, Sizes, collate, plan
 from callama.train.checkpoint import CONFIG, Progress, load_trainer, save_checkpoint, step_folders
 from callama.train.config import TrainConfig
 from callama.train.engine import PlainEngine
@@ -32,13 +32,6 @@ from callama.weights.adapter import LATEST, adapter_of, find_adapter, load_adapt
 
 MEASURE_STEPS = 5  # the first steps are slower (warm-up of caches); plans are made from here on
 _MAY_CHANGE = ("steps_per_print", "checkpoint", "tensorboard", "validation", "device")
-
-
-def _to(batch: MicroBatch, device: torch.device) -> MicroBatch:
-    inputs, targets, kinds, supervised = (
-        t.to(device) for t in (batch.inputs, batch.targets, batch.kinds, batch.supervised)
-    )
-    return MicroBatch(inputs, targets, kinds, supervised, batch.lengths)
 
 
 def _planned_steps(config: TrainConfig, epochs: EpochPlans) -> int:
@@ -74,9 +67,10 @@ def validate(config: TrainConfig, run: Run) -> Sums:
     assert run.validation_data is not None
     sums, budget = Sums(), config.validation.batch_size * config.model.max_seq_len
     run.model.eval()
-    lengths = run.validation_data.lengths
-    for indices in plan(lengths, range(len(lengths)), budget)[: config.validation.steps]:
-        sums.add(supervised_loss(run.model, _to(collate(run.validation_data, indices), run.device)))
+    for indices in plan(Sizes.of(run.validation_data), range(len(run.validation_data)), budget)[
+        : config.validation.steps
+    ]:
+        sums.add(supervised_loss(run.model, collate(run.validation_data, indices).to(run.device)))
     run.model.train()
     return sums
 
@@ -97,7 +91,7 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
     run = prepare(config)
     engine = PlainEngine(run.model, config.optimizer, config.train.gradient_clipping)
     budget = config.train.micro_batch_size * config.model.max_seq_len
-    epochs = EpochPlans(run.train_data.lengths, config.seed, budget)
+    epochs = EpochPlans(Sizes.of(run.train_data), config.seed, budget)
     planned = _planned_steps(config, epochs)
     progress = Progress(planned_steps=planned, total_steps=planned)
     folder: Path | None = None
@@ -144,7 +138,7 @@ def _loop(
             engine.backward(result.total)
             step_sums.add(result)
             sums.add(result)
-            progress.tokens += sum(batch.lengths)
+            progress.tokens += batch.inputs.shape[1]
         rate = learning_rate(progress.step, _schedule_steps(config, progress), config.scheduler)
         norm = engine.step(rate, max(step_sums.tokens, 1))
         last_loss = step_sums.loss
@@ -192,7 +186,7 @@ def _step_batches(config: TrainConfig, run: Run, epochs: EpochPlans, progress: P
     batches = epochs[progress.epoch]
     end = min(progress.micro_batch + config.train.gradient_accumulation_steps, len(batches))
     for indices in batches[progress.micro_batch : end]:
-        yield _to(collate(run.train_data, indices), run.device)
+        yield collate(run.train_data, indices).to(run.device)
     progress.micro_batch = end
     if end == len(batches):
         progress.epoch, progress.micro_batch = progress.epoch + 1, 0

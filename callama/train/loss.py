@@ -64,7 +64,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
 
 def supervised_loss(model: Transformer, batch: MicroBatch) -> SupervisedLoss:
     """Runs a micro-batch and scores its supervised positions. The output projection must be frozen."""
-    hidden_td = model(batch.inputs, Documents(batch.lengths, batch.inputs.device))[0]
+    hidden_td = model(batch.inputs, Documents(batch.documents, batch.inputs.device))[0]
     chosen = batch.supervised.nonzero()[:, 0]
     weight = model.output_weight.detach()
     total, losses, right = _ProjectedCrossEntropy.apply(hidden_td[chosen], weight, batch.targets[chosen])  # type: ignore[no-untyped-call]

@@ -34,13 +34,13 @@ def test_swiglu_has_torchs_values_and_gradients() -> None:
 @pytest.mark.parametrize("longest", [9, SHORT_TOKENS + 1])
 def test_bf16_documents_attend_as_in_fp32(longest: int) -> None:
     torch.manual_seed(0)
-    lengths = [3, longest]
-    q, k, v = (torch.randn(1, sum(lengths), heads, 8).bfloat16().requires_grad_() for heads in (4, 2, 2))
-    upstream = torch.randn(1, sum(lengths), 4, 8)
-    found = Documents(lengths)(0, q, k, v, 0.0)
+    documents = [[3], [longest, 5, 2]]
+    q, k, v = (torch.randn(1, longest + 10, heads, 8).bfloat16().requires_grad_() for heads in (4, 2, 2))
+    upstream = torch.randn(1, longest + 10, 4, 8)
+    found = Documents(documents)(0, q, k, v, 0.0)
     gradients = torch.autograd.grad(found, (q, k, v), upstream.bfloat16())
     wide = [x.detach().float().requires_grad_() for x in (q, k, v)]
-    expected = Documents(lengths)(0, *wide, 0.0)
+    expected = Documents(documents)(0, *wide, 0.0)
     wanted = torch.autograd.grad(expected, wide, upstream)
     torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)
     for mine, reference in zip(gradients, wanted, strict=True):

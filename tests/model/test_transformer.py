@@ -17,7 +17,7 @@ class At(Documents):
     """One document whose tokens stand at positions of the test's choice."""
 
     def __init__(self, positions: list[int]) -> None:
-        super().__init__([len(positions)])
+        super().__init__([[len(positions)]])
         self.positions = torch.tensor([positions])
 
 
@@ -101,7 +101,7 @@ def test_trap_19_packed_documents_have_the_logits_that_each_has_alone() -> None:
     packed = logits(model, ids, *LENGTHS)
     alone = torch.cat([logits(model, document) for document in ids.split(LENGTHS)])
     torch.testing.assert_close(packed, alone, rtol=0, atol=1e-5)
-    assert Documents(LENGTHS).positions.tolist() == [[i for n in LENGTHS for i in range(n)]]
+    assert Documents([[n] for n in LENGTHS]).positions.tolist() == [[i for n in LENGTHS for i in range(n)]]
 
 
 def test_trap_19_gradients_of_packed_documents_are_the_sum_of_each_alone() -> None:

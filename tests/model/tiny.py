@@ -81,4 +81,4 @@ def tokens(*shape: int, vocab_size: int = LLAMA_3.vocab_size) -> Tensor:
 
 def logits(model: Transformer, ids: Tensor, *lengths: int) -> Tensor:
     """Logits (s, vocab_size) of ids (s,), laid out as documents of these lengths or as one."""
-    return model.logits(model(ids[None], Documents(lengths or (len(ids),))))[0]
+    return model.logits(model(ids[None], Documents([[n] for n in lengths or (len(ids),)])))[0]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from callama.data.dataset import Dataset, Example
-from callama.data.pack import EpochPlans
+from callama.data.pack import EpochPlans, Sizes
 from callama.model.attend import Documents
 from callama.model.lora import add_lora
 from callama.model.transformer import Transformer
@@ -24,7 +24,7 @@ def document_loss(model: Transformer, example: Example) -> tuple[Tensor, int]:
     """Summed cross-entropy of a conversation's supervised tokens, from the logits of all positions; their number."""
     ids = torch.from_numpy(example.input_ids.copy()).long()
     supervised = torch.from_numpy(example.supervised.copy())[1:]
-    logits = model.logits(model(ids[None, :-1], Documents([len(ids) - 1])))[0]
+    logits = model.logits(model(ids[None, :-1], Documents([[len(ids) - 1]])))[0]
     targets = ids[1:].where(supervised, -100)
     return F.cross_entropy(logits, targets, ignore_index=-100, reduction="sum"), int(supervised.sum())
 
@@ -40,7 +40,7 @@ def plain_loop(config: TrainConfig) -> list[tuple[float, float]]:
     optimizer = torch.optim.AdamW(
         parameters, betas=config.optimizer.betas, eps=config.optimizer.eps, weight_decay=config.optimizer.weight_decay
     )
-    epochs = EpochPlans(data.lengths, config.seed, config.train.micro_batch_size * config.model.max_seq_len)
+    epochs = EpochPlans(Sizes.of(data), config.seed, config.train.micro_batch_size * config.model.max_seq_len)
     size, steps = config.train.gradient_accumulation_steps, []
     for epoch in range(config.train.num_epochs):
         steps += [epochs[epoch][i : i + size] for i in range(0, len(epochs[epoch]), size)]

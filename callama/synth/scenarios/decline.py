@@ -18,7 +18,7 @@ def decline(stage: Stage) -> Scene:
     """Request that nothing fits → refusal in words."""
     rng = stage.rng
     if rng.random() < 0.55:
-        absent = stage.pick()
+        absent = stage.absent()
         asked = ask(absent, rng)
         beside = [s for s in stage.specs if s.domain == absent.domain] if rng.random() < 0.7 else [absent]
         offered = stage.others(1 + stage.count(55, 35, 10), beside, near=0.0 if len(beside) > 1 else 0.8)
