@@ -55,7 +55,8 @@ def _listed(stage: Stage, spec: ToolSpec, count: int) -> tuple[list[Ask], str]:
     for name, phrase in wishes(spec, template, sets[0], rng).items():
         text = attach(text, phrase)
         said |= spec.leaves_of({name})
-    return [Ask(spec, text, {p: s[p] for p in s if p in said}, not before) for s in sets], text
+    firm = template.startswith("{")
+    return [Ask(spec, text, {p: s[p] for p in s if p in said}, firm) for s in sets], text
 
 
 def _added(stage: Stage, spec: ToolSpec, count: int) -> tuple[list[Ask], str]:
