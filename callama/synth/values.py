@@ -283,8 +283,9 @@ _PLAIN: dict[str, Maker] = {
     "job": _from(words.JOBS), "subject": _from(words.SUBJECTS), "course": _course, "mountain": _peak, "river": _river,
     "lake": lambda rng: f"Lake {coined(rng)}", "number_column": _from(words.NUMBER_COLUMNS),
     "text_column": _from(words.TEXT_COLUMNS), "column": _from((*words.NUMBER_COLUMNS, *words.TEXT_COLUMNS)),
-    "mailing_list": _from(words.MAILING_LISTS), "newspaper": lambda rng: _fill(rng.choice(words.NEWSPAPERS), rng).title(),
-    "news_term": lambda rng: _fill(rng.choice(words.NEWS_TERMS), rng), "datafile": _datafile, "photo": _photo, "web_colour": _web_colour,
+    "newspaper": lambda rng: _fill(rng.choice(words.NEWSPAPERS), rng).title(),
+    "news_term": lambda rng: _fill(rng.choice(words.NEWS_TERMS), rng), "mailing_list": _from(words.MAILING_LISTS),
+    "datafile": _datafile, "photo": _photo, "web_colour": _web_colour,
     "post": lambda rng: _fill(rng.choice(words.POSTS), rng), "claim": lambda rng: _fill(rng.choice(words.CLAIMS), rng),
     "moment": lambda rng: f"{_date(rng)} {_time(rng)}",
     "year_month": lambda rng: _date(rng)[:7], "handle": lambda rng: f"@{_username(rng)}",
@@ -335,6 +336,13 @@ def _list(rng: random.Random, arguments: Sequence[str], known: Known) -> list[An
     return values
 
 
+def _as_many(rng: random.Random, arguments: Sequence[str], known: Known) -> list[Any]:
+    """``as_many PARAMETER MAKER``: a list of distinct values, as long as the one of the parameter."""
+    name, *rest = arguments
+    count = str(len(known[name]))
+    return _list(rng, (count, count, *rest), known)
+
+
 def _later_date(rng: random.Random, arguments: Sequence[str], known: Known) -> str:
     """``later_date PARAMETER LOW HIGH``: days after it."""
     name, low, high = arguments
@@ -356,7 +364,7 @@ def _more(rng: random.Random, arguments: Sequence[str], known: Known) -> int:
 
 _WITH_ARGUMENTS: dict[str, Callable[[random.Random, Sequence[str], Known], Any]] = {
     "int": _int, "number": _number, "pick": _pick, "pick_number": _pick_number, "code": _code, "list": _list,
-    "later_date": _later_date, "later_time": _later_time, "more": _more,
+    "as_many": _as_many, "later_date": _later_date, "later_time": _later_time, "more": _more,
 }  # fmt: skip
 
 

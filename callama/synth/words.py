@@ -224,9 +224,9 @@ A quiet morning by the {noun}|{first} tries the {product}, part {n}|Back from {c
 What would you do with a {adj} {noun}?|See you in {city} on {weekday}|{weekday} is {ingredient} day
 """)
 CLAIMS = _lines("""
-{city} has {n} bridges|Eating {ingredient} every day makes you taller|{n} percent of people own a {product}
-The mayor of {city} sold the {adj} {noun}|Nobody in {city} owns a {product}|{ingredient} were banned in {city}
-A {noun} can live for {n} years|{city} will close its airport on {weekday}|{first} {last} invented the {product}
+{city} has {n} bridges|Eating {ingredient} every day makes you taller|{n} percent of all people dislike {ingredient}
+The mayor of {city} sold the {adj} {noun}|Nobody in {city} eats {ingredient}|{ingredient} were banned in {city}
+{city} lies on {n} islands|{city} will close its airport on {weekday}|{first} {last} invented the {product}
 """)
 MAILING_LISTS = _words("""
 newsletter weekly-digest vip-customers new-signups spring-sale press-contacts beta-testers partners store-news
