@@ -55,7 +55,7 @@ class Step:
         self.positions = lengths[:, None]
         self._span = int(lengths.max()) + 1
         span = torch.arange(self._span, device=lengths.device)
-        self._hidden = (span > self.positions)[:, None, None, None]
+        self._hidden = (span > self.positions)[:, None]
 
     def __call__(self, layer: int, q_bshd: Tensor, k_bshd: Tensor, v_bshd: Tensor, dropout: float) -> Tensor:
         """Attention over each slot's own cache."""
@@ -68,5 +68,6 @@ class Step:
         k, v = keys[:count, :, : self._span], values[:count, :, : self._span]
         if q.device.type == "cpu":
             return attention_written_out(q, k, v, self._hidden).transpose(1, 2)
-        seen = ~self._hidden[:, :, 0]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, enable_gqa=True).transpose(1, 2)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=~self._hidden[:, None], enable_gqa=True).transpose(
+            1, 2
+        )

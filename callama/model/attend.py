@@ -71,14 +71,16 @@ def _causal(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, dropout: float) -> T
 
 def attention_written_out(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, hidden: Tensor) -> Tensor:
     """Attention (b, h, s, d) as two products and a softmax in fp32; ``hidden``, true where a query must
-    not look, broadcasts to (b, g, h / g, s, l).
+    not look, broadcasts to (b, s, l).
 
     On CPUs in bf16 torch's fused kernel takes two to four times as long where scores are few: short
     documents, and single queries on a cache. In fp32 the two are about equal.
     """
     b, h, s, d = q_bhsd.shape
     groups, length = k_bgld.shape[1:3]
-    scores = (q_bhsd.reshape(b, groups, -1, d) * d**-0.5) @ k_bgld.transpose(2, 3)
-    weights = scores.view(b, groups, -1, s, length).float().masked_fill_(hidden, -torch.inf).softmax(-1)
-    out: Tensor = weights.type_as(v_bgld).view(b, groups, -1, length) @ v_bgld
-    return out.view(b, h, s, d)
+    # Heads that share keys stand below each other in one product, onto which the mask is added.
+    bias = torch.zeros(hidden.shape, dtype=q_bhsd.dtype, device=q_bhsd.device).masked_fill_(hidden, -torch.inf)
+    bias = bias.expand(b, s, length).repeat(1, h // groups, 1).repeat_interleave(groups, 0)
+    q, k, v = (x.reshape(b * groups, -1, d) for x in (q_bhsd, k_bgld, v_bgld))
+    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=d**-0.5)
+    return (scores.softmax(-1, dtype=torch.float32).type_as(v) @ v).view(b, h, s, d)

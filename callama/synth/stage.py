@@ -115,9 +115,12 @@ class Stage:
         """0, 1, 2 … with these weights."""
         return self.rng.choices(range(len(weights)), weights)[0]
 
-    def lines(self, key: str) -> list[Any]:
-        """This side's share of the small talk: every third entry is held out from the other two."""
-        return [e for i, e in enumerate(self.talk[key]) if (i % 3 == 2) is (self.side == "held_out")]
+    def lines(self, key: str, offered: Sequence[ToolSpec]) -> list[Any]:
+        """This side's share of the small talk, but for what some tool on offer could do: every third
+        entry is held out from the other two."""
+        domains = {s.domain for s in offered}
+        own = [e for i, e in enumerate(self.talk[key]) if (i % 3 == 2) is (self.side == "held_out")]
+        return [e for e in own if domains.isdisjoint(e.get("avoid", ()))]
 
 
 def _alike(spec: ToolSpec, others: Sequence[ToolSpec]) -> bool:

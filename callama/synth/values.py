@@ -224,6 +224,41 @@ def _record(rng: random.Random) -> str:
     return rng.choice((lettered, _digits(rng, 6), _hex(rng), f"{_capitals(rng, 3)}{_digits(rng, 4)}"))
 
 
+def _peak(rng: random.Random) -> str:
+    return rng.choice(words.MOUNTAINS) if rng.random() < 0.6 else f"Mount {coined(rng)}"
+
+
+def _river(rng: random.Random) -> str:
+    return rng.choice(words.RIVERS) if rng.random() < 0.7 else coined(rng)
+
+
+def _datafile(rng: random.Random) -> str:
+    stem = rng.choice(("{t}", "{t}_{y}", "{a}_{t}", "{t}-{m}", "{c}_{t}")).format(
+        t=rng.choice(words.TABLES), y=rng.randint(2015, 2026), a=rng.choice(words.ADJECTIVES),
+        m=rng.choice(words.MONTHS)[:3].lower(), c=coined(rng).lower(),
+    )  # fmt: skip
+    return f"{stem}.{rng.choice(('csv', 'csv', 'parquet', 'tsv', 'xlsx'))}"
+
+
+def _photo(rng: random.Random) -> str:
+    """The file of a camera (``IMG_2041.jpg``) or of a person (``otter-3.png``)."""
+    stem = rng.choice(("IMG_{d}", "DSC{d}", "PXL_{d}", "{n}-{k}", "{a}_{n}", "{c}{k}")).format(
+        d=_digits(rng, 4), n=rng.choice(words.NOUNS), k=rng.randint(1, 40), a=rng.choice(words.ADJECTIVES),
+        c=coined(rng).lower(),
+    )  # fmt: skip
+    return f"{stem}.{rng.choice(('jpg', 'jpg', 'png', 'heic', 'tif'))}"
+
+
+def _web_colour(rng: random.Random) -> str:
+    return "#" + "".join(rng.choice("0123456789abcdef") for _ in range(6))
+
+
+def _course(rng: random.Random) -> str:
+    form = rng.choice(("Introduction to {}", "Advanced {}", "Applied {}", "{} for Beginners", "{} II", "{} Lab"))
+    subject = rng.choice(words.SUBJECTS)
+    return form.format(subject.title())
+
+
 _PLAIN: dict[str, Maker] = {
     "first_name": _first, "last_name": _last, "full_name": _full_name, "person": _person, "username": _username,
     "email": _email, "phone": _phone, "city": _city, "country": _from(words.COUNTRIES), "street": _street,
@@ -245,6 +280,15 @@ _PLAIN: dict[str, Maker] = {
     "playlist": lambda rng: f"{rng.choice(words.ADJECTIVES).capitalize()} {rng.choice(words.GENRES).capitalize()}",
     "version": lambda rng: f"{rng.randint(0, 9)}.{rng.randint(0, 20)}.{rng.randint(0, 9)}",
     "repo": lambda rng: f"{_last(rng).lower()}/{_slug(rng)}",
+    "job": _from(words.JOBS), "subject": _from(words.SUBJECTS), "course": _course, "mountain": _peak, "river": _river,
+    "lake": lambda rng: f"Lake {coined(rng)}", "number_column": _from(words.NUMBER_COLUMNS),
+    "text_column": _from(words.TEXT_COLUMNS), "column": _from((*words.NUMBER_COLUMNS, *words.TEXT_COLUMNS)),
+    "newspaper": lambda rng: _fill(rng.choice(words.NEWSPAPERS), rng).title(),
+    "news_term": lambda rng: _fill(rng.choice(words.NEWS_TERMS), rng), "mailing_list": _from(words.MAILING_LISTS),
+    "datafile": _datafile, "photo": _photo, "web_colour": _web_colour,
+    "post": lambda rng: _fill(rng.choice(words.POSTS), rng), "claim": lambda rng: _fill(rng.choice(words.CLAIMS), rng),
+    "moment": lambda rng: f"{_date(rng)} {_time(rng)}",
+    "year_month": lambda rng: _date(rng)[:7], "handle": lambda rng: f"@{_username(rng)}",
     "hashtag": lambda rng: f"#{rng.choice(words.ADJECTIVES)}{rng.choice(words.NOUNS)}",
 }  # fmt: skip
 _FRAGMENTS: dict[str, Maker] = {
@@ -270,6 +314,11 @@ def _pick(rng: random.Random, arguments: Sequence[str], known: Known) -> str:
     return rng.choice(" ".join(arguments).split("|"))
 
 
+def _pick_number(rng: random.Random, arguments: Sequence[str], known: Known) -> int:
+    """``pick_number 1|2|5``."""
+    return int(rng.choice(arguments[0].split("|")))
+
+
 def _code(rng: random.Random, arguments: Sequence[str], known: Known) -> str:
     """``code ORD-#####``: ``#`` becomes a digit, ``@`` a capital."""
     return "".join({"#": _digits(rng, 1), "@": _capitals(rng, 1)}.get(c, c) for c in arguments[0])
@@ -285,6 +334,13 @@ def _list(rng: random.Random, arguments: Sequence[str], known: Known) -> list[An
         if value not in values:
             values.append(value)
     return values
+
+
+def _as_many(rng: random.Random, arguments: Sequence[str], known: Known) -> list[Any]:
+    """``as_many PARAMETER MAKER``: a list of distinct values, as long as the one of the parameter."""
+    name, *rest = arguments
+    count = str(len(known[name]))
+    return _list(rng, (count, count, *rest), known)
 
 
 def _later_date(rng: random.Random, arguments: Sequence[str], known: Known) -> str:
@@ -307,8 +363,8 @@ def _more(rng: random.Random, arguments: Sequence[str], known: Known) -> int:
 
 
 _WITH_ARGUMENTS: dict[str, Callable[[random.Random, Sequence[str], Known], Any]] = {
-    "int": _int, "number": _number, "pick": _pick, "code": _code, "list": _list,
-    "later_date": _later_date, "later_time": _later_time, "more": _more,
+    "int": _int, "number": _number, "pick": _pick, "pick_number": _pick_number, "code": _code, "list": _list,
+    "as_many": _as_many, "later_date": _later_date, "later_time": _later_time, "more": _more,
 }  # fmt: skip
 
 

@@ -191,3 +191,52 @@ Europe/Lisbon|Europe/Oslo|Europe/Paris|Europe/Athens|Europe/Warsaw|Africa/Cairo|
 Asia/Tokyo|Asia/Dubai|Asia/Kolkata|Asia/Seoul|Asia/Singapore|Australia/Sydney|Pacific/Auckland|America/New_York
 America/Chicago|America/Denver|America/Bogota|America/Lima|America/Sao_Paulo|America/Toronto
 """)
+JOBS = _lines("""
+accountant|software engineer|nurse|data analyst|sales manager|electrician|graphic designer|project manager
+truck driver|receptionist|chemist|office assistant|lab technician|recruiter|product owner|welder|translator
+security guard|chef|controller|test engineer|copywriter|system administrator|buyer|safety officer
+""")
+SUBJECTS = _lines("""
+algebra|biology|chemistry|physics|geography|history|music|art|computer science|economics|philosophy|geometry
+statistics|astronomy|drama|ethics|linguistics|psychology|world literature|calculus
+""")
+NUMBER_COLUMNS = _words("""
+price revenue quantity weight age score visits cost salary distance rating temperature profit clicks stock
+discount duration humidity margin unit_price total_kg
+""")
+TEXT_COLUMNS = _words("""
+region country department product_name category city colour brand supplier channel status store team origin
+customer_type branch_office material
+""")
+MOUNTAINS = _lines("""
+Everest|Kilimanjaro|Denali|Aconcagua|Elbrus|Mont Blanc|Matterhorn|Fuji|K2|Lhotse|Olympus|Etna|Ararat|Toubkal
+Zugspitze|Ben Nevis|Cotopaxi|Teide|Kinabalu|Makalu
+""")
+RIVERS = _words("""
+Danube Rhine Nile Amazon Volga Mekong Ganges Thames Seine Elbe Loire Tagus Douro Oder Vistula Niger Zambezi
+Orinoco Murray Yukon Columbia Dniester Po Rhone Indus Limpopo
+""")
+POSTS = _lines("""
+Our {adj} {noun} is back in {city}!|New on the blog: the {topic}|We open at {time} on {weekday}
+{n} reasons to love the {adj} {noun}|Thank you, {city}!|Today's team lunch: {ingredient} for everyone
+Meet {first} {last}, our new colleague|Win one of {n} {product} sets|Last {n} seats for the {topic}
+A quiet morning by the {noun}|{first} tries the {product}, part {n}|Back from {city} with {n} new ideas
+What would you do with a {adj} {noun}?|See you in {city} on {weekday}|{weekday} is {ingredient} day
+""")
+CLAIMS = _lines("""
+{city} has {n} bridges|Eating {ingredient} every day makes you taller|{n} percent of all people dislike {ingredient}
+The mayor of {city} sold the {adj} {noun}|Nobody in {city} eats {ingredient}|{ingredient} were banned in {city}
+{city} lies on {n} islands|{city} will close its airport on {weekday}|{first} {last} invented the {product}
+""")
+MAILING_LISTS = _words("""
+newsletter weekly-digest vip-customers new-signups spring-sale press-contacts beta-testers partners store-news
+lapsed-buyers event-guests product-updates donors blog-readers
+""")
+NEWS_TERMS = _lines("""
+the elections|electric ferries|the wheat harvest|the train strike|solar power|the new tram line|the space probe
+house prices|the chess championship|robot bakers|the flood barrier|school lunches|the film festival|rare birds
+the budget debate|the port of {city}|the mayor of {city}|the {noun} factory|the airport of {city}|{first} {last}
+""")
+NEWSPAPERS = _lines("""
+Daily {noun}|{city} Times|{city} Post|Morning {noun}|{city} Observer|Evening {noun}|{city} Gazette|{noun} Weekly
+""")

@@ -115,4 +115,6 @@ def test_values_are_wide_and_seeded() -> None:
     for spec, least in (("city", 150), ("full_name", 900), ("title", 900), ("message", 600), ("email", 990)):
         assert len({make(spec, rng) for _ in range(1000)}) >= least, spec
     assert make("list 2 4 city", random.Random(5)) == make("list 2 4 city", random.Random(5))
+    labels = make("list 2 9 noun", rng)
+    assert len(make("as_many labels int 1 99", rng, {"labels": labels})) == len(labels)
     assert long_date("2025-03-04") == "March 4, 2025"

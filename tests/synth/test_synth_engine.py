@@ -4,6 +4,7 @@ the wall between training and held-out tools."""
 from __future__ import annotations
 
 import functools
+import random
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from callama.synth.catalogue import SIDES, Side, load_catalogue
 from callama.synth.engine import GROUP_SIZE, group, synthesise
 from callama.synth.names import words_of
 from callama.synth.scenarios import DEFAULT_WEIGHTS, SCENARIOS
+from callama.synth.stage import Stage
 from callama.synth.values import long_date
 
 CALLING = set(SCENARIOS) - {"decline", "plain_chat", "missing_argument"}
@@ -202,6 +204,15 @@ def test_decline_and_chat_never_call() -> None:
         assert c.tools
         assert not c.called()
         assert c.messages[-1].role == "assistant"
+
+
+def test_talk_that_a_tool_on_offer_could_answer_is_left_out() -> None:
+    catalogue = load_catalogue()
+    offered = [s for s in catalogue.side("train") if s.domain == "geography_facts"]
+    stage = Stage(random.Random(1), catalogue.specs, catalogue.talk, "train", frozenset())
+    capitals = [e for e in stage.lines("chat", []) if "capital" in e["says"][0]]
+    assert capitals
+    assert not [e for e in stage.lines("chat", offered) if e in capitals]
 
 
 def test_answers_use_the_result() -> None:

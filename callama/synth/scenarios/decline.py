@@ -25,8 +25,7 @@ def decline(stage: Stage) -> Scene:
         text, wish = manners(asked, rng), absent.task
     else:
         offered = stage.others(1 + stage.count(55, 35, 10), [], near=0.0)
-        domains = {s.domain for s in offered}
-        entry = rng.choice([e for e in stage.lines("requests") if domains.isdisjoint(e.get("avoid", ()))])
+        entry = rng.choice(stage.lines("requests", offered))
         wish = entry["task"]
         text = manners(Ask(offered[0], fill_talk(rng.choice(entry["requests"]), rng), {}), rng)
     can = " or ".join(s.task for s in offered[:2])
