@@ -70,7 +70,7 @@ def _causal(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, dropout: float) -> T
 
 
 def attention_written_out(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, hidden: Tensor) -> Tensor:
-    """Attention (b, h, s, d) as two products and a softmax in fp32; ``hidden``, true where a query must
+    """Attention (b, h, s, d) as two products and a softmax; ``hidden``, true where a query must
     not look, broadcasts to (b, s, l).
 
     On CPUs in bf16 torch's fused kernel takes two to four times as long where scores are few: short
@@ -83,4 +83,4 @@ def attention_written_out(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, hidden
     bias = bias.expand(b, s, length).repeat(1, h // groups, 1).repeat_interleave(groups, 0)
     q, k, v = (x.reshape(b * groups, -1, d) for x in (q_bhsd, k_bgld, v_bgld))
     scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=d**-0.5)
-    return (scores.softmax(-1, dtype=torch.float32).type_as(v) @ v).view(b, h, s, d)
+    return (scores.softmax(-1) @ v).view(b, h, s, d)

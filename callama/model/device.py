@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
-
-_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,14 +22,3 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if fast else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
-
-
-def map_large_blocks() -> None:
-    """Has glibc map every block from a mebibyte on by itself, so that freed activations leave the process.
-
-    Left alone, glibc raises the limit to 32 MiB after the first large block is freed, and the holes that
-    blocks of ever other sizes leave in its heap add up to gigabytes in training. Other C libraries have no
-    such setting; nothing happens there.
-    """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(_MMAP_THRESHOLD, 2**20)

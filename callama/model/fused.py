@@ -1,9 +1,12 @@
 """Norm and gate with gradients written by hand: what automatic differentiation would keep in fp32
-for the way back is recomputed from the inputs, which the layers around them keep anyway.
+for the way back is recomputed from the inputs, which the layers around them keep anyway. So is what
+the projections behind them would keep.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,3 +54,36 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """``silu(gate) * up``."""
     return _SwiGLU.apply(gate, up)  # type: ignore[no-any-return,no-untyped-call]
+
+
+@contextmanager
+def recomputed(value: Tensor, recipe: Callable[[], Tensor]) -> Iterator[None]:
+    """Within, autograd does not keep ``value`` for its way back, but makes it again by ``recipe``."""
+    if not torch.is_grad_enabled():
+        yield
+        return
+    place = value.untyped_storage().data_ptr()
+    again: list[Tensor] = []
+    wanted = 0
+
+    def pack(saved: Tensor) -> Tensor | torch.Size:
+        nonlocal wanted
+        if saved.untyped_storage().data_ptr() != place:
+            return saved
+        wanted += 1
+        return saved.shape
+
+    def unpack(kept: Tensor | torch.Size) -> Tensor:
+        nonlocal wanted
+        if isinstance(kept, Tensor):
+            return kept
+        if not again:
+            again.append(recipe())
+        wanted -= 1
+        made = again[0].view(kept)
+        if not wanted:
+            again.clear()
+        return made
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield

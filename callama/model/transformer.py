@@ -7,13 +7,14 @@ Module and parameter names are Meta's, so a native checkpoint is a plain state d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from callama.model.attend import Attend
-from callama.model.fused import rms_norm, swiglu
+from callama.model.fused import recomputed, rms_norm, swiglu
 from callama.model.params import ModelParams
 from callama.model.rope import rope_frequencies, rotate, rotation
 
@@ -71,7 +72,10 @@ class FeedForward(nn.Module):
 
     def forward(self, x_bsd: Tensor) -> Tensor:
         """(b, s, dim) → (b, s, dim)."""
-        return self.w2(swiglu(self.w1(x_bsd), self.w3(x_bsd)))  # type: ignore[no-any-return]
+        gate, up = self.w1(x_bsd), self.w3(x_bsd)
+        hidden = swiglu(gate, up)
+        with recomputed(hidden, lambda: swiglu(gate.detach(), up.detach())):
+            return self.w2(hidden)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
@@ -87,8 +91,14 @@ class Block(nn.Module):
 
     def forward(self, x_bsd: Tensor, turn: Tensor, attend: Attend) -> Tensor:
         """(b, s, dim) → (b, s, dim)."""
-        x_bsd = x_bsd + self.dropout(self.attention(self.attention_norm(x_bsd), turn, attend))
-        return x_bsd + self.dropout(self.feed_forward(self.ffn_norm(x_bsd)))  # type: ignore[no-any-return]
+        x_bsd = x_bsd + self.dropout(self._behind(self.attention_norm, x_bsd, self.attention, turn, attend))
+        return x_bsd + self.dropout(self._behind(self.ffn_norm, x_bsd, self.feed_forward))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _behind(norm: nn.Module, x_bsd: Tensor, layer: nn.Module, *rest: Any) -> Tensor:
+        normed = norm(x_bsd)
+        with recomputed(normed, lambda: norm(x_bsd.detach()).detach()):
+            return layer(normed, *rest)  # type: ignore[no-any-return]
 
 
 class Transformer(nn.Module):

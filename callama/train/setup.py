@@ -12,7 +12,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest, require_writable, sha256_file
 from callama.contract import CONTRACT_VERSION
 from callama.data.dataset import Dataset
-from callama.model.device import choose_device, choose_dtype, map_large_blocks
+from callama.model.device import choose_device, choose_dtype
 from callama.model.lora import add_lora
 from callama.model.transformer import Transformer
 from callama.text.tokenizer import Tokenizer, load_tokenizer
@@ -70,7 +70,6 @@ def prepare(config: TrainConfig) -> Run:
     for output in (config.checkpoint, config.tensorboard):
         if output.enabled:
             require_writable(output.folder)
-    map_large_blocks()
     torch.manual_seed(config.seed)
     model = build_model(checkpoint, dtype=dtype, device=device, dropout=config.model.dropout())
     add_lora(model, config.lora.params())

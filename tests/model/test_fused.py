@@ -1,11 +1,13 @@
 """Hand-written gradients and the short documents' attention equal what torch derives and computes itself."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from callama.model.attend import SHORT_TOKENS, Documents
-from callama.model.fused import rms_norm, swiglu
+from callama.model.fused import recomputed, rms_norm, swiglu
 
 
 def test_rms_norm_has_torchs_values_and_gradients() -> None:
@@ -45,3 +47,24 @@ def test_bf16_documents_attend_as_in_fp32(longest: int) -> None:
     torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)
     for mine, reference in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(mine.float(), reference, atol=0.06, rtol=0.06)
+
+
+def test_what_is_recomputed_is_not_kept_and_gives_the_same_gradients() -> None:
+    x, weight = torch.randn(5, 7, requires_grad=True), torch.randn(3, 7, requires_grad=True)
+    made: list[int] = []
+
+    def recipe() -> torch.Tensor:
+        made.append(1)
+        return x.detach().sin()
+
+    def gradients(through_recipe: bool) -> tuple[torch.Tensor, ...]:
+        hidden = x.sin()
+        with recomputed(hidden, recipe) if through_recipe else nullcontext():
+            out = (hidden @ weight.t()).exp() + (hidden @ weight.t()).cos()
+        if through_recipe:
+            hidden.untyped_storage().resize_(0)  # whoever still keeps it would read nothing
+        return torch.autograd.grad(out.sum(), (x, weight))
+
+    expected = gradients(False)
+    torch.testing.assert_close(gradients(True), expected)
+    assert len(made) == 1, "once for all that want it"
