@@ -6,8 +6,9 @@ a row is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,17 @@ SCHEMA = pa.schema(
         ("functions", pa.list_(pa.string())),
         ("scenario", pa.string()),
         ("source", pa.int64()),
+        ("answers", pa.list_(pa.string())),
+        ("cut_tokens", pa.int32()),
     ]
 )
 
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation as tokens; all three arrays have its length. ``source`` is its record number."""
+    """One conversation as tokens; the three arrays have its length. ``source`` is its record number,
+    ``answers`` the kind of each answer (``example.answer_kind``), ``cut_tokens`` what its end lost to
+    the limit of tokens."""
 
     input_ids: NDArray[np.int32]
     kinds: NDArray[np.int8]
@@ -43,33 +48,23 @@ class Example:
     functions: tuple[str, ...] = ()
     scenario: str = ""
     source: int = -1
+    answers: tuple[str, ...] = ()
+    cut_tokens: int = 0
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
     """Writes an Arrow IPC file in batches; returns the number of rows."""
-    rows = 0
+    iterator, rows = iter(examples), 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        batch: list[Example] = []
-        for example in examples:
-            batch.append(example)
-            rows += 1
-            if len(batch) == ROWS_PER_BATCH:
-                writer.write_batch(_record_batch(batch))
-                batch = []
-        if batch:
-            writer.write_batch(_record_batch(batch))
+        while batch := list(islice(iterator, ROWS_PER_BATCH)):
+            writer.write_batch(record_batch(batch))
+            rows += len(batch)
     return rows
 
 
-def _record_batch(examples: list[Example]) -> Any:
-    columns = [
-        [e.input_ids for e in examples],
-        [e.kinds for e in examples],
-        [e.supervised for e in examples],
-        [list(e.functions) for e in examples],
-        [e.scenario for e in examples],
-        [e.source for e in examples],
-    ]
+def record_batch(examples: Sequence[Example]) -> Any:
+    """Examples as one Arrow record batch of ``SCHEMA``."""
+    columns = [[getattr(example, name) for example in examples] for name in SCHEMA.names]
     return pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
 
@@ -95,7 +90,10 @@ class Dataset:
         except (pa.ArrowInvalid, OSError) as error:
             raise CallamaError(f"{path} is not a data set built by callama ({error})") from None
         if not set(SCHEMA.names) <= set(self._table.schema.names):
-            raise CallamaError(f"{path} has columns {self._table.schema.names}; expected {SCHEMA.names}")
+            raise CallamaError(
+                f"{path} has columns {self._table.schema.names}; expected {SCHEMA.names}: "
+                "another tool wrote it, or an earlier callama (then build it again)"
+            )
         self.path = path
         lengths = pa.compute.list_value_length(self._table["input_ids"])
         self.lengths: NDArray[np.int64] = lengths.to_numpy().astype(np.int64)
@@ -116,4 +114,6 @@ class Dataset:
             tuple(self._table["functions"][index].as_py()),
             self._table["scenario"][index].as_py(),
             self._table["source"][index].as_py(),
+            tuple(self._table["answers"][index].as_py()),
+            self._table["cut_tokens"][index].as_py(),
         )
