@@ -17,7 +17,6 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_folder, sha256_file, write_json
@@ -25,56 +24,15 @@ from callama.common.parallel import ordered_map
 from callama.common.progress import Meter
 from callama.contract import CONTRACT_VERSION, tool_uses
 from callama.contract.messages import Conversation
-from callama.contract.spans import Kind
 from callama.data.chunk import CHUNK_SCHEMA, Drop, Settings, chunks, render_chunk, renderer_of, signatures_of
 from callama.data.dataset import METADATA, SCHEMA
 from callama.data.near import PLACES, SIMILAR, Signatures, near_groups, near_pairs
 from callama.data.read import read_conversations
 from callama.data.split import LEFT_OUT, SIDES, Row, Side, Split, split
+from callama.data.tally import Tally
 from callama.text.render import TrainOn
 
 QUARANTINE = "quarantine.jsonl"
-PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95, "p99": 99, "max": 100}
-
-
-@dataclass
-class _Tally:
-    """What went to one side."""
-
-    lengths: list[int] = field(default_factory=list)
-    kinds: Counter[str] = field(default_factory=Counter)
-    supervised: int = 0
-    cut: Counter[str] = field(default_factory=Counter)
-    functions: set[str] = field(default_factory=set)
-    answers: Counter[str] = field(default_factory=Counter)
-    scenarios: Counter[str] = field(default_factory=Counter)
-
-    def add(self, rows: Any) -> None:
-        """Counts a record batch of the data set's columns."""
-        self.lengths += pa.compute.list_value_length(rows["input_ids"]).to_pylist()
-        by_kind = np.bincount(rows["kinds"].flatten().to_numpy(), minlength=len(Kind))
-        self.kinds.update({kind.name.lower(): int(by_kind[kind]) for kind in Kind})
-        self.supervised += rows["supervised"].flatten().true_count
-        cut = rows["cut_tokens"].to_numpy()
-        self.cut.update({"conversations": int((cut > 0).sum()), "tokens": int(cut.sum())})
-        self.functions.update(rows["functions"].flatten().to_pylist())
-        self.answers.update(rows["answers"].flatten().to_pylist())
-        self.scenarios.update(filter(None, rows["scenario"].to_pylist()))
-
-    def report(self) -> dict[str, Any]:
-        """The side's part of the metadata."""
-        marks = np.percentile(self.lengths or [0], list(PERCENTILES.values())).astype(int).tolist()
-        return {
-            "conversations": len(self.lengths),
-            "tokens": sum(self.lengths),
-            "supervised_tokens": self.supervised,
-            "tokens_by_kind": {kind.name.lower(): self.kinds[kind.name.lower()] for kind in Kind},
-            "length_tokens": dict(zip(PERCENTILES, marks, strict=True)),
-            "cut": {"conversations": self.cut["conversations"], "tokens": self.cut["tokens"]},
-            "functions": len(self.functions),
-            "answers": dict(sorted(self.answers.items())),
-            "scenarios": dict(sorted(self.scenarios.items())),
-        }
 
 
 @dataclass
@@ -178,9 +136,9 @@ def _render(
     return list(map(Row, functions, near_groups(every), labels)), every
 
 
-def _distribute(spool: Path, division: Split, folder: Path, quarantine: _Quarantine) -> dict[Side, _Tally]:
+def _distribute(spool: Path, division: Split, folder: Path, quarantine: _Quarantine) -> dict[Side, Tally]:
     """Copies every row of the temporary file to its side's file, or to quarantine."""
-    tallies = {side: _Tally() for side in SIDES}
+    tallies = {side: Tally() for side in SIDES}
     sides = np.array(division.sides, dtype=object)
     with ExitStack() as stack:
         # Read, not memory-mapped: mapped pages would count as this process's memory.
@@ -208,12 +166,14 @@ def _distribute(spool: Path, division: Split, folder: Path, quarantine: _Quarant
     return tallies
 
 
-def _leakage(tallies: dict[Side, _Tally], division: Split, signatures: Signatures) -> dict[str, Any]:
+def _leakage(tallies: dict[Side, Tally], division: Split, signatures: Signatures) -> dict[str, Any]:
     """What of validation was seen in training: measured on what was written, not taken from the split."""
     number = {side: index for index, side in enumerate(SIDES)}
     side = np.array([number.get(side, -1) for side in division.sides], np.int8)
     return {
-        "validation_functions_seen_in_training": len(tallies["train"].functions & tallies["validation"].functions),
+        "validation_functions_seen_in_training": len(
+            tallies["train"].functions.keys() & tallies["validation"].functions.keys()
+        ),
         "near_duplicate_pairs_across": near_pairs(signatures, side),
         "near_duplicate_similarity": SIMILAR,
     }

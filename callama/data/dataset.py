@@ -6,7 +6,7 @@ a row is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -102,6 +102,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
+
+    def batches(self) -> Iterator[Any]:
+        """The rows as Arrow record batches."""
+        return iter(self._table.to_batches())
 
     def __getitem__(self, index: int) -> Example:
         def values(name: str) -> Any:

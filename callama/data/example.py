@@ -17,6 +17,13 @@ from callama.data.dataset import Example
 from callama.data.split import functions_of
 from callama.text.render import Rendered, Renderer, TrainOn
 
+REASONS = {
+    "unrenderable": "an assistant's text would be read as a call, or something is too large to be written",
+    "no_answer": "no assistant message to learn from",
+    "too_long": "not even the first answer ends within the limit of tokens",
+    "round_trip": "the supervised tokens do not read back as the calls and texts that went in",
+}
+
 
 def example_of(conversation: Conversation, renderer: Renderer, train_on: TrainOn, max_tokens: int) -> Example:
     """Renders and checks one conversation.

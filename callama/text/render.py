@@ -74,7 +74,7 @@ class Renderer:
             out.add(encode_parts(self.markup.header, self.tokenizer, role))
             start = len(out.ids)
             if role == "assistant":
-                ids, kinds = self._typed(segments)
+                ids, kinds = self.answer(segments)
                 out.ids += ids
                 out.kinds += kinds
                 out.add([self.tokenizer.special(self.markup.end)], Kind.END_OF_TURN)
@@ -90,8 +90,8 @@ class Renderer:
         header = encode_parts(self.markup.header, self.tokenizer, "assistant")
         return self.conversation(conversation).ids + header
 
-    def _typed(self, segments: Sequence[Segment]) -> tuple[list[int], list[Kind]]:
-        """Ids of a whole turn's text, and the kind of each.
+    def answer(self, segments: Sequence[Segment]) -> tuple[list[int], list[Kind]]:
+        """Ids of an answer's text, and the kind of each.
 
         A token may span several kinds (``"city``); it counts as the name, key or value that it
         touches, and as syntax only when it is nothing else.
