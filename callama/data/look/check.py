@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from callama.common.errors import CallamaError
 from callama.common.parallel import ordered_map
@@ -55,6 +55,12 @@ class Checked:
         self.answers.update(other.answers)
         self.offenders += other.offenders
         self.first = self.first or other.first
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts, and where the first offender stands."""
+        first = self.first and {"side": self.first.side, "record": self.first.record, "fault": self.first.fault}
+        counts = {"conversations": self.conversations, "answers": dict(sorted(self.answers.items()))}
+        return {**counts, "offenders": self.offenders, "first": first}
 
     def note(self, offender: Offender) -> None:
         """Counts a record that broke the contract."""
