@@ -12,7 +12,7 @@ from callama.data.look.runs import Run
 STYLES = {
     Kind.PROMPT: "dim",
     Kind.TEXT: "green",
-    Kind.CALL_SYNTAX: "bright_black",
+    Kind.CALL_SYNTAX: "blue",
     Kind.FUNCTION_NAME: "bold magenta",
     Kind.ARGUMENT_KEY: "cyan",
     Kind.ARGUMENT_VALUE: "yellow",

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from callama.data.look.survey import Count
 
 BINS = 48
-_WIDTH, _HEIGHT, _FOOT = 720, 130, 22
+_WIDTH, _HEIGHT, _HEAD, _FOOT = 720, 130, 18, 22
 
 
 def bars(counts: Sequence[Count], total: int, colour: str = "neutral") -> Markup:
@@ -94,12 +94,15 @@ def histogram(lengths: Sequence[int], colour: str, end: int) -> Markup:
         if h
     )
     marks = Markup("").join(
-        Markup(
-            '<line x1="{0:.1f}" x2="{0:.1f}" y1="0" y2="{1}"/><text class="mark" x="{2:.1f}" y="{3}">{4}</text>'
-        ).format(x, _HEIGHT, x + 4, 11 + 14 * row, f"{name} {value:,.0f}")
-        for row, (name, value) in enumerate(
-            (n, float(np.percentile(lengths, p))) for n, p in (("p50", 50), ("p95", 95))
+        Markup('<line x1="{0:.1f}" x2="{0:.1f}" y1="-4" y2="{1}"/>{2}').format(
+            x,
+            _HEIGHT,
+            Markup('<text class="mark" x="{:.1f}" y="-7" text-anchor="{}">{} {:,}</text>').format(
+                x, anchor, name, value
+            ),
         )
+        for name, percent, anchor in (("p50", 50, "end"), ("p95", 95, "start"))
+        for value in [int(np.percentile(lengths, percent))]
         for x in [min(value / end, 1) * _WIDTH]
     )
     anchors = ("start", "middle", "middle", "middle", "end")
@@ -110,8 +113,8 @@ def histogram(lengths: Sequence[int], colour: str, end: int) -> Markup:
         for tick, anchor in enumerate(anchors)
     )
     return Markup(
-        '<svg viewBox="0 0 {} {}" role="img" aria-label="histogram of lengths">{}<path d="M0 {h}H{w}"/>{}{}</svg>'
-    ).format(_WIDTH, _HEIGHT + _FOOT, columns, marks, ticks, h=_HEIGHT, w=_WIDTH)
+        '<svg viewBox="0 -{} {} {}" role="img" aria-label="histogram of lengths">{}<path d="M0 {h}H{w}"/>{}{}</svg>'
+    ).format(_HEAD, _WIDTH, _HEAD + _HEIGHT + _FOOT, columns, marks, ticks, h=_HEIGHT, w=_WIDTH)
 
 
 def share(count: int, total: int) -> str:

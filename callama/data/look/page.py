@@ -38,7 +38,9 @@ def page(survey: Survey) -> str:
         metadata=survey.metadata,
         reports={side: tally.report() for side, tally in tallies.items()},
         fate=_fate(survey),
-        losses=[(name, charts.bars(counts, survey.read)) for name, counts in survey.counts.items() if counts],
+        losses=[
+            (name, charts.bars(counts, survey.read, _mood(name))) for name, counts in survey.counts.items() if counts
+        ],
         histograms=histograms(survey),
         functions=functions(survey),
         answers=charts.side_bars({side: tally.answers for side, tally in tallies.items()}),
@@ -50,6 +52,10 @@ def page(survey: Survey) -> str:
 
 def _any(survey: Survey, name: str) -> bool:
     return any(getattr(tally, name) for tally in survey.sides.values())
+
+
+def _mood(heading: str) -> str:
+    return "neutral" if heading.startswith("repair") else "bad"
 
 
 def _fate(survey: Survey) -> Markup:
