@@ -7,6 +7,7 @@ could still load and run nothing.
 from __future__ import annotations
 
 from collections import Counter
+from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -34,6 +35,7 @@ def page(survey: Survey) -> str:
     tallies = survey.sides
     return environment.get_template("page.html").render(
         version=__version__,
+        style=Markup(style()),
         survey=survey,
         metadata=survey.metadata,
         reports={side: tally.report() for side, tally in tallies.items()},
@@ -48,6 +50,11 @@ def page(survey: Survey) -> str:
         kinds=kinds(survey),
         legend=[(kind.name.lower().replace("_", " "), _CLASSES[kind]) for kind in Kind],
     )
+
+
+def style() -> str:
+    """The page's style sheet."""
+    return (resources.files("callama.data.look") / "page.css").read_text(encoding="utf-8")
 
 
 def _any(survey: Survey, name: str) -> bool:
