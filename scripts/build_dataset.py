@@ -5,6 +5,7 @@ from pathlib import Path
 
 from callama.cli.build import print_summary
 from callama.cli.common import guarded
+from callama.common.parallel import available_cores
 from callama.data.build import build
 
 
@@ -21,7 +22,8 @@ def main() -> None:
     parser.add_argument("--val-ratio", type=float, default=0.15, help="share of conversations for validation")
     parser.add_argument("--seed", type=int, default=3, help="decides which functions are held out")
     parser.add_argument("--train-on", choices=("all", "last"), default="all", help="which answers are trained")
-    parser.add_argument("--max-tokens", type=int, default=8192, help="longer conversations are quarantined")
+    parser.add_argument("--max-tokens", type=int, default=8192, help="longer ones are cut")
+    parser.add_argument("--workers", type=int, default=0, help="processes (0: one per core)")
     args = parser.parse_args()
     metadata = build(
         [args.source_file],
@@ -31,6 +33,7 @@ def main() -> None:
         seed=args.seed,
         train_on=args.train_on,
         max_tokens=args.max_tokens,
+        workers=args.workers or available_cores(),
     )
     print_summary(metadata, args.save_dir)
 

@@ -9,7 +9,9 @@ import typer
 
 from callama.cli.common import print_json
 from callama.common.errors import UsageError
+from callama.common.parallel import available_cores
 from callama.data.build import build as build_dataset
+from callama.data.split import SIDES
 
 
 def build(
@@ -21,7 +23,8 @@ def build(
     train_on: Annotated[
         str, typer.Option(help="all: every answer is trained; last: only a conversation's last.")
     ] = "all",
-    max_tokens: Annotated[int, typer.Option(help="Longer conversations are quarantined.")] = 8192,
+    max_tokens: Annotated[int, typer.Option(help="Longer conversations are cut behind an answer that fits.")] = 8192,
+    workers: Annotated[int, typer.Option(help="Processes; the output does not depend on it. 0: one per core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metadata as one JSON object.")] = False,
 ) -> None:
     """Tokenize conversations, split by function, check the round trip of every answer.
@@ -38,6 +41,7 @@ def build(
         seed=seed,
         train_on="last" if train_on == "last" else "all",
         max_tokens=max_tokens,
+        workers=workers or available_cores(),
     )
     if as_json:
         print_json(metadata)
@@ -50,10 +54,15 @@ def print_summary(metadata: dict[str, Any], out: Path) -> None:
     dropped = sum(metadata["dropped"].values())
     reasons = ", ".join(f"{reason} {count}" for reason, count in metadata["dropped"].items())
     print(f"{out}: read {metadata['read']:,}, dropped {dropped:,}{f' ({reasons})' if reasons else ''}")
-    for side in ("train", "validation"):
+    for side in SIDES:
         report = metadata[side]
+        cut = f", {report['cut']['conversations']:,} cut" if report["cut"]["conversations"] else ""
         print(
             f"  {side:10} {report['conversations']:,} conversations, {report['tokens']:,} tokens, "
-            f"{report['supervised_tokens']:,} supervised, longest {report['length_tokens']['max']:,}"
+            f"{report['supervised_tokens']:,} supervised, longest {report['length_tokens']['max']:,}{cut}"
         )
-    print(f"  split {metadata['split']}; functions on both sides: {metadata['functions_on_both_sides']}")
+    leakage = metadata["leakage"]
+    print(
+        f"  split {metadata['split']}; functions on both sides: {leakage['validation_functions_seen_in_training']}; "
+        f"near-duplicate pairs across: {leakage['near_duplicate_pairs_across']}"
+    )

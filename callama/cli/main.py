@@ -17,6 +17,8 @@ PIPELINE = (
     ("clean", "callama clean RAW.json --out datasets/clean.jsonl", "datasets/*.report.json"),
     ("build", "callama build datasets/demo/train.jsonl --tokenizer models/smollm2-135m --out datasets/demo-built",
      "datasets/**/metadata.json"),
+    ("check", "callama check datasets/demo/train.jsonl datasets/demo-built --tokenizer models/smollm2-135m", ""),
+    ("inspect", "callama inspect datasets/demo-built --html datasets/demo-built.html", "datasets/*.html"),
     ("train", "callama train configs/demo.json", "checkpoints/*/latest"),
     ("merge", "callama merge models/smollm2-135m checkpoints/demo checkpoints/demo-merged",
      "checkpoints/*/params.json"),
@@ -62,14 +64,16 @@ def main() -> None:
     """Entry point of the console script."""
     from callama.cli.build import build
     from callama.cli.chat import chat
+    from callama.cli.check import check
     from callama.cli.clean import clean
     from callama.cli.evaluate import evaluate
+    from callama.cli.inspect import inspect
     from callama.cli.merge import merge
     from callama.cli.pull import pull
     from callama.cli.synth import synth
     from callama.cli.train import train
 
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
-    for verb in (pull, synth, clean, build, train, merge, evaluate, chat):
+    for verb in (pull, synth, clean, build, check, inspect, train, merge, evaluate, chat):
         app.command(no_args_is_help=verb is not synth)(verb)
     common.guarded(app)

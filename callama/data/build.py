@@ -1,101 +1,51 @@
-"""Conversations to a built data set: split by function, rendered, checked, counted.
+"""Conversations to a built data set: rendered and checked in parallel, split, written, measured.
 
-Each record is rendered by the renderer that chat and evaluation use, and must survive the round
-trip: parsing its supervised tokens gives back the calls and texts that went in. What does not is
-kept in ``quarantine.jsonl`` with its reason.
+The sources are read once. Rendered rows wait in a temporary file until all are known and the split
+can be drawn; then they are copied to their side. What cannot be kept stands in
+``quarantine.jsonl`` with its reason.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import pyarrow as pa
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_folder, sha256_file, write_json
+from callama.common.parallel import ordered_map
 from callama.common.progress import Meter
 from callama.contract import CONTRACT_VERSION, tool_uses
 from callama.contract.messages import Conversation
-from callama.contract.spans import Kind
-from callama.data.dataset import METADATA, Example, write_examples
+from callama.data.chunk import CHUNK_SCHEMA, Drop, Settings, chunks, render_chunk, renderer_of, signatures_of
+from callama.data.dataset import METADATA, SCHEMA
+from callama.data.near import PLACES, SIMILAR, Signatures, near_groups, near_pairs
 from callama.data.read import read_conversations
-from callama.data.split import Side, functions_of, split
-from callama.text.render import Rendered, Renderer, TrainOn
-from callama.text.tokenizer import load_tokenizer
+from callama.data.split import LEFT_OUT, SIDES, Row, Side, Split, split
+from callama.data.tally import Tally
+from callama.text.render import TrainOn
 
-SIDES: tuple[Side, ...] = ("train", "validation")
 QUARANTINE = "quarantine.jsonl"
 
 
 @dataclass
-class _Tally:
-    """What went to one side."""
+class _Quarantine:
+    """The file of dropped conversations, and their number by reason."""
 
-    lengths: list[int] = field(default_factory=list)
-    kinds: Counter[int] = field(default_factory=Counter)
-    supervised: int = 0
-    functions: set[str] = field(default_factory=set)
-    scenarios: Counter[str] = field(default_factory=Counter)
+    file: IO[str]
+    counts: Counter[str] = field(default_factory=Counter)
 
-    def add(self, example: Example) -> None:
-        self.lengths.append(len(example.input_ids))
-        self.kinds.update(example.kinds.tolist())
-        self.supervised += int(example.supervised.sum())
-        self.functions.update(example.functions)
-        if example.scenario:
-            self.scenarios[example.scenario] += 1
-
-    def report(self) -> dict[str, Any]:
-        marks = np.percentile(self.lengths, [0, 50, 95, 100]).astype(int).tolist() if self.lengths else [0] * 4
-        return {
-            "conversations": len(self.lengths),
-            "tokens": sum(self.lengths),
-            "supervised_tokens": self.supervised,
-            "tokens_by_kind": {kind.name.lower(): self.kinds[kind] for kind in Kind},
-            "length_tokens": dict(zip(("min", "p50", "p95", "max"), marks, strict=True)),
-            "functions": len(self.functions),
-            "scenarios": dict(sorted(self.scenarios.items())),
-        }
-
-
-def round_trip_fault(conversation: Conversation, rendered: Rendered, renderer: Renderer) -> str | None:
-    """Why parsing the supervised tokens does not give the assistant's messages back; None where it does."""
-    said = [m for m in conversation.messages if m.role == "assistant"]
-    if len(said) != len(rendered.answers):
-        return f"{len(said)} assistant messages became {len(rendered.answers)} answers"
-    for message, (start, end) in zip(said, rendered.answers, strict=True):
-        answer = tool_uses.parse_answer(renderer.tokenizer.decode(rendered.ids[start : end - 1]))
-        wanted = [(c.name, c.arguments) for c in message.tool_calls]
-        if [(c.name, c.arguments) for c in answer.calls] != wanted or answer.text != (message.content or ""):
-            return f"read back as {answer.kind}: {answer.reason or answer.text[:80]!r}"
-    return None
-
-
-def _example(conversation: Conversation, renderer: Renderer, train_on: TrainOn, max_tokens: int) -> Example:
-    """Renders and checks one conversation; a CallamaError carries the reason code before a colon."""
-    try:
-        rendered = renderer.conversation(conversation)
-    except CallamaError as error:
-        raise CallamaError(f"unrenderable: {error}") from None
-    if len(rendered.ids) > max_tokens:
-        raise CallamaError(f"too_long: {len(rendered.ids)} tokens, the limit is {max_tokens}")
-    if not rendered.answers:
-        raise CallamaError("no_answer: no assistant message to learn from")
-    if fault := round_trip_fault(conversation, rendered, renderer):
-        raise CallamaError(f"round_trip: {fault}")
-    return Example(
-        np.asarray(rendered.ids, np.int32),
-        np.asarray(rendered.kinds, np.int8),
-        np.asarray(rendered.supervised(train_on), np.bool_),
-        tuple(sorted(functions_of(conversation))),
-        str(conversation.labels.get("scenario", "")),
-        opening_tokens=rendered.opening,
-    )
+    def add(self, drop: Drop) -> None:
+        """Counts one and writes it down."""
+        self.counts[drop.reason] += 1
+        self.file.write(drop.line())
 
 
 def build(
@@ -107,74 +57,123 @@ def build(
     seed: int = 3,
     train_on: TrainOn = "all",
     max_tokens: int = 8192,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Builds ``train.arrow``, ``validation.arrow``, ``metadata.json`` and ``quarantine.jsonl``; returns the metadata.
 
+    The files are the same for any number of ``workers`` (processes).
+
     Raises:
-        UsageError: a file is missing or ``val_ratio`` is not in [0, 1).
+        UsageError: a file is missing or a number is out of its range.
         CallamaError: a record is not a conversation (file and record named), or nothing is left to train on.
     """
     if not 0 <= val_ratio < 1:
         raise UsageError(f"--val-ratio must be at least 0 and below 1, found {val_ratio}")
-    renderer = Renderer(load_tokenizer(tokenizer_file))
-
-    def conversations() -> Iterator[Conversation]:
-        for source in sources:
-            yield from read_conversations(source)
-
-    division = split(conversations(), val_ratio, seed)
-    if not division.sides:
-        raise CallamaError(f"{', '.join(map(str, sources))}: no conversations; there is nothing to build")
-    tallies = {side: _Tally() for side in SIDES}
-    dropped: Counter[str] = Counter()
+    if max_tokens < 1 or workers < 1:
+        raise UsageError(f"--max-tokens and --workers must be at least 1, found {max_tokens} and {workers}")
+    renderer_of.cache_clear()  # the file may have changed since an earlier build
+    renderer = renderer_of(tokenizer_file)
+    readers = [read_conversations(source) for source in sources]  # a missing file is told before any work
+    settings = Settings(tokenizer_file, train_on, max_tokens)
     facts = {"kind": "built data set", "dialect": tool_uses.NAME, "tokenizer_sha256": renderer.tokenizer.sha256}
     with atomic_folder(save_dir, facts) as folder:
-        with (folder / QUARANTINE).open("w", encoding="utf-8") as quarantine:
-
-            def examples(side: Side, meter: Meter) -> Iterator[Example]:
-                for index, conversation in enumerate(conversations()):
-                    if division.sides[index] == "straddles" and side == "train":
-                        meter.advance()
-                        _drop(
-                            quarantine, dropped, index, "straddles_split: shows functions of both sides", conversation
-                        )
-                    if division.sides[index] != side:
-                        continue
-                    meter.advance()
-                    try:
-                        example = _example(conversation, renderer, train_on, max_tokens)
-                    except CallamaError as error:
-                        _drop(quarantine, dropped, index, str(error), conversation)
-                        continue
-                    tallies[side].add(example)
-                    yield Example(**{**example.__dict__, "source": index})
-
-            with Meter("building", len(division.sides), "conversations") as meter:
-                for side in SIDES:
-                    write_examples(folder / f"{side}.arrow", examples(side, meter))
+        spool = folder / "spool.arrow"
+        with (folder / QUARANTINE).open("w", encoding="utf-8") as file:
+            quarantine = _Quarantine(file)
+            conversations = (c for reader in readers for c in reader)
+            rows, signatures = _render(conversations, settings, spool, quarantine, workers)
+            read = len(rows) + quarantine.counts.total()
+            if not read:
+                raise CallamaError(f"{', '.join(map(str, sources))}: no conversations; there is nothing to build")
+            division = split(rows, val_ratio, seed)
+            tallies = _distribute(spool, division, folder, quarantine)
+        spool.unlink()
         if not tallies["train"].lengths:
-            raise CallamaError(f"no conversation is left to train on; dropped: {dict(dropped)}")
+            raise CallamaError(f"no conversation is left to train on; dropped: {dict(quarantine.counts)}")
         metadata: dict[str, Any] = {
             "contract_version": CONTRACT_VERSION,
             "dialect": tool_uses.NAME,
             "markup": renderer.markup.name,
+            "tokenizer_file": str(renderer.tokenizer.file),
             "tokenizer_sha256": renderer.tokenizer.sha256,
             "sources": [{"file": s.name, "sha256": sha256_file(s)} for s in sources],
             "seed": seed,
+            "val_ratio": val_ratio,
             "train_on": train_on,
             "max_tokens": max_tokens,
-            "read": len(division.sides),
-            "dropped": dict(sorted(dropped.items())),
+            "read": read,
+            "dropped": dict(sorted(quarantine.counts.items())),
             "split": division.method,
-            "functions_on_both_sides": len(tallies["train"].functions & tallies["validation"].functions),
+            "leakage": _leakage(tallies, division, signatures),
             **{side: tallies[side].report() for side in SIDES},
         }
         write_json(folder / METADATA, metadata)
     return metadata
 
 
-def _drop(sink: Any, dropped: Counter[str], index: int, reason: str, conversation: Conversation) -> None:
-    code, _, detail = reason.partition(": ")
-    dropped[code] += 1
-    record = {"record": index, "reason": code, "detail": detail, "conversation": conversation.to_dict()}
-    sink.write(json.dumps(record) + "\n")
+def _render(
+    conversations: Iterator[Conversation], settings: Settings, spool: Path, quarantine: _Quarantine, workers: int
+) -> tuple[list[Row], Signatures]:
+    """Renders everything into the temporary file; returns what the split must know of each row, in order."""
+    functions: list[frozenset[str]] = []
+    labels: list[str | None] = []
+    signatures: list[Signatures] = []
+    # Few different sets of functions stand in many conversations: each set is held once.
+    known: dict[frozenset[str], frozenset[str]] = {}
+    with ExitStack() as stack:
+        writer = stack.enter_context(pa.ipc.new_file(stack.enter_context(pa.OSFile(str(spool), "wb")), CHUNK_SCHEMA))
+        meter = stack.enter_context(Meter("building", None, "conversations"))
+        for batch, drops in ordered_map(partial(render_chunk, settings), chunks(conversations), workers):
+            writer.write_batch(batch)
+            for drop in drops:
+                quarantine.add(drop)
+            sets = map(frozenset, batch["functions"].to_pylist())
+            functions += [known.setdefault(names, names) for names in sets]
+            labels += batch["label"].to_pylist()
+            signatures.append(signatures_of(batch))
+            meter.advance(batch.num_rows + len(drops), f"{quarantine.counts.total():,} dropped")
+    every = np.concatenate(signatures or [np.empty((0, PLACES), np.uint32)])
+    return list(map(Row, functions, near_groups(every), labels)), every
+
+
+def _distribute(spool: Path, division: Split, folder: Path, quarantine: _Quarantine) -> dict[Side, Tally]:
+    """Copies every row of the temporary file to its side's file, or to quarantine."""
+    tallies = {side: Tally() for side in SIDES}
+    sides = np.array(division.sides, dtype=object)
+    with ExitStack() as stack:
+        # Read, not memory-mapped: mapped pages would count as this process's memory.
+        reader = pa.ipc.open_file(stack.enter_context(pa.OSFile(str(spool))))
+        writers = {
+            side: stack.enter_context(
+                pa.ipc.new_file(stack.enter_context(pa.OSFile(str(folder / f"{side}.arrow"), "wb")), SCHEMA)
+            )
+            for side in SIDES
+        }
+        start = 0
+        for index in range(reader.num_record_batches):
+            batch = reader.get_batch(index)
+            here = sides[start : start + batch.num_rows]
+            start += batch.num_rows
+            for side in SIDES:
+                rows = batch.select(SCHEMA.names).filter(pa.array(here == side))
+                if rows.num_rows:
+                    writers[side].write_batch(rows)
+                    tallies[side].add(rows)
+            for reason, detail in LEFT_OUT.items():
+                left_out = batch.filter(pa.array(here == reason))
+                for record, text in zip(left_out["source"], left_out["conversation"], strict=True):
+                    quarantine.add(Drop(record.as_py(), reason, detail, text.as_py()))
+    return tallies
+
+
+def _leakage(tallies: dict[Side, Tally], division: Split, signatures: Signatures) -> dict[str, Any]:
+    """What of validation was seen in training: measured on what was written, not taken from the split."""
+    number = {side: index for index, side in enumerate(SIDES)}
+    side = np.array([number.get(side, -1) for side in division.sides], np.int8)
+    return {
+        "validation_functions_seen_in_training": len(
+            tallies["train"].functions.keys() & tallies["validation"].functions.keys()
+        ),
+        "near_duplicate_pairs_across": near_pairs(signatures, side),
+        "near_duplicate_similarity": SIMILAR,
+    }

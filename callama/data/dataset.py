@@ -7,8 +7,9 @@ a row is read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ SCHEMA = pa.schema(
         ("functions", pa.list_(pa.string())),
         ("scenario", pa.string()),
         ("source", pa.int64()),
+        ("answers", pa.list_(pa.string())),
+        ("cut_tokens", pa.int32()),
         ("opening_tokens", pa.int32()),
         ("opening_hash", pa.int64()),
     ]
@@ -38,8 +41,9 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation as tokens; all three arrays have its length. ``source`` is its record number; the first
-    ``opening_tokens`` ids are the system's turn."""
+    """One conversation as tokens; the three arrays have its length. ``source`` is its record number,
+    ``answers`` the kind of each answer (``example.answer_kind``), ``cut_tokens`` what its end lost to
+    the limit of tokens; the first ``opening_tokens`` ids are the system's turn."""
 
     input_ids: NDArray[np.int32]
     kinds: NDArray[np.int8]
@@ -47,6 +51,8 @@ class Example:
     functions: tuple[str, ...] = ()
     scenario: str = ""
     source: int = -1
+    answers: tuple[str, ...] = ()
+    cut_tokens: int = 0
     opening_tokens: int = 0
 
     @property
@@ -58,31 +64,17 @@ class Example:
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
     """Writes an Arrow IPC file in batches; returns the number of rows."""
-    rows = 0
+    iterator, rows = iter(examples), 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        batch: list[Example] = []
-        for example in examples:
-            batch.append(example)
-            rows += 1
-            if len(batch) == ROWS_PER_BATCH:
-                writer.write_batch(_record_batch(batch))
-                batch = []
-        if batch:
-            writer.write_batch(_record_batch(batch))
+        while batch := list(islice(iterator, ROWS_PER_BATCH)):
+            writer.write_batch(record_batch(batch))
+            rows += len(batch)
     return rows
 
 
-def _record_batch(examples: list[Example]) -> Any:
-    columns = [
-        [e.input_ids for e in examples],
-        [e.kinds for e in examples],
-        [e.supervised for e in examples],
-        [list(e.functions) for e in examples],
-        [e.scenario for e in examples],
-        [e.source for e in examples],
-        [e.opening_tokens for e in examples],
-        [e.opening_hash for e in examples],
-    ]
+def record_batch(examples: Sequence[Example]) -> Any:
+    """Examples as one Arrow record batch of ``SCHEMA``."""
+    columns = [[getattr(example, name) for example in examples] for name in SCHEMA.names]
     return pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
 
@@ -109,7 +101,8 @@ class Dataset:
             raise CallamaError(f"{path} is not a data set built by callama ({error})") from None
         if not set(SCHEMA.names) <= set(self._table.schema.names):
             raise CallamaError(
-                f"{path} has columns {self._table.schema.names}; expected {SCHEMA.names}; build it again"
+                f"{path} has columns {self._table.schema.names}; expected {SCHEMA.names}: "
+                "another tool wrote it, or an earlier callama (then build it again)"
             )
         self.path = path
         lengths = pa.compute.list_value_length(self._table["input_ids"])
@@ -122,6 +115,10 @@ class Dataset:
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
+    def batches(self) -> Iterator[Any]:
+        """The rows as Arrow record batches."""
+        return iter(self._table.to_batches())
+
     def __getitem__(self, index: int) -> Example:
         def values(name: str) -> Any:
             return self._table[name][index].values.to_numpy(zero_copy_only=False)
@@ -133,5 +130,7 @@ class Dataset:
             tuple(self._table["functions"][index].as_py()),
             self._table["scenario"][index].as_py(),
             self._table["source"][index].as_py(),
+            tuple(self._table["answers"][index].as_py()),
+            self._table["cut_tokens"][index].as_py(),
             self._table["opening_tokens"][index].as_py(),
         )

@@ -1,29 +1,44 @@
-"""Train and validation that share no function.
+"""Train and validation that share neither a function nor a near-duplicate.
 
 A random split by row tests memory: nearly every validation function has been trained on. Here
-functions that are ever declared together form a group, and whole groups go to one side. Where one
-group swallows everything, single functions are held out instead and the conversations that touch
-both sides are left out, counted. Conversations without functions are held out in the same share.
+functions that are ever declared together form a group, near-duplicates join their groups, and whole
+groups go to one side. Where one group swallows everything, single functions are held out instead
+and the conversations that touch both sides are left out, counted. Conversations without functions
+are held out in the same share.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from callama.contract.messages import Conversation
 
-Side = Literal["train", "validation", "straddles"]
+Side = Literal["train", "validation", "straddles_split", "near_duplicate_across_split"]
+SIDES: tuple[Side, ...] = ("train", "validation")
+LEFT_OUT: Mapping[Side, str] = {
+    "straddles_split": "shows functions of both sides",
+    "near_duplicate_across_split": "nearly the same as conversations of the other side",
+}
 LABEL = "split"
 
 
 @dataclass(frozen=True)
+class Row:
+    """What the split knows of a conversation: its functions, the name of its group of near-duplicates
+    (``near.near_groups``) and the side that its label asks for, if it has one."""
+
+    functions: frozenset[str]
+    near: str
+    label: Any = None
+
+
+@dataclass(frozen=True)
 class Split:
-    """The side of each conversation, in order, and how it was found."""
+    """The side of each conversation, in order (a key of ``LEFT_OUT`` where it can be on none), and how it was found."""
 
     sides: list[Side]
     method: str
@@ -34,18 +49,47 @@ def functions_of(conversation: Conversation) -> frozenset[str]:
     return frozenset([t.name for t in conversation.tools] + conversation.called())
 
 
+def split(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
+    """Assigns every conversation to a side; the same for any order of equal rows and one seed.
+
+    A label that says ``train`` or ``validation`` on every conversation is believed (``callama synth``
+    writes it, because there one tool appears under several names); near-duplicates of the other
+    side are left out all the same.
+    """
+    if rows and all(row.label in ("train", "validation") for row in rows):
+        return Split(_without_near([row.label for row in rows], rows), "by label")
+    if val_ratio <= 0:
+        return Split(["train"] * len(rows), "no validation asked for")
+    drawn = _draw(rows, val_ratio, seed)
+    sides = _without_near(drawn.sides, rows)
+    with_functions = {side for side, row in zip(sides, rows, strict=True) if row.functions}
+    if with_functions and not set(SIDES) <= with_functions:
+        return Split(["train"] * len(rows), "none: every way to hold a function out leaves one side without functions")
+    return Split(sides, drawn.method)
+
+
+def _draw(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
+    """The finest way that holds enough out: whole groups with near-duplicates, without them, single functions."""
+    for method, ties in (
+        ("by group of functions and near-duplicates", [row.functions | {_near(row)} for row in rows]),
+        ("by group of functions", [row.functions or {_near(row)} for row in rows]),
+    ):
+        if (held := _whole_groups(rows, ties, val_ratio, seed)) is not None:
+            return Split([_side(tie, held) for tie in ties], method)
+    return Split(_by_function(rows, val_ratio, seed), "by function, straddling conversations left out")
+
+
+def _near(row: Row) -> str:
+    # No function's name has a space.
+    return f"near {row.near}"
+
+
 def _rank(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
-def _text_key(conversation: Conversation) -> str:
-    """Groups conversations without functions: equal ones must not stand on both sides either."""
-    said = json.dumps([m.to_dict() for m in conversation.messages])
-    return f"text {hashlib.sha256(said.encode()).hexdigest()}"
-
-
-def _groups(rows: Sequence[frozenset[str]]) -> dict[str, str]:
-    """Function → least name of its group, whatever the rows' order (union-find with path halving)."""
+def _groups(ties: Sequence[Set[str]]) -> dict[str, str]:
+    """Name → least name of its group, whatever the order (union-find with path halving)."""
     parent: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -55,14 +99,14 @@ def _groups(rows: Sequence[frozenset[str]]) -> dict[str, str]:
             name = parent[name]
         return name
 
-    for row in rows:
-        roots = sorted({find(name) for name in row})
+    for tie in ties:
+        roots = sorted({find(name) for name in tie})
         for other in roots[1:]:
             parent[other] = roots[0]
-    return {name: find(name) for row in rows for name in row}
+    return {name: find(name) for tie in ties for name in tie}
 
 
-def _take(sizes: Counter[str], quota: float, seed: int) -> set[str]:
+def _take(sizes: Mapping[str, int], quota: float, seed: int) -> set[str]:
     """Names in seeded order until their sizes fill the quota; one that would overfill it is passed over."""
     taken: set[str] = set()
     filled = 0
@@ -73,47 +117,51 @@ def _take(sizes: Counter[str], quota: float, seed: int) -> set[str]:
     return taken
 
 
-def split(conversations: Iterable[Conversation], val_ratio: float, seed: int) -> Split:
-    """Assigns every conversation to a side; the same for any order of equal data and one seed.
+def _whole_groups(rows: Sequence[Row], ties: Sequence[Set[str]], val_ratio: float, seed: int) -> set[str] | None:
+    """Names of the groups held out; None where groups are too large to fill half of the quota.
 
-    A label ``split`` that says ``train`` or ``validation`` on every conversation is believed
-    (``callama synth`` writes it, because there one tool appears under several names).
+    Groups with functions and groups of plain chat are drawn apart, so that neither stands in for the other.
     """
-    rows: list[frozenset[str]] = []
-    labels: list[Any] = []
-    keys: list[str] = []
-    for conversation in conversations:
-        rows.append(functions_of(conversation))
-        labels.append(conversation.labels.get(LABEL))
-        keys.append("" if rows[-1] else _text_key(conversation))
-    if rows and all(label in ("train", "validation") for label in labels):
-        return Split(list(labels), "by label")
-    if val_ratio <= 0:
-        return Split(["train"] * len(rows), "no validation asked for")
-    plain = Counter(key for key in keys if key)
-    held_texts = _take(plain, val_ratio * plain.total(), seed)
-    group = _groups(rows)
-    sizes = Counter(group[min(row)] for row in rows if row)
+    group = _groups(ties)
+    of_row = [group[min(tie)] for tie in ties]
+    with_functions = {name for name, row in zip(of_row, rows, strict=True) if row.functions}
+    sizes = Counter(name for name in of_row if name in with_functions)
+    plain = Counter(name for name in of_row if name not in with_functions)
     quota = val_ratio * sizes.total()
-    held_groups = _take(sizes, quota, seed)
-    if sum(sizes[name] for name in held_groups) >= quota / 2 and (len(held_groups) < len(sizes) or not sizes):
-        held, method = {name for name in group if group[name] in held_groups}, "by group of functions"
-    else:
-        held, method = _single_functions(rows, quota, seed), "by function, straddling conversations left out"
-    sides = [_side(row or {key}, held | held_texts) for row, key in zip(rows, keys, strict=True)]
-    if sizes and not {"train", "validation"} <= {side for side, row in zip(sides, rows, strict=True) if row}:
-        return Split(["train"] * len(rows), "none: every way to hold a function out leaves one side without functions")
-    return Split(sides, method)
+    held = _take(sizes, quota, seed)
+    if sizes and (sum(sizes[name] for name in held) < quota / 2 or len(held) == len(sizes)):
+        return None
+    held |= _take(plain, val_ratio * plain.total(), seed)
+    return {name for name in group if group[name] in held}
+
+
+def _by_function(rows: Sequence[Row], val_ratio: float, seed: int) -> list[Side]:
+    uses = Counter(name for row in rows for name in row.functions)
+    with_functions = sum(bool(row.functions) for row in rows)
+    held = _take(uses, val_ratio * with_functions, seed)
+    if not held and len(uses) > 1:
+        held = {min(uses, key=lambda n: (uses[n], _rank(seed, n)))}
+    plain = Counter(_near(row) for row in rows if not row.functions)
+    held |= _take(plain, val_ratio * plain.total(), seed)
+    return [_side(row.functions or {_near(row)}, held) for row in rows]
 
 
 def _side(names: Set[str], held: Set[str]) -> Side:
     inside = names & held
-    return "train" if not inside else "validation" if inside == names else "straddles"
+    return "train" if not inside else "validation" if inside == names else "straddles_split"
 
 
-def _single_functions(rows: Sequence[frozenset[str]], quota: float, seed: int) -> set[str]:
-    uses = Counter(name for row in rows for name in row)
-    held = _take(uses, quota, seed)
-    if not held and len(uses) > 1:
-        held = {min(uses, key=lambda n: (uses[n], _rank(seed, n)))}
-    return held
+def _without_near(sides: Sequence[Side], rows: Sequence[Row]) -> list[Side]:
+    """Where near-duplicates stand on both sides, the fewer of them are left out (of equally many, training's)."""
+    counts: dict[str, Counter[Side]] = defaultdict(Counter)
+    for side, row in zip(sides, rows, strict=True):
+        counts[row.near][side] += 1
+    fewer: dict[str, Side] = {
+        near: "train" if count["train"] <= count["validation"] else "validation"
+        for near, count in counts.items()
+        if count["train"] and count["validation"]
+    }
+    return [
+        "near_duplicate_across_split" if fewer.get(row.near) == side else side
+        for side, row in zip(sides, rows, strict=True)
+    ]

@@ -48,7 +48,7 @@ class LoRALinear(nn.Module):
         y = self.base(x)
         low = F.linear(self.dropout(x), self.lora_a.to(x.dtype))
         update = low.flatten(0, -2), self.lora_b.to(x.dtype).t()
-        return y.flatten(0, -2).addmm_(*update, alpha=self.scaling).view_as(y)
+        return y.flatten(0, -2).addmm_(*update, alpha=self.scaling).view_as(y)  # type: ignore[no-any-return]
 
 
 def add_lora(model: Transformer, lora: LoRAParams) -> Transformer:

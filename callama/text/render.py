@@ -19,6 +19,8 @@ from callama.text.markup import Markup, encode_parts, markup_of
 from callama.text.tokenizer import Tokenizer
 
 TrainOn = Literal["all", "last"]
+_KINDS = tuple(Kind)
+_SYNTAX = bytes((Kind.CALL_SYNTAX,))
 
 
 @dataclass
@@ -74,7 +76,7 @@ class Renderer:
             out.add(encode_parts(self.markup.header, self.tokenizer, role))
             start = len(out.ids)
             if role == "assistant":
-                ids, kinds = self._typed(segments)
+                ids, kinds = self.answer(segments)
                 out.ids += ids
                 out.kinds += kinds
                 out.add([self.tokenizer.special(self.markup.end)], Kind.END_OF_TURN)
@@ -92,19 +94,22 @@ class Renderer:
         header = encode_parts(self.markup.header, self.tokenizer, "assistant")
         return self.conversation(conversation).ids + header
 
-    def _typed(self, segments: Sequence[Segment]) -> tuple[list[int], list[Kind]]:
-        """Ids of a whole turn's text, and the kind of each.
+    def answer(self, segments: Sequence[Segment]) -> tuple[list[int], list[Kind]]:
+        """Ids of an answer's text, and the kind of each.
 
         A token may span several kinds (``"city``); it counts as the name, key or value that it
         touches, and as syntax only when it is nothing else.
         """
-        by_byte = [kind for segment in segments for kind in [segment.kind] * len(segment.text.encode())]
-        ids = self.tokenizer.encode("".join(segment.text for segment in segments))
-        kinds, at = [], 0
+        text = "".join(segment.text for segment in segments)
+        ids = self.tokenizer.encode(text)
+        if len({segment.kind for segment in segments}) == 1:
+            return ids, [segments[0].kind] * len(ids)
+        by_byte = b"".join(bytes((segment.kind,)) * len(segment.text.encode()) for segment in segments)
+        kinds, at, pieces = [], 0, self.tokenizer.pieces
         for token in ids:
-            end = at + len(self.tokenizer.pieces[token])
-            covered = by_byte[at:end]
-            kinds.append(next((k for k in covered if k is not Kind.CALL_SYNTAX), Kind.CALL_SYNTAX))
+            end = at + len(pieces[token])
+            touched = by_byte[at:end].lstrip(_SYNTAX)
+            kinds.append(_KINDS[touched[0]] if touched else Kind.CALL_SYNTAX)
             at = end
         assert at == len(by_byte), "byte-level tokens must spell the text exactly"
         return ids, kinds

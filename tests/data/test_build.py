@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest, sha256_file
 from callama.contract.messages import Conversation, Message, Tool
 from callama.contract.spans import Kind
-from callama.data.build import QUARANTINE, build, round_trip_fault
+from callama.data.build import QUARANTINE, build
 from callama.data.dataset import Dataset, Example, write_examples
+from callama.data.example import example_of, round_trip_fault
 from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
 from tests import tiny
@@ -48,7 +50,8 @@ def test_read_is_kept_plus_dropped_and_each_drop_has_its_reason(tmp_path: Path, 
     assert metadata["read"] == 23
     assert metadata["dropped"] == {"no_answer": 1, "too_long": 1, "unrenderable": 1}
     assert metadata["read"] == sum(map(len, kept.values())) + sum(metadata["dropped"].values())
-    assert len(kept["validation"]) > 0 and metadata["functions_on_both_sides"] == 0
+    assert len(kept["validation"]) > 0
+    assert metadata["leakage"]["validation_functions_seen_in_training"] == 0
     lines = {line["record"]: line for line in quarantined(tmp_path / "built")}
     assert {number: line["reason"] for number, line in lines.items()} == {
         20: "unrenderable",
@@ -72,7 +75,8 @@ def test_straddling_conversations_are_quarantined(tmp_path: Path, tokenizer: Pat
     assert metadata["dropped"]["straddles_split"] == len(quarantined(tmp_path / "built")) > 0
     kept = metadata["train"]["conversations"] + metadata["validation"]["conversations"]
     assert metadata["read"] == kept + metadata["dropped"]["straddles_split"]
-    assert metadata["functions_on_both_sides"] == 0 and metadata["validation"]["conversations"] > 0
+    assert metadata["leakage"]["validation_functions_seen_in_training"] == 0
+    assert metadata["validation"]["conversations"] > 0
 
 
 def test_supervised_tokens_spell_what_the_assistant_said(tmp_path: Path, tokenizer: Path) -> None:
@@ -124,6 +128,22 @@ def test_the_file_is_plain_arrow_for_any_reader(tmp_path: Path, tokenizer: Path)
     assert rows[1]["supervised"] == rendered.supervised()
 
 
+def test_it_opens_in_hugging_face_datasets(tmp_path: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    source = tiny.write_conversations(tmp_path / "in.jsonl", map(tiny.conversation, range(20)))
+    build([source], tokenizer, tmp_path / "built", val_ratio=0.25)
+    files = {side: str(tmp_path / "built" / f"{side}.arrow") for side in ("train", "validation")}
+    loaded = datasets.load_dataset("arrow", data_files=files, cache_dir=str(tmp_path / "cache"))
+    for side in files:
+        ours = Dataset(Path(files[side]))
+        assert len(loaded[side]) == len(ours) > 0
+        assert loaded[side][0]["input_ids"] == ours[0].input_ids.tolist()
+        assert loaded[side][0]["supervised"] == ours[0].supervised.tolist()
+        assert tuple(loaded[side][0]["functions"]) == ours[0].functions
+
+
 def test_a_data_set_larger_than_a_batch_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "many.arrow"
     lengths = [2 + i % 5 for i in range(2100)]
@@ -141,6 +161,91 @@ def test_building_twice_gives_the_same_bytes(tmp_path: Path, tokenizer: Path) ->
     for name in ("a", "b"):
         build([source], tokenizer, tmp_path / name, val_ratio=0.2, max_tokens=400)
     assert read_manifest(tmp_path / "a") == read_manifest(tmp_path / "b")
+
+
+def test_the_files_are_the_same_for_any_number_of_workers(tmp_path: Path, tokenizer: Path) -> None:
+    source = tiny.write_conversations(tmp_path / "in.jsonl", [*map(tiny.conversation, range(600)), *mixed()])
+    for workers in (1, 2):
+        build([source], tokenizer, tmp_path / str(workers), val_ratio=0.2, max_tokens=400, workers=workers)
+    assert read_manifest(tmp_path / "1") == read_manifest(tmp_path / "2")
+
+
+def long_conversation() -> Conversation:
+    """Call, result, answer; then the same again, longer."""
+    tool, schema = {"name": "get_news", "parameters": {}}, {"name": "get_news", "arguments": {"city": "Oslo"}}
+    messages: list[dict[str, Any]] = []
+    for text in ("Rain.", "Sun, " * 40):
+        messages += [
+            {"role": "user", "content": "And now?"},
+            {"role": "assistant", "content": "Let me see.", "tool_calls": [{"function": schema}, {"function": schema}]},
+            {"role": "tool", "content": text},
+            {"role": "tool", "content": text},
+            {"role": "assistant", "content": text},
+        ]
+    return Conversation.from_dict({"tools": [tool], "messages": messages})
+
+
+def test_a_long_conversation_is_cut_behind_the_last_answer_that_fits(tmp_path: Path, tokenizer: Path) -> None:
+    conversation, renderer = long_conversation(), Renderer(load_tokenizer(tokenizer))
+    whole = renderer.conversation(conversation)
+    ends = [end for _, end in whole.answers]
+    for limit, answers in [(len(whole.ids), 4), (ends[3] - 1, 3), (ends[2], 3), (ends[2] - 1, 2), (ends[0], 1)]:
+        example = example_of(conversation, renderer, "all", limit)
+        n = len(example.input_ids)
+        assert n <= limit and example.input_ids.tolist() == whole.ids[:n]
+        assert example.supervised.tolist() == whole.supervised()[:n]
+        assert example.answers == ("text+calls", "text", "text+calls", "text")[:answers]
+        assert example.cut_tokens == len(whole.ids) - n
+        last = example_of(conversation, renderer, "last", limit)
+        assert np.flatnonzero(last.supervised)[[0, -1]].tolist() == [
+            whole.answers[answers - 1][0],
+            ends[answers - 1] - 1,
+        ]
+    with pytest.raises(CallamaError, match=rf"^too_long: \d+ tokens, its first answer ends at {ends[0]}, the limit"):
+        example_of(conversation, renderer, "all", ends[0] - 1)
+
+
+def test_cut_conversations_are_counted(tmp_path: Path, tokenizer: Path) -> None:
+    source = tiny.write_conversations(tmp_path / "in.jsonl", [tiny.conversation(1), long_conversation()])
+    metadata = build([source], tokenizer, tmp_path / "built", val_ratio=0, max_tokens=400)
+    data = Dataset(tmp_path / "built" / "train.arrow")
+    assert (data[0].cut_tokens, data[1].source) == (0, 1) and data[1].cut_tokens > 0
+    assert metadata["train"]["cut"] == {"conversations": 1, "tokens": data[1].cut_tokens}
+    assert metadata["dropped"] == {} and metadata["read"] == 2
+
+
+def test_trap_14_validation_shares_no_function_and_no_near_duplicate_with_training(
+    tmp_path: Path, tokenizer: Path
+) -> None:
+    draw = random.Random(1)
+
+    def plain(words: list[str]) -> Conversation:
+        return Conversation((Message("user", " ".join(words)), Message("assistant", "I see.")))
+
+    drafts = [[f"{draw.choice('bdfgklm')}{draw.choice('aeiou')}{draw.randrange(99)}" for _ in range(40)]] * 3 + [
+        [f"w{draw.randrange(500)}" for _ in range(40)] for _ in range(40)
+    ]
+    rows = [plain([*draft, f"end{i}"]) for draft in drafts for i in range(4)]
+    rows += [tiny.conversation(i) for i in range(80)]
+    draw.shuffle(rows)
+    source = tiny.write_conversations(tmp_path / "in.jsonl", rows)
+    metadata = build([source], tokenizer, tmp_path / "built", val_ratio=0.25)
+    train, held = (Dataset(tmp_path / "built" / f"{side}.arrow") for side in ("train", "validation"))
+    functions = [{name for i in range(len(data)) for name in data[i].functions} for data in (train, held)]
+    assert functions[0] and functions[1] and not functions[0] & functions[1]
+
+    def shingles(data: Dataset) -> list[set[tuple[str, ...]]]:
+        texts = [[m.content or "" for m in rows[data[i].source].messages] for i in range(len(data))]
+        words = [" ".join(text).lower().split() for text in texts]
+        return [{tuple(w[i : i + 3]) for i in range(max(1, len(w) - 2))} for w in words]
+
+    similar = [len(a & b) / len(a | b) for a in shingles(held) for b in shingles(train)]
+    assert len(held) > 30 and max(similar) < 0.8
+    assert metadata["leakage"] == {
+        "validation_functions_seen_in_training": 0,
+        "near_duplicate_pairs_across": 0,
+        "near_duplicate_similarity": 0.8,
+    }
 
 
 def test_several_sources_are_joined(tmp_path: Path, tokenizer: Path) -> None:

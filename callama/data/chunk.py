@@ -1,0 +1,110 @@
+"""A run of conversations to Arrow rows, the unit of work of one process: what is expensive happens here.
+
+Beside the data set's own columns a row carries what the split and the quarantine need of it, so
+that the sources are read once and little but signatures is held in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from callama.common.errors import CallamaError
+from callama.contract.messages import Conversation, dump_line
+from callama.data.dataset import SCHEMA, Example, record_batch
+from callama.data.example import example_of
+from callama.data.near import PLACES, Signatures, signature
+from callama.data.split import LABEL
+from callama.text.render import Renderer, TrainOn
+from callama.text.tokenizer import load_tokenizer
+
+CHUNK = 256
+_EXTRA = [("label", pa.string()), ("signature", pa.binary(PLACES * 4)), ("conversation", pa.string())]
+CHUNK_SCHEMA = pa.schema([*SCHEMA, *(pa.field(*f) for f in _EXTRA)])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How conversations become examples."""
+
+    tokenizer_file: Path
+    train_on: TrainOn
+    max_tokens: int
+
+
+class Chunk(NamedTuple):
+    """Conversations in order; ``start`` is the first one's record number."""
+
+    start: int
+    conversations: list[Conversation]
+
+
+class Drop(NamedTuple):
+    """A conversation that cannot be learned from. ``conversation`` is its JSON text."""
+
+    record: int
+    reason: str
+    detail: str
+    conversation: str
+
+    def line(self) -> str:
+        """The entry in the quarantine file."""
+        head = json.dumps({"record": self.record, "reason": self.reason, "detail": self.detail})
+        return f'{head[:-1]}, "conversation": {self.conversation}}}\n'
+
+
+class Rendered(NamedTuple):
+    """What became of a chunk: a record batch of ``CHUNK_SCHEMA``, and what was dropped."""
+
+    rows: Any
+    drops: list[Drop]
+
+
+def chunks(conversations: Iterable[Conversation]) -> Iterator[Chunk]:
+    """Cuts a stream of conversations into chunks."""
+    iterator, start = iter(conversations), 0
+    while taken := list(islice(iterator, CHUNK)):
+        yield Chunk(start, taken)
+        start += len(taken)
+
+
+@cache
+def renderer_of(tokenizer_file: Path) -> Renderer:
+    """The renderer of a tokenizer, loaded once per process."""
+    return Renderer(load_tokenizer(tokenizer_file))
+
+
+def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
+    """Renders, cuts and checks every conversation of a chunk."""
+    renderer = renderer_of(settings.tokenizer_file)
+    examples: list[Example] = []
+    drops: list[Drop] = []
+    extra: list[tuple[str | None, bytes, str]] = []
+    for record, conversation in enumerate(chunk.conversations, chunk.start):
+        text = dump_line(conversation)
+        try:
+            example = example_of(conversation, renderer, settings.train_on, settings.max_tokens)
+        except CallamaError as error:
+            reason, _, detail = str(error).partition(": ")
+            drops.append(Drop(record, reason, detail, text))
+            continue
+        examples.append(replace(example, source=record))
+        label = conversation.labels.get(LABEL)
+        extra.append((label if isinstance(label, str) else None, signature(conversation).tobytes(), text))
+    columns = list(zip(*extra, strict=True)) or [(), (), ()]
+    arrays = [pa.array(values, kind) for values, (_, kind) in zip(columns, _EXTRA, strict=True)]
+    rows = pa.record_batch([*record_batch(examples).columns, *arrays], schema=CHUNK_SCHEMA)
+    return Rendered(rows, drops)
+
+
+def signatures_of(rows: Any) -> Signatures:
+    """The signatures of a batch, shape ``(n, 128)``."""
+    return np.frombuffer(b"".join(rows["signature"].to_pylist()), np.uint32).reshape(-1, PLACES)

@@ -1,0 +1,1 @@
+"""Looking at data: conversations and built data sets on a terminal, as a page, and through the round-trip check."""

@@ -1,0 +1,87 @@
+"""Near-duplicates: found whatever the order, against the exact Jaccard similarity of every pair."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from itertools import combinations
+
+import numpy as np
+
+from callama.contract.messages import Conversation, Message, Tool, ToolCall
+from callama.data.near import SIMILAR, near_groups, near_pairs, signature
+
+WORDS = [f"word{i}" for i in range(400)]
+
+
+def said(text: str) -> Conversation:
+    return Conversation((Message("user", text), Message("assistant", "Yes.")))
+
+
+def jaccard(rows: list[str]) -> Callable[[int, int], float]:
+    """Of the sets of three words in a row of two texts, computed without any sampling."""
+    words = [re.findall(r"\w+", f"{row} yes") for row in rows]
+    sets = [{tuple(w[i : i + 3]) for i in range(len(w) - 2)} for w in words]
+    return lambda a, b: len(sets[a] & sets[b]) / len(sets[a] | sets[b])
+
+
+def texts(count: int) -> list[str]:
+    """Drafts, each with variants in which zero to twenty words are others."""
+    draw = random.Random(5)
+    out = []
+    for _ in range(count):
+        draft = draw.choices(WORDS, k=100)
+        for changes in (0, 1, 2, 3, 6, 20):
+            variant = list(draft)
+            for place in draw.sample(range(100), changes):
+                variant[place] = draw.choice(WORDS)
+            out.append(" ".join(variant))
+    return out
+
+
+def test_every_pair_of_exact_similarity_0_8_is_in_one_group_and_strangers_are_not() -> None:
+    rows = texts(60)
+    groups = near_groups(np.stack([signature(said(text)) for text in rows]))
+    similarity_of = jaccard(rows)
+    pairs = [(similarity_of(a, b), groups[a] == groups[b]) for a, b in combinations(range(len(rows)), 2)]
+    alike = [together for similarity, together in pairs if similarity >= SIMILAR]
+    assert len(alike) > 250 and all(alike)
+    # Groups are chains, so members of one draft may differ much; different drafts share nothing.
+    assert not any(together for similarity, together in pairs if similarity < 0.1)
+
+
+def test_groups_have_the_same_names_in_any_order() -> None:
+    signatures = np.stack([signature(said(text)) for text in texts(20)])
+    order = np.random.default_rng(1).permutation(len(signatures))
+    straight, shuffled = near_groups(signatures), near_groups(signatures[order])
+    assert [straight[i] for i in order] == shuffled
+
+
+def test_the_audit_counts_pairs_across_and_nothing_else() -> None:
+    rows = texts(30)
+    signatures = np.stack([signature(said(text)) for text in rows])
+    side = np.random.default_rng(2).integers(0, 3, len(rows)).astype(np.int8) - 1
+    across = [(a, b) for a, b in combinations(range(len(rows)), 2) if {side[a], side[b]} == {0, 1}]
+    estimated = sum((signatures[a] == signatures[b]).mean() >= SIMILAR for a, b in across)
+    assert near_pairs(signatures, side) == estimated > 20
+    assert near_pairs(signatures, np.zeros(len(rows), np.int8)) == 0
+    assert near_pairs(signatures[:0], side[:0]) == 0 and near_groups(signatures[:0]) == []
+
+
+def test_what_repeats_everywhere_does_not_make_conversations_alike() -> None:
+    tools = (Tool("f", "A very long description of a tool that every conversation shows in just these words"),)
+    system = Message("system", "You are a helpful assistant that answers all questions in the same polite words.")
+    one, two = (Conversation((system, Message("user", t)), tools) for t in ("How are you today?", "What is it worth?"))
+    assert (signature(one) == signature(two)).mean() < 0.2
+    bare = Conversation((Message("user", "How are you today?"),))
+    assert (signature(one) == signature(bare)).all()
+
+
+def test_arguments_count_and_texts_without_words_have_signatures() -> None:
+    def call(city: str) -> Conversation:
+        return Conversation((Message("user", "x"), Message("assistant", None, (ToolCall("f", {"city": city}),))))
+
+    assert (signature(call("Oslo")) != signature(call("Lima"))).any()
+    one, two = (Conversation((Message("user", text),)) for text in ("…", "?"))
+    assert (signature(one) == signature(one)).all() and (signature(one) != signature(two)).any()
