@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from callama.contract.messages import Conversation, dump_line
-from callama.data.glaive.reasons import Drop, Repair
 from callama.data.glaive.rows import clean_row
 from callama.data.quarantine import DropError, Reason
+from callama.data.reasons import Drop, Repair
 from callama.data.records import Record
 
 DEFECTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "glaive" / "defects.jsonl"

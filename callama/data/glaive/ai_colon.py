@@ -12,9 +12,9 @@ import re
 from callama.common.errors import CallamaError
 from callama.data.glaive.calls import parse_call
 from callama.data.glaive.lenient import loads_lenient
-from callama.data.glaive.reasons import Drop
 from callama.data.glaive.turns import SPACE, Turn
 from callama.data.quarantine import DropError
+from callama.data.reasons import Drop
 
 # Real rows have one or two; the limit keeps the work linear in a chat made of nothing else.
 MAX_MENDED = 16

@@ -19,9 +19,9 @@ from callama.contract.tool_uses import parse_answer
 from callama.data.glaive.ai_colon import CALL_MARK
 from callama.data.glaive.calls import ParsedCall, parse_call
 from callama.data.glaive.lenient import loads_lenient
-from callama.data.glaive.reasons import Drop, Repair
 from callama.data.glaive.turns import END_OF_TEXT, SPACE, Turn
 from callama.data.quarantine import DropError
+from callama.data.reasons import Drop, Repair
 
 # Spellings of a call that stand in glaive's text and that the dialect's own reader does not know.
 _OTHER_SYNTAX = (

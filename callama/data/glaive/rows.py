@@ -6,20 +6,18 @@ only if the call that it gives fits its function's schema.
 
 from __future__ import annotations
 
-import re
-
 from callama.contract.messages import Conversation, Message
+from callama.data.checks import find_declared
 from callama.data.glaive.ai_colon import restore_ai_colon
 from callama.data.glaive.calls import ParsedCall
 from callama.data.glaive.messages import build_messages
-from callama.data.glaive.reasons import Drop, Repair
 from callama.data.glaive.system import SystemPrompt, parse_system
 from callama.data.glaive.turns import SPACE, split_turns
 from callama.data.quarantine import DropError
+from callama.data.reasons import Drop, Repair
 from callama.data.records import Record
 
 SOURCE = "glaive"
-_PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
 
 
 def clean_row(record: Record, *, remove_no_fc: bool = False) -> tuple[Conversation, tuple[Repair, ...]]:
@@ -64,21 +62,8 @@ def _fields(record: Record) -> tuple[str | None, str]:
 
 
 def _declared_name(call: ParsedCall, prompt: SystemPrompt, repairs: list[Repair]) -> str:
-    name = _find_name(call.name, prompt)
+    name = find_declared(call.name, prompt.declared)
     if name != call.name:
         repairs.append(Repair.FUNCTION_RENAMED)
-    if fault := prompt.validation_fault(name, call.arguments):
-        raise DropError(*fault, fragment=repr(call.arguments)[:500])
+    prompt.declared[name].check(call.arguments)
     return name
-
-
-def _find_name(name: str, prompt: SystemPrompt) -> str:
-    names = [tool.name for tool in prompt.tools]
-    if name in names:
-        return name
-    bare = _PUNCTUATION.sub("", name).lower()
-    alike = [n for n in names if bare and _PUNCTUATION.sub("", n).lower() == bare]
-    if len(alike) == 1:
-        return alike[0]
-    declared = ", ".join(names[:8]) or "none"
-    raise DropError(Drop.UNDECLARED_FUNCTION, f"{name[:100]!r} is called; declared: {declared}", name)

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from callama.data.glaive.reasons import Drop
 from callama.data.quarantine import DropError
+from callama.data.reasons import Drop
 
 END_OF_TEXT = "<|endoftext|>"
 # ASCII only: str.strip() without an argument also takes U+0085, U+00A0 and U+2028, which are content.
