@@ -14,12 +14,22 @@ from typing import Any
 import jsonschema_rs
 
 from callama.contract.messages import Tool
+from callama.contract.schema import MAX_DEPTH
+from callama.contract.tool_uses import parse_answer
 from callama.data.quarantine import DropError
-from callama.data.reasons import Drop
+from callama.data.reasons import Drop, Repair
 
 _PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
+# As JSON writes numbers, and short enough that a float or int says exactly the same.
+_NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?")
 # With one of these, a schema's "properties" are not all that may be given.
 _MAY_DECLARE_MORE = {"additionalProperties", "patternProperties", "$ref", "allOf", "anyOf", "oneOf"}
+
+# Spellings of a call that stand in data sets and that the dialect's own reader does not know.
+_OTHER_SYNTAX = (
+    ("to=", re.compile(r"to= ?[\w.-]{1,64} ?:? ?\{")),
+    ("<", re.compile(r"<\W{0,2}function[ _-]?calls?\W{0,2}>", re.IGNORECASE)),
+)
 
 
 class Declared:
@@ -32,24 +42,51 @@ class Declared:
     def _validator(self) -> Any:
         return jsonschema_rs.validator_for(self.tool.parameters, retriever=_no_retrieval)
 
-    def check(self, arguments: dict[str, Any]) -> None:
-        """Makes sure that the arguments fit the function.
+    def check(self, arguments: dict[str, Any], repairs: list[Repair]) -> dict[str, Any]:
+        """The arguments, if they fit the function; a number in the wrong one of JSON's two spellings
+        (``"85"``, ``85``) gets the one that the schema wants.
 
         Raises:
             DropError: they break its schema, or pass what it does not declare.
         """
+        if fault := self._fault(arguments):
+            respelled = _respelled(arguments, self.tool.parameters, 0)
+            if fault.reason is not Drop.ARGUMENTS_INVALID or respelled == arguments or self._fault(respelled):
+                raise fault
+            repairs.append(Repair.ARGUMENT_TYPE)
+            return dict(respelled)
+        return arguments
+
+    def _fault(self, arguments: dict[str, Any]) -> DropError | None:
         name = self.tool.name
-        fragment = repr(arguments)[:500]
         try:
             self._validator.validate(arguments)
         except jsonschema_rs.ValidationError as error:
             path = "".join(f"[{key!r}]" for key in error.instance_path)
             detail = f"{name}: arguments{path}: {error.message[:300]}"
-            raise DropError(Drop.ARGUMENTS_INVALID, detail, fragment) from None
+            return DropError(Drop.ARGUMENTS_INVALID, detail, repr(arguments)[:500])
         except ValueError as error:  # nested deeper than the validator goes
-            raise DropError(Drop.ARGUMENTS_INVALID, f"{name}: {error}", fragment) from None
+            return DropError(Drop.ARGUMENTS_INVALID, f"{name}: {error}", repr(arguments)[:500])
         if invented := _invented(arguments, self.tool.parameters):
-            raise DropError(Drop.UNDECLARED_ARGUMENT, f"{name} has no parameter {invented[:100]!r}", fragment)
+            detail = f"{name} has no parameter {invented[:100]!r}"
+            return DropError(Drop.UNDECLARED_ARGUMENT, detail, repr(arguments)[:500])
+        return None
+
+
+def _respelled(value: Any, schema: Any, depth: int) -> Any:
+    if not isinstance(schema, dict) or depth > MAX_DEPTH:
+        return value
+    if isinstance(value, dict):
+        declared = schema.get("properties", {})
+        return {key: _respelled(inner, declared.get(key), depth + 1) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_respelled(item, schema.get("items"), depth + 1) for item in value]
+    wanted = schema.get("type")
+    if isinstance(value, str) and wanted in ("number", "integer") and _NUMBER.fullmatch(value):
+        return float(value) if "." in value else int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and wanted == "string":
+        return str(value)
+    return value
 
 
 def _no_retrieval(uri: str) -> Any:
@@ -95,3 +132,18 @@ def find_declared(name: str, names: Iterable[str]) -> str:
         return alike[0]
     declared = ", ".join(names[:8]) or "none"
     raise DropError(Drop.UNDECLARED_FUNCTION, f"{name[:100]!r} is called; declared: {declared}", name)
+
+
+def check_text(text: str) -> None:
+    """Refuses text that is a call in other clothes: it would train the model to write such.
+
+    Raises:
+        DropError: the text holds a call in any syntax.
+    """
+    for sign, pattern in _OTHER_SYNTAX:
+        if sign in text and (found := pattern.search(text)):
+            raise DropError(Drop.OTHER_CALL_SYNTAX, "", text[found.start() :])
+    # Most text holds none of these, and nothing without them can be a call in any form.
+    suspicious = "{" in text or "<" in text or text.lstrip().startswith("[")
+    if suspicious and (answer := parse_answer(text)).kind != "text":
+        raise DropError(Drop.OTHER_CALL_SYNTAX, answer.reason, text)

@@ -13,6 +13,7 @@ class Drop(Reason):
     NO_CHAT = "no_chat", "The record has no text under 'chat'."
     SYSTEM_NOT_TEXT = "system_not_text", "'system' is neither text nor null."
     LONE_SURROGATE = "lone_surrogate", "The text is not Unicode: bytes that are not UTF-8, or half a surrogate pair."
+    UNKNOWN_FORMAT = "unknown_format", "The record has the shape of no known format (--format forces one)."
     WRONG_SHAPE = "wrong_shape", "The record does not have the shape of its format."
     NO_FUNCTION_CALL = "no_function_call", "No function is called (--remove-no-fc)."
 
@@ -66,6 +67,10 @@ class Repair(Reason):
     EXTRA_BRACE = "extra_brace", "A closing brace too many behind a call was removed."
     MISSING_BRACE = "missing_brace", "A call's last closing brace, behind whole arguments, was added."
     RAW_CONTROL = "raw_control_character", "A raw line break or tab inside a JSON string was escaped."
+    ARGUMENT_TYPE = (
+        "argument_type",
+        "A number as text, or a whole number in place of text, got the declared type.",
+    )
     FUNCTION_RENAMED = "function_respelled", "A call's function name was spelled as declared (punctuation only)."
     NAME_MADE_VALID = "function_name_made_valid", "Spaces and signs in function names became underscores, in calls too."
     REPEATED_FUNCTION = "function_repeated", "A function declared twice in the same way was kept once."
@@ -77,6 +82,9 @@ class Repair(Reason):
     REPEATED_CALL = "repeated_call", "A call announced and repeated without change was kept once."
     USER_END = "user_end_cut", "A user turn without an answer at the end was cut."
     RESULT_END = "result_end_cut", "A result without an answer at the end was cut."
+
+    FORMAT_TEXT = "format_text_cut", "System text that explains the source's own way of calling was left out."
+    PROMPT_MARKER = "prompt_marker_cut", "The prompt marker 'Generate API Request:' was removed."
 
     THANKS_CUT = "thanks_cut", 'A last exchange of thanks and "feel free to ask" was cut.'
     APOLOGY_CUT = "apology_cut", 'A last exchange whose answer only says "I\'m sorry" was cut.'

@@ -1,6 +1,6 @@
 """Raw records from a JSON list, JSON Lines or Parquet, one at a time, so that memory does not grow with the file.
 
-Finding records (``scan_records``) and reading them (``decoded``) are two steps, so that reading can
+Finding records (``Scan``) and reading them (``decoded``) are two steps, so that reading can
 happen in other processes. A damaged line, or a record that no reader can hold, comes out as a record
 with a ``fault``: the caller counts it. Damage that hides where the next record starts is an error,
 because what follows would be guesswork. Lines end at ``\\n`` only; U+0085 and U+2028 are text.
@@ -19,7 +19,7 @@ from callama.common.errors import CallamaError
 from callama.data.sources import inner_suffix, open_text, packing_of, parquet_count, parquet_rows
 
 CHUNK_CHARS = 1 << 20
-MAX_RECORD_CHARS = 64 << 20
+MAX_RECORD_CHARS = 16 << 20
 _SPACE = " \t\r\n"
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
@@ -64,12 +64,12 @@ def decoded(record: Record) -> Record:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yields the records of a file with their values; errors as in ``scan_records``, and one more.
+    """Yields the records of a file with their values; errors as in ``Scan``, and one more.
 
     Raises:
         CallamaError: a file of lines has not one that can be read.
     """
-    records = scan_records(path)
+    records = Scan(path)
 
     def read() -> Iterator[Record]:
         readable, first_fault = False, ""
@@ -84,7 +84,12 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 class Scan(Iterator[Record]):
-    """The records of a file without their values; ``progress`` is the share of the file read so far."""
+    """The records of a file without their values; what the file is, its content decides.
+
+    Raises:
+        UsageError: no file is there, or none that may be read (at the call, not at the first record).
+        CallamaError: the file is empty or of no known form, with the place; or it breaks off.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -129,16 +134,6 @@ class Scan(Iterator[Record]):
                     'expected "[" or one {…} a line'
                 )
             self._disk, self._share = None, 1.0
-
-
-def scan_records(path: Path) -> Scan:
-    """Opens a file of records; what it is, its content decides.
-
-    Raises:
-        UsageError: no file is there, or none that may be read (at the call, not at the first record).
-        CallamaError: the file is empty or of no known form, with the place; or it breaks off.
-    """
-    return Scan(path)
 
 
 def _parses(text: str) -> bool:

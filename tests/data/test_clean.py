@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from callama.common.errors import CallamaError, UsageError
-from callama.data.clean import clean_file
+from callama.data.clean import clean_files
+from callama.data.work import Rules
 from callama.data.read import read_conversations
 
 REPO = Path(__file__).resolve().parents[2]
@@ -24,6 +25,7 @@ GOOD = {
     "system": SYSTEM,
     "chat": f"USER: a\n\n\n{CALL}\n\n\nFUNCTION RESPONSE: ok\n\n\nASSISTANT: b\u2028 <|endoftext|>\n",
 }
+KEEP_ALL = Rules(cut_tails=False, remove_duplicates=False, max_per_phrasing=0)
 TEXT = {"system": "SYSTEM: Help.\n\n", "chat": "USER: a\n\nASSISTANT: b <|endoftext|>\n\n"}
 BAD = {"system": SYSTEM, "chat": "USER: a\n\n\nASSISTANT: <functioncall> {}"}
 
@@ -47,7 +49,7 @@ def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("out", ["out.json", "out.jsonl"])
 def test_every_record_is_kept_or_quarantined(tmp_path: Path, source: str, out: str) -> None:
     path = write_rows(tmp_path / source, [GOOD, BAD, TEXT, 7])
-    result = clean_file(path, tmp_path / "sub" / out)
+    result = clean_files([path], tmp_path / "sub" / out)
     assert [c.labels["row"] for c in read_conversations(result.out)] == [0, 2]
     quarantined = read_lines(result.quarantine)
     assert [(q["row"], q["reason"], q["record"]) for q in quarantined] == [
@@ -66,11 +68,11 @@ def test_every_record_is_kept_or_quarantined(tmp_path: Path, source: str, out: s
 
 
 def test_a_json_list_has_one_record_a_line(tmp_path: Path) -> None:
-    result = clean_file(write_rows(tmp_path / "in.jsonl", [GOOD, TEXT]), tmp_path / "out.json")
+    result = clean_files([write_rows(tmp_path / "in.jsonl", [GOOD, TEXT])], tmp_path / "out.json")
     lines = result.out.read_text(encoding="utf-8").splitlines()
     assert (lines[0], lines[-1], len(lines)) == ("[", "]", 4)
     assert len(json.loads(result.out.read_text())) == 2
-    nothing = clean_file(write_rows(tmp_path / "in.jsonl", [BAD]), tmp_path / "out.json")
+    nothing = clean_files([write_rows(tmp_path / "in.jsonl", [BAD])], tmp_path / "out.json")
     assert json.loads(nothing.out.read_text()) == []
 
 
@@ -78,7 +80,7 @@ def test_broken_lines_and_lone_surrogates_are_quarantined(tmp_path: Path) -> Non
     path = tmp_path / "in.jsonl"
     bad_bytes = json.dumps(TEXT).encode().replace(b"a\\n", b"a\xff\\n")
     path.write_bytes(b"\n".join([json.dumps(GOOD).encode(), b'{"chat": ', b"[" * 5000, bad_bytes]))
-    result = clean_file(path, tmp_path / "out.jsonl")
+    result = clean_files([path], tmp_path / "out.jsonl")
     got = [(q["where"], q["reason"], q.get("text", "")[:9]) for q in read_lines(result.quarantine)]
     assert got == [
         ("line 2", "unreadable_record", '{"chat":'),
@@ -89,17 +91,17 @@ def test_broken_lines_and_lone_surrogates_are_quarantined(tmp_path: Path) -> Non
 
 def test_cleaning_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "in.json", [GOOD, TEXT, BAD])
-    first, second = (clean_file(source, tmp_path / name).out.read_bytes() for name in ("a.jsonl", "b.jsonl"))
+    first, second = (clean_files([source], tmp_path / name).out.read_bytes() for name in ("a.jsonl", "b.jsonl"))
     assert first == second
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
-    out = clean_file(write_rows(tmp_path / "in.json", [GOOD]), tmp_path / "out.jsonl").out
+    out = clean_files([write_rows(tmp_path / "in.json", [GOOD])], tmp_path / "out.jsonl").out
     before = out.read_bytes()
     source = tmp_path / "cut.json"
     source.write_text(json.dumps([GOOD, GOOD])[:-9])
     with pytest.raises(CallamaError, match=r"cut\.json, record 1"):
-        clean_file(source, out)
+        clean_files([source], out)
     assert out.read_bytes() == before
     assert not [p for p in tmp_path.iterdir() if p.name.endswith(".tmp")]
 
@@ -108,7 +110,7 @@ def test_wrong_use(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "in.json", [GOOD])
     for bad_source, out in ((tmp_path / "none", tmp_path / "o"), (source, tmp_path), (source, source)):
         with pytest.raises(UsageError):
-            clean_file(bad_source, out)
+            clean_files([bad_source], out)
     assert json.loads(source.read_text()) == [GOOD]
 
 
@@ -116,7 +118,7 @@ def test_wrong_use(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["raw_rows.jsonl", "reserialised_200.jsonl"])
 def test_genuine_rows(tmp_path: Path, name: str) -> None:
     raw = read_lines(GLAIVE / name)
-    result = clean_file(GLAIVE / name, tmp_path / "out.jsonl")
+    result = clean_files([GLAIVE / name], tmp_path / "out.jsonl", KEEP_ALL)
     kept = {c.labels["row"]: c for c in read_conversations(result.out)}
     for number, conversation in kept.items():
         assert len(conversation.called()) == raw[number]["chat"].count("<functioncall>")
@@ -130,7 +132,7 @@ def test_genuine_rows(tmp_path: Path, name: str) -> None:
 
 @needs_glaive
 def test_doctors_appointment_keeps_its_apostrophe(tmp_path: Path) -> None:
-    result = clean_file(GLAIVE / "raw_rows.jsonl", tmp_path / "out.jsonl", remove_no_fc=True)
+    result = clean_files([GLAIVE / "raw_rows.jsonl"], tmp_path / "out.jsonl", Rules(remove_no_fc=True))
     (row,) = (c for c in read_conversations(result.out) if c.labels["row"] == 5)
     call = next(m.tool_calls[0] for m in row.messages if m.tool_calls)
     assert call.arguments["reminder_text"] == "Doctor's appointment"

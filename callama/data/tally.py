@@ -1,0 +1,95 @@
+"""The counts of a cleaning run, and the report made of them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from callama.data.grounding import GROUNDS
+from callama.data.quarantine import Reason
+from callama.data.work import ArgumentKey, Effects
+
+
+@dataclass
+class Tally:
+    """Counts of a run: ``read`` is always ``kept`` plus the sum of ``drops``."""
+
+    read: int = 0
+    kept: int = 0
+    with_calls: int = 0
+    repaired: int = 0
+    drops: Counter[Reason] = field(default_factory=Counter)
+    repairs: Counter[Reason] = field(default_factory=Counter)
+    arguments: Counter[ArgumentKey] = field(default_factory=Counter)
+    ungrounded: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> int:
+        """Records in the quarantine file."""
+        return self.drops.total()
+
+    def keep(self, effects: Effects) -> None:
+        """Counts a conversation as kept."""
+        self._count(effects, 1)
+
+    def drop_after_all(self, effects: Effects, reason: Reason) -> None:
+        """Takes back a conversation that was counted as kept."""
+        self._count(effects, -1)
+        self.drops[reason] += 1
+
+    def _count(self, effects: Effects, sign: int) -> None:
+        self.kept += sign
+        self.with_calls += sign * effects.has_calls
+        self.repaired += sign * bool(effects.repairs)
+        for repair in effects.repairs:
+            self.repairs[repair] += sign
+        for key in effects.grounds:
+            self.arguments[key] += sign
+
+    @property
+    def grounds(self) -> Counter[str]:
+        """Scalar arguments of kept calls by how they are grounded."""
+        totals: Counter[str] = Counter()
+        for key, count in self.arguments.items():
+            totals[key.ground] += count
+        return totals
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report's form: most frequent first, each code with its sentence."""
+        return {
+            "read": self.read,
+            "kept": self.kept,
+            "kept_with_calls": self.with_calls,
+            "kept_after_repair": self.repaired,
+            "dropped": self.dropped,
+            "drops": explained(self.drops),
+            "repairs": explained(self.repairs),
+            "grounding": self._grounding(),
+        }
+
+    def _grounding(self) -> dict[str, Any]:
+        functions: dict[str, Counter[str]] = defaultdict(Counter)
+        for key, count in self.arguments.items():
+            functions[key.function][key.ground] += count
+        worst = sorted(functions, key=lambda name: (-functions[name]["ungrounded"], name))
+        return {
+            "arguments": {ground: self.grounds[ground] for ground in GROUNDS},
+            "functions": {name: self._function(name, functions[name]) for name in worst},
+        }
+
+    def _function(self, name: str, counts: Counter[str]) -> dict[str, Any]:
+        out: dict[str, Any] = {ground: counts[ground] for ground in GROUNDS if counts[ground]}
+        examples = {
+            path: {"row": row, "value": value}
+            for (function, path), (row, value) in self.ungrounded.items()
+            if function == name
+        }
+        return {**out, "examples_of_ungrounded": examples} if counts["ungrounded"] else out
+
+
+def explained(counts: Mapping[Reason, int]) -> dict[str, Any]:
+    """Reasons with count and sentence, most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return {reason.value: {"count": count, "meaning": reason.sentence} for reason, count in ordered if count}
