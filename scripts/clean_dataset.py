@@ -31,7 +31,7 @@ def main() -> None:
     add("--mix", default="", help="shares of the sources in the output, like 3:1")
     add("--remove-no-fc", action="store_true", help="drop conversations without a function call")
     add("--keep-tails", action="store_true", help="do not cut last exchanges of thanks and apologies")
-    add("--keep-endings", action="store_true", help="do not balance endings on questions, calls and answers")
+    add("--balance-endings", action="store_true", help="let conversations end on questions, calls and answers in turn")
     add("--keep-duplicates", action="store_true", help="do not drop exact and near duplicates")
     add("--max-per-phrasing", type=int, default=default.max_per_phrasing, help="openings alike; 0: any number")
     add("--require-grounded", action="store_true", help="drop calls with arguments that nobody said before")
@@ -42,7 +42,7 @@ def main() -> None:
     rules = Rules(
         remove_no_fc=args.remove_no_fc,
         cut_tails=not args.keep_tails,
-        balance=not args.keep_endings,
+        balance=args.balance_endings,
         remove_duplicates=not args.keep_duplicates,
         max_per_phrasing=args.max_per_phrasing,
         require_grounded=args.require_grounded,

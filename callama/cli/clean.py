@@ -35,8 +35,8 @@ def clean(
     keep_tails: Annotated[
         bool, typer.Option("--keep-tails", help="Do not cut last exchanges of thanks and apologies.")
     ] = False,
-    keep_endings: Annotated[
-        bool, typer.Option("--keep-endings", help="Do not balance endings on questions, calls and answers.")
+    balance_endings: Annotated[
+        bool, typer.Option("--balance-endings", help="Let conversations end on questions, calls and answers in turn.")
     ] = False,
     keep_duplicates: Annotated[
         bool, typer.Option("--keep-duplicates", help="Do not drop exact and near duplicates.")
@@ -59,7 +59,7 @@ def clean(
     rules = Rules(
         remove_no_fc=remove_no_fc,
         cut_tails=not keep_tails,
-        balance=not keep_endings,
+        balance=balance_endings,
         remove_duplicates=not keep_duplicates,
         max_per_phrasing=max_per_phrasing,
         require_grounded=require_grounded,
