@@ -22,12 +22,14 @@ from callama.common.errors import UsageError
 from callama.common.files import atomic_file
 from callama.common.parallel import default_workers, ordered_map
 from callama.common.progress import Meter
+from callama.contract.messages import Conversation
 from callama.data.formats.registry import FORMATS
+from callama.data.grounding import audit
 from callama.data.quarantine import Reason
 from callama.data.records import Record, Scan
 from callama.data.select import VERDICTS, Selection
 from callama.data.tally import Tally
-from callama.data.work import Batch, Cleaned, Effects, Rules, clean_batch
+from callama.data.work import Batch, Rules, clean_batch
 
 # Called with the row's number, where it stood, and why it was dropped.
 OnDrop = Callable[[int, str, str], None]
@@ -106,11 +108,14 @@ def clean_files(
         batches = _batches(scans, names, format_name)
         with lines.open("wb") as to_lines, features.open("wb") as to_features, Meter("clean", None, "rows") as meter:
             for cleaned in ordered_map(partial(clean_batch, rules=rules), batches, workers):
-                to_lines.writelines(cleaned.lines)
-                to_features.write(cleaned.features.tobytes())
-                _count(tally, cleaned, on_drop)
+                to_lines.write(cleaned.lines)
+                to_features.write(cleaned.features)
+                tally.add(cleaned.tally)
+                if on_drop is not None:
+                    for drop in cleaned.drops:
+                        on_drop(*drop)
                 meter.total = round(tally.read * len(sources) / max(cleaned.progress, 1e-9))
-                meter.advance(len(cleaned.lines), f"{tally.dropped:,} dropped")
+                meter.advance(cleaned.tally.read, f"{tally.dropped:,} dropped")
         selection = Selection(features, rules, mix)
         with _Output(out_path, as_list=out.suffix == ".json") as to_out, quarantine_path.open("wb") as to_quarantine:
             _write(lines, selection, to_out, to_quarantine, tally, on_drop)
@@ -149,18 +154,6 @@ def _batches(scans: Sequence[Scan], names: Sequence[str], format_name: str | Non
             yield Batch(records, index, name, format_name, index + 1)
 
 
-def _count(tally: Tally, cleaned: Cleaned, on_drop: OnDrop | None) -> None:
-    tally.read += len(cleaned.lines)
-    for effects in cleaned.effects:
-        tally.keep(effects)
-    for place, example in cleaned.ungrounded.items():
-        tally.ungrounded.setdefault(place, example)
-    for number, where, reason, why in cleaned.drops:
-        tally.drops[reason] += 1
-        if on_drop is not None:
-            on_drop(number, where, why)
-
-
 def _write(
     lines: Path,
     selection: Selection,
@@ -175,32 +168,25 @@ def _write(
             if not kept:
                 to_quarantine.write(line)
                 continue
-            conversation, _, effects = line.partition(b"\t")
             reason = VERDICTS[verdict]
             if reason is None:
-                to_out.add(conversation)
+                to_out.add(line[:-1])
                 continue
-            tally.drop_after_all(Effects.loads(effects.decode()), reason)
-            entry = _entry(json.loads(conversation), reason, int(selection.twin[index]))
+            conversation = Conversation.from_dict(json.loads(line))
+            tally.drop_after_all(conversation, audit(conversation), reason)
+            entry = _entry(conversation, reason, int(selection.twin[index]))
             to_quarantine.write(json.dumps(entry).encode() + b"\n")
             if on_drop is not None:
-                on_drop(entry["row"], f"row {entry['row']}", f"{reason}: {entry['detail']}")
+                on_drop(entry["row"], entry["where"], f"{reason}: {entry['detail']}")
 
 
-def _entry(conversation: dict[str, Any], reason: Reason, twin: int) -> dict[str, Any]:
-    labels = conversation["labels"]
-    said = next(message["content"] for message in conversation["messages"] if message["role"] == "user")
+def _entry(conversation: Conversation, reason: Reason, twin: int) -> dict[str, Any]:
+    labels = conversation.labels
+    said = next(message.content or "" for message in conversation.messages if message.role == "user")
     entry = {"file": labels["file"]} if "file" in labels else {}
     detail = reason.sentence if twin < 0 else f"repeats record {twin} of all that were read"
-    return {
-        **entry,
-        "row": labels["row"],
-        "where": f"row {labels['row']}",
-        "reason": reason.value,
-        "detail": detail,
-        "fragment": said[:200],
-        "conversation": conversation,
-    }
+    entry |= {"row": labels["row"], "where": f"row {labels['row']}", "reason": reason.value, "detail": detail}
+    return {**entry, "fragment": said[:200], "conversation": conversation.to_dict()}
 
 
 class _Output:

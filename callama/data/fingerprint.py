@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import pairwise
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,13 +66,14 @@ def phrasing(conversation: Conversation) -> str:
     """What makes two conversations equally phrased: the first six words that the user says, digits
     masked, and the function that is called first, if any."""
     first = next(m.content or "" for m in conversation.messages if m.role == "user")
-    words = _DIGITS.sub("0", first[:400].lower())
-    called = next(iter(conversation.called()), "")
-    return f"{' '.join(_WORD.findall(words)[:_OPENING_WORDS])} → {called}"
+    words = _WORD.findall(_DIGITS.sub("0", first[:100].lower()))[:_OPENING_WORDS]
+    called = next((call.name for m in conversation.messages for call in m.tool_calls), "")
+    return f"{' '.join(words)} → {called}"
 
 
 def signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
     """MinHash signatures, one row a text: ``(len(texts), N_PERMUTATIONS)``."""
-    shingles = [[first + second for first, second in pairwise(["", *_WORD.findall(text.lower())])] for text in texts]
+    words = [text.lower().split() for text in texts]
+    shingles = [list(map(add, ["", *some], some)) for some in words]
     rows = RMinHash.digests_from_token_sets(shingles, N_PERMUTATIONS, _MINHASH_SEED)
     return np.asarray(rows, dtype=np.uint32).reshape(len(texts), N_PERMUTATIONS)

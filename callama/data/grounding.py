@@ -137,10 +137,7 @@ def _stem(word: str) -> str:
 def _ground(value: Any, schema: dict[str, Any], said: _Said) -> Ground:
     if value is None or isinstance(value, bool) or value == "":
         return "choice"
-    if isinstance(value, str):
-        if _contains(said.text, value.lower()):
-            return "verbatim"
-    elif value in said.numbers:
+    if _contains(said.text, value.lower() if isinstance(value, str) else repr(value)):
         return "verbatim"
     # "default" may hold any JSON; 1 and True are equal to Python but no such value comes here.
     if value in schema.get("enum", ()) or ("default" in schema and value == schema["default"]):
@@ -148,7 +145,7 @@ def _ground(value: Any, schema: dict[str, Any], said: _Said) -> Ground:
     if "const" in schema:
         return "choice"
     if not isinstance(value, str):
-        return "reformatted" if _number_forms(value) & said.numbers else "ungrounded"
+        return "reformatted" if not said.numbers.isdisjoint(_number_forms(value)) else "ungrounded"
     ground = _ground_text(value.lower(), said)
     return "code" if ground == "ungrounded" and _CODE.fullmatch(value) else ground
 

@@ -56,7 +56,7 @@ def decoded(record: Record) -> Record:
     if not record.raw or record.fault:
         return record
     try:
-        return replace(record, value=_DECODER.decode(record.raw))
+        return Record(record.number, record.where, record.raw, _DECODER.decode(record.raw))
     except RecursionError:
         return replace(record, fault="nested too deeply")
     except ValueError as error:

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from callama.data.grounding import GROUNDS
+from callama.contract.messages import Conversation
+from callama.data.grounding import GROUNDS, Audited, Ground
 from callama.data.quarantine import Reason
-from callama.data.work import ArgumentKey, Effects
+from callama.data.reasons import Repair
+
+
+class ArgumentKey(NamedTuple):
+    """What arguments are counted by."""
+
+    function: str
+    path: str
+    ground: Ground
+
+
+REPAIRS = {repair.value: repair for repair in Repair}
 
 
 @dataclass
 class Tally:
-    """Counts of a run: ``read`` is always ``kept`` plus the sum of ``drops``."""
+    """Counts of a run or a part of it: ``read`` is always ``kept`` plus the sum of ``drops``.
+
+    ``ungrounded`` has the first value of each function's argument that nobody said, with its row.
+    """
 
     read: int = 0
     kept: int = 0
@@ -30,23 +45,39 @@ class Tally:
         """Records in the quarantine file."""
         return self.drops.total()
 
-    def keep(self, effects: Effects) -> None:
-        """Counts a conversation as kept."""
-        self._count(effects, 1)
+    def keep(self, conversation: Conversation, audited: Sequence[Audited]) -> None:
+        """Counts a conversation as kept; its ``labels`` name its repairs."""
+        self._count(conversation, audited, 1)
+        for function, path, value, ground in audited:
+            if ground == "ungrounded":
+                example = (int(conversation.labels["row"]), repr(value)[:100])
+                self.ungrounded.setdefault((function, path), example)
 
-    def drop_after_all(self, effects: Effects, reason: Reason) -> None:
+    def drop_after_all(self, conversation: Conversation, audited: Sequence[Audited], reason: Reason) -> None:
         """Takes back a conversation that was counted as kept."""
-        self._count(effects, -1)
+        self._count(conversation, audited, -1)
         self.drops[reason] += 1
 
-    def _count(self, effects: Effects, sign: int) -> None:
+    def _count(self, conversation: Conversation, audited: Sequence[Audited], sign: int) -> None:
+        repairs = conversation.labels["repairs"]
         self.kept += sign
-        self.with_calls += sign * effects.has_calls
-        self.repaired += sign * bool(effects.repairs)
-        for repair in effects.repairs:
-            self.repairs[repair] += sign
-        for key in effects.grounds:
-            self.arguments[key] += sign
+        self.with_calls += sign * any(message.tool_calls for message in conversation.messages)
+        self.repaired += sign * bool(repairs)
+        for code in repairs:
+            self.repairs[REPAIRS[code]] += sign
+        for function, path, _, ground in audited:
+            self.arguments[ArgumentKey(function, path, ground)] += sign
+
+    def add(self, other: Tally) -> None:
+        """Adds the counts of a later part."""
+        self.read += other.read
+        self.kept += other.kept
+        self.with_calls += other.with_calls
+        self.repaired += other.repaired
+        self.drops.update(other.drops)
+        self.repairs.update(other.repairs)
+        self.arguments.update(other.arguments)
+        self.ungrounded = {**other.ungrounded, **self.ungrounded}
 
     @property
     def grounds(self) -> Counter[str]:

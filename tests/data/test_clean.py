@@ -12,8 +12,8 @@ import pytest
 
 from callama.common.errors import CallamaError, UsageError
 from callama.data.clean import clean_files
-from callama.data.work import Rules
 from callama.data.read import read_conversations
+from callama.data.work import Rules
 
 REPO = Path(__file__).resolve().parents[2]
 GLAIVE = REPO.parent / "shared" / "data" / "glaive"

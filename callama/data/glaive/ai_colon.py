@@ -74,11 +74,13 @@ def _sentence_goes_on(before: str) -> bool:
 
 def _rejoin(before: Turn, turn: Turn, follower: str) -> Turn | None:
     """The turn that ``before`` and ``turn`` were torn from; None where they are two turns."""
+    open_quote = before.raw.count('"') % 2 == 1 and turn.raw.count('"') % 2 == 1
+    if not open_quote and before.role != "assistant":
+        return None
     gap = before.raw.rstrip("\r\n") if before.ends == 0 else before.raw
     if gap.rstrip(" ").endswith(tuple(_NO_SPACE_BEHIND)):
         gap = gap.rstrip(" ")
     joined = Turn(before.role, f"{gap}AI:{turn.raw}", turn.ends)
-    open_quote = before.raw.count('"') % 2 == 1 and turn.raw.count('"') % 2 == 1
     if before.role == "tool":
         return joined if open_quote and not _is_whole(before) and _is_whole(joined) else None
     if before.role == "user":

@@ -8,7 +8,6 @@ its ends excepted.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
 from callama.data.quarantine import DropError
@@ -22,21 +21,16 @@ Role = Literal["user", "assistant", "tool"]
 _ROLES: dict[str, Role] = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
 
 
-@dataclass(frozen=True)
 class Turn:
-    """One turn. ``raw`` is its text behind the colon, line breaks and all, up to the end markers.
+    """One turn, never changed once made. ``raw`` is its text behind the colon, line breaks and all, up
+    to the end markers; ``text`` the same without ASCII white space at both ends; ``ends`` counts the
+    ``<|endoftext|>`` at its end."""
 
-    ``ends`` counts the ``<|endoftext|>`` at its end.
-    """
+    __slots__ = ("ends", "raw", "role", "text")
 
-    role: Role
-    raw: str
-    ends: int = 0
-
-    @property
-    def text(self) -> str:
-        """The content: ``raw`` without ASCII white space at both ends."""
-        return self.raw.strip(SPACE)
+    def __init__(self, role: Role, raw: str, ends: int = 0) -> None:
+        self.role, self.raw, self.ends = role, raw, ends
+        self.text = raw.strip(SPACE)
 
 
 def split_turns(chat: str) -> list[Turn]:
