@@ -6,6 +6,7 @@ there are or which of them is fastest; because few are in flight, memory does no
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from collections import deque
@@ -28,6 +29,12 @@ def default_workers() -> int:
     return min(cores, MAX_WORKERS)
 
 
+def _prepare() -> None:
+    # Short-lived objects without cycles by the million: looking for cycles as often as by default costs a tenth.
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+
+
 def ordered_map(function: Callable[[T], R], pieces: Iterable[T], workers: int) -> Iterator[R]:
     """``map`` over processes: results in the order of the pieces, two pieces a worker in flight.
 
@@ -42,7 +49,7 @@ def ordered_map(function: Callable[[T], R], pieces: Iterable[T], workers: int) -
         yield from map(function, chain(first, pieces))
         return
     # spawn: a forked child would inherit locks that threads of the parent hold (progress bar, Arrow).
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare) as pool:
         pending: deque[Future[R]] = deque()
         try:
             for piece in chain(first, pieces):

@@ -110,10 +110,10 @@ def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | No
             if not declared and path:
                 continue
             for key, inner in value.items():
-                place = f"{path}.{key}" if path else key
                 if key not in declared:
-                    return place
-                pending.append((place, inner, declared[key]))
+                    return f"{path}.{key}" if path else key
+                if isinstance(inner, dict | list):
+                    pending.append((f"{path}.{key}" if path else key, inner, declared[key]))
     return None
 
 

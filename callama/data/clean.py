@@ -146,7 +146,7 @@ def _batches(scans: Sequence[Scan], names: Sequence[str], format_name: str | Non
         chars = 0
         for record in scan:
             records.append(record)
-            chars += len(record.raw)
+            chars += record.chars
             if len(records) == BATCH_ROWS or chars >= BATCH_CHARS:
                 yield Batch(records, index, name, format_name, index + scan.progress)
                 records, chars = [], 0

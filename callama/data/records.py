@@ -32,9 +32,10 @@ _CUT_TOKEN_CHARS = 16
 @dataclass(frozen=True, slots=True)
 class Record:
     """One record. ``number`` counts from 0; ``where`` is for people; ``raw`` is its text in the file
-    (empty for Parquet, which has none).
+    (empty where it was read already, and for Parquet, which has none).
 
-    ``fault`` says why there is no ``value``; it is empty for a readable record.
+    ``fault`` says why there is no ``value``; it is empty for a readable record. ``chars``
+    is its length in the file, 0 where that is not known.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Record:
     raw: str
     value: Any = None
     fault: str = ""
+    chars: int = 0
 
 
 def _refuse_constant(word: str) -> NoReturn:
@@ -84,7 +86,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 class Scan(Iterator[Record]):
-    """The records of a file without their values; what the file is, its content decides.
+    """The records of a file, not yet ``decoded``; what the file is, its content decides.
 
     Raises:
         UsageError: no file is there, or none that may be read (at the call, not at the first record).
@@ -154,7 +156,7 @@ def _line_records(path: Path, file: TextIO) -> Iterator[Record]:
             raise CallamaError(f"{path}, line {line_number}: longer than {MAX_RECORD_CHARS:,} characters")
         text = line.strip(_SPACE)
         if text:  # a blank line separates records; it is none
-            yield Record(number, f"line {line_number}", text)
+            yield Record(number, f"line {line_number}", text, chars=len(text))
             number += 1
 
 
@@ -217,10 +219,10 @@ def _list_records(path: Path, window: _Window) -> Iterator[Record]:
 def _take_element(path: Path, window: _Window, number: int) -> Record:
     where = f"record {number}"
     while True:
-        fault = ""
+        value, fault = None, ""
         end: int | None
         try:
-            _, end = _DECODER.raw_decode(window.text, window.position)
+            value, end = _DECODER.raw_decode(window.text, window.position)
         except json.JSONDecodeError as error:
             cut = error.msg.startswith("Unterminated") or error.pos >= len(window.text) - _CUT_TOKEN_CHARS
             if window.at_end or not cut:
@@ -236,7 +238,7 @@ def _take_element(path: Path, window: _Window, number: int) -> Record:
         if end is not None and (end + needed <= len(window.text) or window.at_end):
             raw = window.text[window.position : end]
             window.position = end
-            return Record(number, where, raw, None, fault)
+            return Record(number, where, raw if fault else "", None if fault else value, fault, len(raw))
         if window.at_end:
             raise CallamaError(f"{path}, {where}: the file ends inside this record")
         if len(window.text) - window.position > MAX_RECORD_CHARS:

@@ -8,7 +8,6 @@ is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -25,11 +24,11 @@ from callama.data.reasons import Drop, Repair
 
 
 def build_messages(
-    turns: list[Turn], checked: Callable[[ParsedCall], ToolCall], repairs: list[Repair]
+    turns: list[Turn], checked: Callable[[ParsedCall, str], ToolCall], repairs: list[Repair]
 ) -> list[Message]:
     """The messages of a chat; what was mended goes to ``repairs``.
 
-    ``checked`` gives a call as its function is declared, without an id, or refuses it.
+    ``checked`` gives a call, with its id, as its function is declared, or refuses it.
 
     Raises:
         DropError: the turns make no valid conversation.
@@ -53,7 +52,7 @@ def build_messages(
             text, parsed = _assistant(group, n_results, index + 1 == len(groups), repairs)
             ids = [f"call_{n_calls + i}" for i in range(len(parsed))]
             n_calls += len(parsed)
-            calls = tuple(replace(checked(call), id=i) for call, i in zip(parsed, ids, strict=True))
+            calls = tuple(checked(call, i) for call, i in zip(parsed, ids, strict=True))
             messages.append(Message("assistant", text, calls))
         elif index and groups[index - 1][0] == "assistant":
             messages += [Message("tool", _result(t, repairs), (), i) for t, i in zip(group, ids, strict=True)]

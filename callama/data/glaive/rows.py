@@ -31,7 +31,7 @@ def read_row(row: Mapping[str, Any]) -> tuple[Conversation, list[Repair]]:
     repairs = list(prompt.repairs)
     turns, n_colons = restore_ai_colon(split_turns(chat))
     repairs += [Repair.AI_COLON] * n_colons
-    messages = build_messages(turns, lambda call: _checked(call, prompt, repairs), repairs)
+    messages = build_messages(turns, lambda call, call_id: _checked(call, call_id, prompt, repairs), repairs)
     if prompt.prose:
         messages.insert(0, Message("system", prompt.prose))
     return Conversation(tuple(messages), prompt.tools), repairs
@@ -53,8 +53,8 @@ def _fields(row: Mapping[str, Any]) -> tuple[str | None, str]:
     return system, chat
 
 
-def _checked(call: ParsedCall, prompt: SystemPrompt, repairs: list[Repair]) -> ToolCall:
+def _checked(call: ParsedCall, call_id: str, prompt: SystemPrompt, repairs: list[Repair]) -> ToolCall:
     name = find_declared(call.name, prompt.declared)
     if name != call.name:
         repairs.append(Repair.FUNCTION_RENAMED)
-    return ToolCall(name, prompt.declared[name].check(call.arguments, repairs))
+    return ToolCall(name, prompt.declared[name].check(call.arguments, repairs), call_id)
