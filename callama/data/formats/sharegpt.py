@@ -43,7 +43,7 @@ def said(value: Mapping[str, Any]) -> list[tuple[str, str]]:
             raise shape(f"a turn is a {type(turn).__name__}, not an object", turn)
         out.append((turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))))
     for speaker, text in out:
-        if not isinstance(text, str) or (speaker not in ROLES and speaker not in CALL_ROLES):
+        if not isinstance(text, str) or not isinstance(speaker, str) or speaker not in {*ROLES, *CALL_ROLES}:
             raise shape(f"a turn from {str(speaker)[:40]!r} with a {type(text).__name__}", text)
     return out
 

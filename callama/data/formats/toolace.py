@@ -54,7 +54,7 @@ def read(value: Mapping[str, Any]) -> Draft:
 
 
 def _tools(system: str) -> list[Any]:
-    start = system.find("[", system.index(_MARK))
+    start = system.find("[", max(system.find(_MARK), 0))
     try:
         value, _ = _DECODER.raw_decode(system, start if start >= 0 else len(system))
     except (ValueError, RecursionError) as error:
