@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -134,7 +135,8 @@ def _check_options(
         raise UsageError(f"--workers must be at least 1, found {workers}")
     if rules.max_per_phrasing < 0:
         raise UsageError(f"--max-per-phrasing must be 0 (no limit) or more, found {rules.max_per_phrasing}")
-    if mix and (len(mix) != len(sources) or min(mix) < 0 or not max(mix) > 0):
+    shares_make_sense = all(isfinite(share) and share >= 0 for share in mix) and sum(mix) > 0
+    if mix and (len(mix) != len(sources) or not shares_make_sense):
         raise UsageError(
             f"--mix must give each of the {len(sources)} sources its share, like 3:1, found {':'.join(map(str, mix))}"
         )
