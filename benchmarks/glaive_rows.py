@@ -80,8 +80,8 @@ def _call_turns(rng: random.Random, function: dict[str, Any]) -> list[str]:
     call = f'{{"name": "{function["name"]}", "arguments": \'{json.dumps(arguments)}\'}}'
     turns = [asked]
     if rng.random() < 0.3:
-        turns = [f"USER: {_sentence(rng, 8)} Could you {task}?", f"ASSISTANT: Gladly. {_sentence(rng, 6)} For whom?{END}",
-                 asked]  # fmt: skip
+        question = f"ASSISTANT: Gladly. {_sentence(rng, 6)} For whom?{END}"
+        turns = [f"USER: {_sentence(rng, 8)} Could you {task}?", question, asked]
     if rng.random() < 0.25:
         turns.append(f"ASSISTANT: Of course, one moment please.{END}")
     damage = rng.random()
@@ -90,7 +90,7 @@ def _call_turns(rng: random.Random, function: dict[str, Any]) -> list[str]:
     elif damage < 0.007:
         call = call.replace(function["name"], "no_such_function", 1)
     elif damage < 0.01:
-        call = call.replace(": 'null", ": ''")
+        call = call.replace("arguments", "parameters", 1)
     turns += [f"ASSISTANT: <functioncall> {call}{END}", f"FUNCTION RESPONSE: {json.dumps(result)}"]
     turns.append(f"ASSISTANT: Here is what I found. {_paragraph(rng, rng.randint(1, 3))} {result['items'][0]}{END}")
     return turns

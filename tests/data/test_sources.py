@@ -65,7 +65,7 @@ def test_a_packed_file_that_was_cut_is_an_error_and_nothing_is_written(tmp_path:
     out = tmp_path / "out.jsonl"
     with pytest.raises(CallamaError, match=name):
         clean_files([path], out)
-    assert [p for p in tmp_path.iterdir()] == [path]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_parquet_values_that_json_lacks_are_quarantined(tmp_path: Path) -> None:
