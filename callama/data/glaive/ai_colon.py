@@ -37,6 +37,9 @@ def restore_ai_colon(turns: list[Turn]) -> tuple[list[Turn], int]:
     out: list[Turn] = []
     count = 0
     for index, turn in enumerate(turns):
+        if turn.role != "assistant" and "\nASSISTANT:" not in turn.raw:
+            out.append(turn)
+            continue
         turn, mended = _restore_inside(turn)
         count += mended
         follower = turns[index + 1].role if index + 1 < len(turns) else ""
