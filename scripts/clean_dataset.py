@@ -1,7 +1,7 @@
-"""Cleans raw glaive-function-calling-v2 rows, with the original project's flags.
+"""Cleans raw function-calling data, with the original project's flags.
 
 The same work as ``callama clean``: every dropped row stands in SAVE_FILE.quarantine.jsonl with its
-reason, the counts in SAVE_FILE.report.json.
+reason, the counts in SAVE_FILE.report.json. ``callama clean --help`` explains every rule.
 """
 
 from __future__ import annotations
@@ -9,22 +9,55 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from callama.cli.clean import print_drop, print_summary
+from callama.cli.clean import parse_mix, print_drop, print_summary
 from callama.cli.common import guarded
-from callama.data.clean import clean_file
+from callama.data.clean import clean_files
+from callama.data.formats.registry import FORMATS
+from callama.data.work import Rules
 
 
 def main() -> None:
     """Parses the flags and cleans."""
-    parser = argparse.ArgumentParser(description="Clean raw glaive-function-calling-v2 rows.")
-    parser.add_argument("--source-file", type=Path, required=True, help="a .json list or .jsonl of {system, chat}")
-    parser.add_argument("--save-file", type=Path, required=True, help="cleaned file: .jsonl, or .json for a list")
-    parser.add_argument("--remove-no-fc", action="store_true", help="drop conversations without a function call")
-    parser.add_argument("--seed", type=int, default=3, help="accepted as before; cleaning draws nothing at random")
-    parser.add_argument("-v", "--verbose", action="store_true", help="name every dropped row on standard error")
+    default = Rules()
+    parser = argparse.ArgumentParser(
+        description="Clean function-calling data, such as raw glaive-function-calling-v2 rows.",
+        epilog="example: python3 scripts/clean_dataset.py --source-file glaive-function-calling-v2.json "
+        "--save-file datasets/cleaned.json --remove-no-fc",
+    )
+    add = parser.add_argument
+    add("--source-file", type=Path, required=True, nargs="+", help=".json, .jsonl (.gz, .zst) or Parquet")
+    add("--save-file", type=Path, required=True, help="cleaned file: .jsonl, or .json for a list")
+    add("--format", choices=FORMATS, help="by default each record shows its own")
+    add("--mix", default="", help="shares of the sources in the output, like 3:1")
+    add("--remove-no-fc", action="store_true", help="drop conversations without a function call")
+    add("--keep-tails", action="store_true", help="do not cut last exchanges of thanks and apologies")
+    add("--balance-endings", action="store_true", help="let conversations end on questions, calls and answers in turn")
+    add("--keep-duplicates", action="store_true", help="do not drop exact and near duplicates")
+    add("--max-per-phrasing", type=int, default=default.max_per_phrasing, help="openings alike; 0: any number")
+    add("--require-grounded", action="store_true", help="drop calls with arguments that nobody said before")
+    add("--seed", type=int, default=default.seed, help="draws which endings are cut and who is thinned out")
+    add("--workers", type=int, help="processes; default: all cores")
+    add("-v", "--verbose", action="store_true", help="name every dropped row on standard error")
     args = parser.parse_args()
-    on_drop = print_drop if args.verbose else None
-    print_summary(clean_file(args.source_file, args.save_file, remove_no_fc=args.remove_no_fc, on_drop=on_drop))
+    rules = Rules(
+        remove_no_fc=args.remove_no_fc,
+        cut_tails=not args.keep_tails,
+        balance=args.balance_endings,
+        remove_duplicates=not args.keep_duplicates,
+        max_per_phrasing=args.max_per_phrasing,
+        require_grounded=args.require_grounded,
+        seed=args.seed,
+    )
+    result = clean_files(
+        args.source_file,
+        args.save_file,
+        rules,
+        format_name=args.format,
+        mix=parse_mix(args.mix),
+        workers=args.workers,
+        on_drop=print_drop if args.verbose else None,
+    )
+    print_summary(result)
 
 
 if __name__ == "__main__":

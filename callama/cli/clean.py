@@ -1,4 +1,4 @@
-"""``callama clean``: raw glaive rows become canonical conversations, everything else is quarantined."""
+"""``callama clean``: records in any of the known formats become canonical conversations, the rest is quarantined."""
 
 from __future__ import annotations
 
@@ -12,34 +12,89 @@ from rich.table import Table
 
 from callama.cli.common import print_json
 from callama.common import progress
-from callama.data.clean import CleanResult, clean_file
-from callama.data.quarantine import DropError
-from callama.data.records import Record
+from callama.common.errors import UsageError
+from callama.data.clean import CleanResult, clean_files
+from callama.data.formats.registry import FORMATS
+from callama.data.work import Rules
+
+_DEFAULT = Rules()
 
 
 def clean(
-    source: Annotated[Path, typer.Argument(help="Raw glaive rows: a .json list or .jsonl of {system, chat}.")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="Files of records: .json lists, .jsonl, .jsonl.gz, .jsonl.zst, Parquet.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Cleaned conversations: .jsonl, or .json for a list.")],
+    format_name: Annotated[
+        str | None, typer.Option("--format", help=f"{', '.join(FORMATS)}; by default each record shows its own.")
+    ] = None,
+    mix: Annotated[str, typer.Option(help="Shares of the sources in the output, like 3:1; default: take all.")] = "",
     remove_no_fc: Annotated[
         bool, typer.Option("--remove-no-fc", help="Drop conversations in which no function is called.")
     ] = False,
+    keep_tails: Annotated[
+        bool, typer.Option("--keep-tails", help="Do not cut last exchanges of thanks and apologies.")
+    ] = False,
+    balance_endings: Annotated[
+        bool, typer.Option("--balance-endings", help="Let conversations end on questions, calls and answers in turn.")
+    ] = False,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Do not drop exact and near duplicates.")
+    ] = False,
+    max_per_phrasing: Annotated[
+        int, typer.Option(help="Conversations that may open alike and call the same function; 0: any number.")
+    ] = _DEFAULT.max_per_phrasing,
+    require_grounded: Annotated[
+        bool, typer.Option("--require-grounded", help="Drop calls with arguments that nobody said before.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Draws which endings are cut and who is thinned out.")] = _DEFAULT.seed,
+    workers: Annotated[int | None, typer.Option(help="Processes; default: all cores.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name every dropped row on standard error.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
-    """Clean raw glaive-function-calling-v2 rows; dropped rows go to OUT.quarantine.jsonl, counted by reason.
+    """Clean function-calling data; dropped rows go to OUT.quarantine.jsonl, counted by reason.
 
     Example: callama clean glaive-function-calling-v2.json --out cleaned.jsonl --remove-no-fc
     """
-    result = clean_file(source, out, remove_no_fc=remove_no_fc, on_drop=print_drop if verbose else None)
+    rules = Rules(
+        remove_no_fc=remove_no_fc,
+        cut_tails=not keep_tails,
+        balance=balance_endings,
+        remove_duplicates=not keep_duplicates,
+        max_per_phrasing=max_per_phrasing,
+        require_grounded=require_grounded,
+        seed=seed,
+    )
+    result = clean_files(
+        sources,
+        out,
+        rules,
+        format_name=format_name,
+        mix=parse_mix(mix),
+        workers=workers,
+        on_drop=print_drop if verbose else None,
+    )
     if as_json:
         print_json(result.to_dict())
     else:
         print_summary(result)
 
 
-def print_drop(record: Record, error: DropError) -> None:
+def parse_mix(text: str) -> list[float]:
+    """``"3:1"`` → ``[3.0, 1.0]``; nothing for an empty text.
+
+    Raises:
+        UsageError: not numbers with colons between them.
+    """
+    try:
+        return [float(share) for share in text.split(":")] if text else []
+    except ValueError:
+        raise UsageError(f"--mix must be numbers with colons between them, like 3:1, found {text!r}") from None
+
+
+def print_drop(number: int, where: str, why: str) -> None:
     """One line on standard error about one dropped record."""
-    line = f"row {record.number} ({record.where}): {error}".encode("utf-8", "replace").decode()
+    line = f"row {number} ({where}): {why}".encode("utf-8", "replace").decode()
     progress.console.print(line, markup=False)
 
 
@@ -47,16 +102,21 @@ def print_summary(result: CleanResult) -> None:
     """The counts on standard output, and where the files are."""
     tally = result.tally
     counted = f"{tally.read:,} read = {tally.kept:,} kept + {tally.dropped:,} dropped"
-    table = Table(title=f"{escape(result.source.name)}: {counted}")
+    table = Table(title=f"{escape(', '.join(source.name for source in result.sources))}: {counted}")
     table.add_column("what")
     table.add_column("count", justify="right")
     table.add_column("meaning", overflow="fold")
     table.add_row("kept", f"{tally.kept:,}", f"of which {tally.with_calls:,} with a call")
-    table.add_row("repaired", f"{tally.repaired:,}", "kept conversations with at least one repair", end_section=True)
+    table.add_row("changed", f"{tally.repaired:,}", "kept conversations with at least one repair", end_section=True)
     for title, counts in (("drop", tally.drops), ("repair", tally.repairs)):
         for reason, count in counts.most_common():
-            table.add_row(f"{title}: {reason.value}", f"{count:,}", reason.sentence)
+            if count:
+                table.add_row(f"{title}: {reason.value}", f"{count:,}", reason.sentence)
         table.add_section()
+    grounds = tally.grounds
+    if total := grounds.total():
+        share = grounds["ungrounded"] / total
+        table.add_row("ungrounded", f"{grounds['ungrounded']:,}", f"of {total:,} arguments ({share:.1%}) were not said")
     console = Console()
     console.print(table)
     console.print(f"output      {result.out}", markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@ the time that it takes and nothing else."""
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -24,8 +25,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _prepare() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # Short-lived objects without cycles by the million: looking for cycles as often as by default costs a tenth.
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
@@ -45,7 +49,7 @@ def ordered_map(work: Callable[[T], R], items: Iterable[T], workers: int) -> Ite
     # A forked child could inherit a lock that nobody is left to release (progress bars and tokenizers use threads).
     context = multiprocessing.get_context("spawn")
     pending: deque[Future[R]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare) as pool:
         try:
             for item in chain(first, iterator):
                 pending.append(pool.submit(work, item))

@@ -27,7 +27,8 @@ def duration(seconds: float) -> str:
 class Meter:
     """Counts units of work against a total and shows rate and time left.
 
-    Use as a context manager; ``total=None`` means that the end is not known.
+    Use as a context manager; ``total=None`` means that the end is not known. ``total`` may be set anew
+    as an estimate gets better.
     """
 
     def __init__(self, what: str, total: int | None, unit: str) -> None:
@@ -54,7 +55,7 @@ class Meter:
         self.done += amount
         self._note = note or self._note
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, line=self._line())
+            self._bar.update(self._task, completed=self.done, total=self.total, line=self._line())
         elif time.monotonic() - self._last >= LOG_EVERY_SECONDS:
             self._last = time.monotonic()
             print(f"{self.what}: {self._line()}", file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ so that what is readable never depends on who asks.
 from __future__ import annotations
 
 import json
+from math import isinf
 from typing import Any, NoReturn
 
 from callama.common.errors import CallamaError
@@ -33,7 +34,15 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if isinf(number):
+        raise CallamaError(f"cannot be written as JSON: {digits[:40]} is beyond the range of numbers")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def _check_nesting(value: Any, limit: int) -> None:
@@ -78,7 +87,9 @@ def loads_strict(text: str) -> Any:
         raise CallamaError(f"nested more than {MAX_NESTING} deep") from None
     except ValueError:
         raise CallamaError("not readable: an integer of thousands of digits") from None
-    check_json(value, MAX_NESTING + _MAX_WRAPPING)
+    # The decoder has refused all else that check_json looks for; these texts can hold neither of the rest.
+    if not text.isascii() or "\\u" in text or text.count("{") + text.count("[") > MAX_NESTING:
+        check_json(value, MAX_NESTING + _MAX_WRAPPING)
     return value
 
 
@@ -89,7 +100,7 @@ def dumps(value: Any) -> str:
         CallamaError: the value holds NaN, infinity, or something that JSON does not know.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return _ENCODER.encode(value)
     except (ValueError, TypeError) as error:
         raise CallamaError(f"cannot be written as JSON: {error}") from None
 

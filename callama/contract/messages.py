@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from itertools import count, dropwhile
 from typing import Any, Literal, cast, get_args
 
+import orjson
+
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import canonical_result, check_json, dumps, loads_strict
 from callama.contract.schema import normalise_schema
@@ -305,4 +307,10 @@ def _order_results(results: list[Message], ids: list[str], first: int) -> list[M
 
 def dump_line(conversation: Conversation) -> str:
     """One JSON Lines record (no newline at its end, ASCII-safe against U+0085 and U+2028)."""
-    return json.dumps(conversation.to_dict(), ensure_ascii=True, allow_nan=False)
+    value = conversation.to_dict()
+    try:
+        line = orjson.dumps(value)
+    except TypeError:  # whole numbers beyond 64 bits
+        line = b"\xff"
+    # orjson writes Unicode as it is, and NaN as null; a number that is not finite never gets here.
+    return line.decode() if line.isascii() else json.dumps(value, allow_nan=False, separators=(",", ":"))

@@ -25,11 +25,11 @@ from callama.common.progress import Meter
 from callama.contract import CONTRACT_VERSION, tool_uses
 from callama.contract.messages import Conversation
 from callama.data.chunk import CHUNK_SCHEMA, Drop, Settings, chunks, render_chunk, renderer_of, signatures_of
+from callama.data.counts import Counts
 from callama.data.dataset import METADATA, SCHEMA
 from callama.data.near import PLACES, SIMILAR, Signatures, near_groups, near_pairs
 from callama.data.read import read_conversations
 from callama.data.split import LEFT_OUT, SIDES, Row, Side, Split, split
-from callama.data.tally import Tally
 from callama.text.render import TrainOn
 
 QUARANTINE = "quarantine.jsonl"
@@ -136,9 +136,9 @@ def _render(
     return list(map(Row, functions, near_groups(every), labels)), every
 
 
-def _distribute(spool: Path, division: Split, folder: Path, quarantine: _Quarantine) -> dict[Side, Tally]:
+def _distribute(spool: Path, division: Split, folder: Path, quarantine: _Quarantine) -> dict[Side, Counts]:
     """Copies every row of the temporary file to its side's file, or to quarantine."""
-    tallies = {side: Tally() for side in SIDES}
+    tallies = {side: Counts() for side in SIDES}
     sides = np.array(division.sides, dtype=object)
     with ExitStack() as stack:
         # Read, not memory-mapped: mapped pages would count as this process's memory.
@@ -166,7 +166,7 @@ def _distribute(spool: Path, division: Split, folder: Path, quarantine: _Quarant
     return tallies
 
 
-def _leakage(tallies: dict[Side, Tally], division: Split, signatures: Signatures) -> dict[str, Any]:
+def _leakage(tallies: dict[Side, Counts], division: Split, signatures: Signatures) -> dict[str, Any]:
     """What of validation was seen in training: measured on what was written, not taken from the split."""
     number = {side: index for index, side in enumerate(SIDES)}
     side = np.array([number.get(side, -1) for side in division.sides], np.int8)

@@ -1,124 +1,212 @@
-"""Cleaning as a whole: raw rows in, canonical conversations out, everything else in quarantine.
+"""Cleaning as a whole: raw records in, canonical conversations out, everything else in quarantine.
 
-Three files are written and appear together when all is done: the output, ``OUT.quarantine.jsonl``
-with every dropped record, ``OUT.report.json`` with the counts. Records stream through one by one.
+Two passes. The first cleans record by record, in as many processes as there are workers, and stages
+the outcome on disk; the second decides what needs a view of the whole (``select``) and writes. Three
+files appear together when all is done: the output, ``OUT.quarantine.jsonl`` and ``OUT.report.json``.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from math import isfinite
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from callama import __version__
 from callama.common.errors import UsageError
 from callama.common.files import atomic_file
+from callama.common.parallel import available_cores, ordered_map
 from callama.common.progress import Meter
-from callama.contract.messages import dump_line
-from callama.data.glaive.rows import clean_row
-from callama.data.quarantine import DropError, Tally, write_quarantined
-from callama.data.records import Record, read_records
+from callama.contract.messages import Conversation
+from callama.data.formats.registry import FORMATS
+from callama.data.grounding import audit
+from callama.data.quarantine import Reason
+from callama.data.records import Record, Scan
+from callama.data.select import VERDICTS, Selection
+from callama.data.tally import Tally
+from callama.data.work import Batch, Rules, clean_batch
 
-OnDrop = Callable[[Record, DropError], None]
+# Called with the row's number, where it stood, and why it was dropped.
+OnDrop = Callable[[int, str, str], None]
+BATCH_ROWS = 256
+BATCH_CHARS = 1 << 20
 
 
 @dataclass(frozen=True)
 class CleanResult:
     """Where everything went, and the counts."""
 
-    source: Path
+    sources: tuple[Path, ...]
     out: Path
     quarantine: Path
     report: Path
     tally: Tally
-    remove_no_fc: bool
+    rules: Rules
+    workers: int
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """The report's form."""
         return {
             "callama": __version__,
-            "source": str(self.source),
-            "source_bytes": self.source.stat().st_size,
+            "sources": [{"file": str(source), "bytes": source.stat().st_size} for source in self.sources],
             "out": str(self.out),
             "quarantine": str(self.quarantine),
-            "remove_no_fc": self.remove_no_fc,
+            "rules": asdict(self.rules),
+            "workers": self.workers,
             "seconds": round(self.seconds, 3),
             **self.tally.to_dict(),
         }
 
 
-def clean_file(source: Path, out: Path, *, remove_no_fc: bool = False, on_drop: OnDrop | None = None) -> CleanResult:
-    """Cleans a file of raw glaive rows (``.json`` list or JSON Lines).
+def clean_files(
+    sources: Sequence[Path],
+    out: Path,
+    rules: Rules | None = None,
+    *,
+    format_name: str | None = None,
+    mix: Sequence[float] = (),
+    workers: int | None = None,
+    on_drop: OnDrop | None = None,
+) -> CleanResult:
+    """Cleans files of records into one.
 
     ``out`` becomes a JSON list with one record a line where its name ends in ``.json``, else JSON
-    Lines. ``on_drop`` hears of each dropped record. Cleaning draws nothing at random.
+    Lines. ``format_name`` is one of ``FORMATS``; None: each record shows its own. ``mix`` gives the
+    shares of the sources in the output; without it everything is taken. Output and quarantine have
+    the same bytes for any number of ``workers``.
 
     Raises:
-        UsageError: the source is missing, ``out`` is a folder or one of the files is the source.
-        CallamaError: the source is empty, neither form, or breaks off; nothing is written then.
+        UsageError: a source is missing, ``out`` is a folder or a source, an option makes no sense.
+        CallamaError: a source is empty, of no known form, or breaks off; nothing is written then.
     """
-    records = read_records(source)
+    rules = rules or Rules()
+    workers = available_cores() if workers is None else workers
+    _check_options(sources, rules, format_name, mix, workers)
+    scans = [Scan(source) for source in sources]
     quarantine, report = out.with_name(out.name + ".quarantine.jsonl"), out.with_name(out.name + ".report.json")
     for path in (out, quarantine, report):
         if path.is_dir():
             raise UsageError(f"{path} is a folder; expected a file to write")
-        if path.exists() and path.samefile(source):
+        if any(path.exists() and path.samefile(source) for source in sources):
             raise UsageError(f"{path} is the source itself; choose another file to write")
     tally = Tally()
     start = time.monotonic()
     with ExitStack() as stack:
         # Files appear in reverse order: the output last, when its companions are in place.
-        out_file = stack.enter_context(_Output(stack.enter_context(atomic_file(out)), as_list=out.suffix == ".json"))
-        dropped_to = stack.enter_context(_open(stack.enter_context(atomic_file(quarantine))))
-        report_path = stack.enter_context(atomic_file(report))
-        meter = stack.enter_context(Meter("clean", None, "rows"))
-        for record in records:
-            tally.read += 1
-            try:
-                conversation, repairs = clean_row(record, remove_no_fc=remove_no_fc)
-            except DropError as error:
-                tally.drops[error.reason] += 1
-                write_quarantined(dropped_to, record, error)
+        out_path, quarantine_path, report_path = (
+            stack.enter_context(atomic_file(p)) for p in (out, quarantine, report)
+        )
+        staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".clean-", dir=out_path.parent)))
+        lines, features = staging / "lines", staging / "features"
+        names = [source.name if len(sources) > 1 else "" for source in sources]
+        batches = _batches(scans, names, format_name)
+        with lines.open("wb") as to_lines, features.open("wb") as to_features, Meter("clean", None, "rows") as meter:
+            for cleaned in ordered_map(partial(clean_batch, rules=rules), batches, workers):
+                to_lines.write(cleaned.lines)
+                to_features.write(cleaned.features)
+                tally.add(cleaned.tally)
                 if on_drop is not None:
-                    on_drop(record, error)
-            else:
-                out_file.add(dump_line(conversation))
-                tally.kept += 1
-                tally.with_calls += bool(conversation.called())
-                tally.repaired += bool(repairs)
-                tally.repairs.update(repairs)
-            meter.advance(1, f"{tally.dropped:,} dropped")
-        result = CleanResult(source, out, quarantine, report, tally, remove_no_fc, time.monotonic() - start)
-        with _open(report_path) as file:
-            file.write(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
+                    for drop in cleaned.drops:
+                        on_drop(*drop)
+                meter.total = round(tally.read * len(sources) / max(cleaned.progress, 1e-9))
+                meter.advance(cleaned.tally.read, f"{tally.dropped:,} dropped")
+        selection = Selection(features, rules, mix)
+        with _Output(out_path, as_list=out.suffix == ".json") as to_out, quarantine_path.open("wb") as to_quarantine:
+            _write(lines, selection, to_out, to_quarantine, tally, on_drop)
+        result = CleanResult(tuple(sources), out, quarantine, report, tally, rules, workers, time.monotonic() - start)
+        text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        report_path.write_text(text, encoding="utf-8", newline="\n")
     return result
 
 
-def _open(path: Path) -> IO[str]:
-    return path.open("w", encoding="utf-8", newline="\n")
+def _check_options(
+    sources: Sequence[Path], rules: Rules, format_name: str | None, mix: Sequence[float], workers: int
+) -> None:
+    if format_name is not None and format_name not in FORMATS:
+        raise UsageError(f"--format must be one of {', '.join(FORMATS)}, found {format_name!r}")
+    if workers < 1:
+        raise UsageError(f"--workers must be at least 1, found {workers}")
+    if rules.max_per_phrasing < 0:
+        raise UsageError(f"--max-per-phrasing must be 0 (no limit) or more, found {rules.max_per_phrasing}")
+    shares_make_sense = all(isfinite(share) and share >= 0 for share in mix) and sum(mix) > 0
+    if mix and (len(mix) != len(sources) or not shares_make_sense):
+        raise UsageError(
+            f"--mix must give each of the {len(sources)} sources its share, like 3:1, found {':'.join(map(str, mix))}"
+        )
+
+
+def _batches(scans: Sequence[Scan], names: Sequence[str], format_name: str | None) -> Iterator[Batch]:
+    for index, (scan, name) in enumerate(zip(scans, names, strict=True)):
+        records: list[Record] = []
+        chars = 0
+        for record in scan:
+            records.append(record)
+            chars += record.chars
+            if len(records) == BATCH_ROWS or chars >= BATCH_CHARS:
+                yield Batch(records, index, name, format_name, index + scan.progress)
+                records, chars = [], 0
+        if records:
+            yield Batch(records, index, name, format_name, index + 1)
+
+
+def _write(
+    lines: Path,
+    selection: Selection,
+    to_out: _Output,
+    to_quarantine: BinaryIO,
+    tally: Tally,
+    on_drop: OnDrop | None,
+) -> None:
+    """Sends the staged lines where the selection wants them, in their order."""
+    with lines.open("rb") as staged:
+        for index, (line, kept, verdict) in enumerate(zip(staged, selection.kept, selection.verdict, strict=True)):
+            if not kept:
+                to_quarantine.write(line)
+                continue
+            reason = VERDICTS[verdict]
+            if reason is None:
+                to_out.add(line[:-1])
+                continue
+            conversation = Conversation.from_dict(json.loads(line))
+            tally.drop_after_all(conversation, audit(conversation), reason)
+            entry = _entry(conversation, reason, int(selection.twin[index]))
+            to_quarantine.write(json.dumps(entry).encode() + b"\n")
+            if on_drop is not None:
+                on_drop(entry["row"], entry["where"], f"{reason}: {entry['detail']}")
+
+
+def _entry(conversation: Conversation, reason: Reason, twin: int) -> dict[str, Any]:
+    labels = conversation.labels
+    said = next(message.content or "" for message in conversation.messages if message.role == "user")
+    entry = {"file": labels["file"]} if "file" in labels else {}
+    detail = reason.sentence if twin < 0 else f"repeats record {twin} of all that were read"
+    entry |= {"row": labels["row"], "where": f"row {labels['row']}", "reason": reason.value, "detail": detail}
+    return {**entry, "fragment": said[:200], "conversation": conversation.to_dict()}
 
 
 class _Output:
     """JSON Lines, or a JSON list with one record a line (``[``, records, ``]``)."""
 
     def __init__(self, path: Path, as_list: bool) -> None:
-        self._file, self._as_list, self._count = _open(path), as_list, 0
+        self._file, self._as_list, self._count = path.open("wb"), as_list, 0
 
     def __enter__(self) -> _Output:
         return self
 
-    def add(self, line: str) -> None:
+    def add(self, line: bytes) -> None:
         if self._as_list:
-            self._file.write(",\n" if self._count else "[\n")
-        self._file.write(line if self._as_list else line + "\n")
+            self._file.write(b",\n" if self._count else b"[\n")
+        self._file.write(line if self._as_list else line + b"\n")
         self._count += 1
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._as_list:
-            self._file.write("\n]\n" if self._count else "[]\n")
+            self._file.write(b"\n]\n" if self._count else b"[]\n")
         self._file.close()

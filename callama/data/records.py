@@ -1,25 +1,25 @@
-"""Raw records from a JSON list or JSON Lines, one at a time, so that memory does not grow with the file.
+"""Raw records from a JSON list, JSON Lines or Parquet, one at a time, so that memory does not grow with the file.
 
-A damaged line, or a record that no reader can hold, comes out as a record with a ``fault``: the
-caller counts it. Damage that hides where the next record starts is an error, because what follows
-would be guesswork. Lines end at ``\\n`` only; U+0085 and U+2028 are text.
+Finding records (``Scan``) and reading them (``decoded``) are two steps, so that reading can
+happen in other processes. A damaged line, or a record that no reader can hold, comes out as a record
+with a ``fault``: the caller counts it. Damage that hides where the next record starts is an error,
+because what follows would be guesswork. Lines end at ``\\n`` only; U+0085 and U+2028 are text.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, BinaryIO, NoReturn, TextIO
 
-from callama.common.errors import CallamaError, UsageError
-from callama.common.files import require_file
+from callama.common.errors import CallamaError
+from callama.data.sources import inner_suffix, open_text, packing_of, parquet_count, parquet_rows
 
 CHUNK_CHARS = 1 << 20
-MAX_RECORD_CHARS = 64 << 20
+MAX_RECORD_CHARS = 16 << 20
 _SPACE = " \t\r\n"
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
@@ -29,11 +29,13 @@ _LINES_SUFFIXES = (".jsonl", ".ndjson")
 _CUT_TOKEN_CHARS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
-    """One record. ``number`` counts from 0; ``where`` is for people; ``raw`` is its text in the file.
+    """One record. ``number`` counts from 0; ``where`` is for people; ``raw`` is its text in the file
+    (empty where it was read already, and for Parquet, which has none).
 
-    ``fault`` says why there is no ``value``; it is empty for a readable record.
+    ``fault`` says why there is no ``value``; it is empty for a readable record. ``chars``
+    is its length in the file, 0 where that is not known.
     """
 
     number: int
@@ -41,6 +43,7 @@ class Record:
     raw: str
     value: Any = None
     fault: str = ""
+    chars: int = 0
 
 
 def _refuse_constant(word: str) -> NoReturn:
@@ -50,40 +53,89 @@ def _refuse_constant(word: str) -> NoReturn:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """Yields the records of a ``.json`` list or a JSON Lines file; what it is, its content decides.
+def decoded(record: Record) -> Record:
+    """The record with its value read, or with the fault that keeps it from being read."""
+    if not record.raw or record.fault:
+        return record
+    try:
+        return Record(record.number, record.where, record.raw, _DECODER.decode(record.raw))
+    except RecursionError:
+        return replace(record, fault="nested too deeply")
+    except ValueError as error:
+        return replace(record, fault=f"not JSON: {error}")
 
-    Bytes that are not UTF-8 arrive as lone surrogates (``surrogateescape``).
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yields the records of a file with their values; errors as in ``Scan``, and one more.
+
+    Raises:
+        CallamaError: a file of lines has not one that can be read.
+    """
+    records = Scan(path)
+
+    def read() -> Iterator[Record]:
+        readable, first_fault = False, ""
+        for record in map(decoded, records):
+            readable = readable or not record.fault
+            first_fault = first_fault or (record.fault and f"{record.where}: {record.fault}")
+            yield record
+        if not readable:
+            raise CallamaError(f"{path} is neither a JSON list nor JSON Lines: {first_fault}; no line can be read")
+
+    return read()
+
+
+class Scan(Iterator[Record]):
+    """The records of a file, not yet ``decoded``; what the file is, its content decides.
 
     Raises:
         UsageError: no file is there, or none that may be read (at the call, not at the first record).
-        CallamaError: the file is empty or neither form, with the place; or a list breaks off.
+        CallamaError: the file is empty or of no known form, with the place; or it breaks off.
     """
-    require_file(path, "a JSON list or JSON Lines")
-    if not os.access(path, os.R_OK):
-        raise UsageError(f"no permission to read {path}; change its rights or copy it")
-    return _read(path)
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._disk: BinaryIO | None = None
+        self._share = 0.0
+        self._records = self._parquet() if packing_of(path) == "parquet" else self._text()
 
-def _read(path: Path) -> Iterator[Record]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
-        head = file.read(CHUNK_CHARS)
-        file.seek(0)
+    def __next__(self) -> Record:
+        return next(self._records)
+
+    @property
+    def progress(self) -> float:
+        """Between 0 and 1. For packed files it is the share of packed bytes."""
+        return self._share if self._disk is None else self._disk.tell() / max(self._path.stat().st_size, 1)
+
+    def _parquet(self) -> Iterator[Record]:
+        count = parquet_count(self._path)
+        if not count:
+            raise CallamaError(f"{self._path} has no rows")
+        for number, value in enumerate(parquet_rows(self._path)):
+            self._share = (number + 1) / count
+            yield Record(number, f"row {number}", "", value)
+
+    def _text(self) -> Iterator[Record]:
+        with open_text(self._path) as opened:
+            head = opened.text.read(CHUNK_CHARS)
         start = head.lstrip(_SPACE)
         if not start:
-            raise CallamaError(f"{path} is empty; expected a JSON list or JSON Lines")
-        lines = path.suffix.lower() in _LINES_SUFFIXES
+            raise CallamaError(f"{self._path} is empty; expected a JSON list, JSON Lines or Parquet")
+        lines = inner_suffix(self._path) in _LINES_SUFFIXES
         first_line, _, rest = start.partition("\n")
-        if start[0] == "[" and not (lines and rest.strip(_SPACE) and _parses(first_line)):
-            yield from _list_records(path, _Window(file))
-        elif lines or (start[0] == "{" and (_parses(first_line) or not rest)):
-            yield from _line_records(path, file)
-        else:
-            line = head[: len(head) - len(start)].count("\n") + 1
-            raise CallamaError(
-                f"{path} is neither a JSON list nor JSON Lines: line {line} starts with {start[:40]!r}; "
-                'expected "[" or one {…} a line'
-            )
+        with open_text(self._path) as opened:
+            self._disk = opened.disk
+            if start[0] == "[" and not (lines and rest.strip(_SPACE) and _parses(first_line)):
+                yield from _list_records(self._path, _Window(opened.text))
+            elif lines or (start[0] == "{" and (_parses(first_line) or not rest)):
+                yield from _line_records(self._path, opened.text)
+            else:
+                line = head[: len(head) - len(start)].count("\n") + 1
+                raise CallamaError(
+                    f"{self._path} is neither a JSON list nor JSON Lines: line {line} starts with {start[:40]!r}; "
+                    'expected "[" or one {…} a line'
+                )
+            self._disk, self._share = None, 1.0
 
 
 def _parses(text: str) -> bool:
@@ -97,27 +149,15 @@ def _parses(text: str) -> bool:
 
 
 def _line_records(path: Path, file: TextIO) -> Iterator[Record]:
-    number, readable, line_number, first_fault = 0, 0, 0, ""
+    number, line_number = 0, 0
     while line := file.readline(MAX_RECORD_CHARS + 1):
         line_number += 1
         if len(line) > MAX_RECORD_CHARS:
             raise CallamaError(f"{path}, line {line_number}: longer than {MAX_RECORD_CHARS:,} characters")
         text = line.strip(_SPACE)
-        if not text:
-            continue  # a blank line separates records; it is none
-        where = f"line {line_number}"
-        try:
-            record = Record(number, where, text, _DECODER.decode(text))
-            readable += 1
-        except RecursionError:
-            record = Record(number, where, text, fault="nested too deeply")
-        except ValueError as error:
-            record = Record(number, where, text, fault=f"not JSON: {error}")
-        first_fault = first_fault or (record.fault and f"{where}: {record.fault}")
-        yield record
-        number += 1
-    if not readable:
-        raise CallamaError(f"{path} is neither a JSON list nor JSON Lines: {first_fault}; no line can be read")
+        if text:  # a blank line separates records; it is none
+            yield Record(number, f"line {line_number}", text, chars=len(text))
+            number += 1
 
 
 class _Window:
@@ -198,7 +238,7 @@ def _take_element(path: Path, window: _Window, number: int) -> Record:
         if end is not None and (end + needed <= len(window.text) or window.at_end):
             raw = window.text[window.position : end]
             window.position = end
-            return Record(number, where, raw, value, fault)
+            return Record(number, where, raw if fault else "", None if fault else value, fault, len(raw))
         if window.at_end:
             raise CallamaError(f"{path}, {where}: the file ends inside this record")
         if len(window.text) - window.position > MAX_RECORD_CHARS:

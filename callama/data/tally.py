@@ -1,56 +1,126 @@
-"""What a number of rows hold, counted batch by batch: for the metadata of a build and for looking at data."""
+"""The counts of a cleaning run, and the report made of them."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow.compute
+from callama.contract.messages import Conversation
+from callama.data.grounding import GROUNDS, Audited, Ground
+from callama.data.quarantine import Reason
+from callama.data.reasons import Repair
 
-from callama.contract.spans import Kind
 
-PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95, "p99": 99, "max": 100}
+class ArgumentKey(NamedTuple):
+    """What arguments are counted by."""
+
+    function: str
+    path: str
+    ground: Ground
+
+
+REPAIRS = {repair.value: repair for repair in Repair}
 
 
 @dataclass
 class Tally:
-    """``functions`` counts the conversations that show a function, ``answers`` and ``kinds`` answers and tokens."""
+    """Counts of a run or a part of it: ``read`` is always ``kept`` plus the sum of ``drops``.
 
-    lengths: list[int] = field(default_factory=list)
-    supervised: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    functions: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
-    scenarios: Counter[str] = field(default_factory=Counter)
-    cut_conversations: int = 0
-    cut_tokens: int = 0
+    ``ungrounded`` has the first value of each function's argument that nobody said, with its row.
+    """
 
-    def add(self, rows: Any) -> None:
-        """Counts a record batch that has the data set's columns."""
-        self.lengths += pyarrow.compute.list_value_length(rows["input_ids"]).to_pylist()
-        self.supervised += rows["supervised"].flatten().true_count
-        by_kind = np.bincount(rows["kinds"].flatten().to_numpy(), minlength=len(Kind))
-        self.kinds.update({kind.name.lower(): int(by_kind[kind]) for kind in Kind})
-        self.functions.update(rows["functions"].flatten().to_pylist())
-        self.answers.update(rows["answers"].flatten().to_pylist())
-        self.scenarios.update(filter(None, rows["scenario"].to_pylist()))
-        cut = rows["cut_tokens"].to_numpy()
-        self.cut_conversations += int((cut > 0).sum())
-        self.cut_tokens += int(cut.sum())
+    read: int = 0
+    kept: int = 0
+    with_calls: int = 0
+    repaired: int = 0
+    drops: Counter[Reason] = field(default_factory=Counter)
+    repairs: Counter[Reason] = field(default_factory=Counter)
+    arguments: Counter[ArgumentKey] = field(default_factory=Counter)
+    ungrounded: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
 
-    def report(self) -> dict[str, Any]:
-        """The counts as they stand in ``metadata.json``."""
-        marks = np.percentile(self.lengths or [0], list(PERCENTILES.values())).astype(int).tolist()
+    @property
+    def dropped(self) -> int:
+        """Records in the quarantine file."""
+        return self.drops.total()
+
+    def keep(self, conversation: Conversation, audited: Sequence[Audited]) -> None:
+        """Counts a conversation as kept; its ``labels`` name its repairs."""
+        self._count(conversation, audited, 1)
+        for function, path, value, ground in audited:
+            if ground == "ungrounded":
+                example = (int(conversation.labels["row"]), repr(value)[:100])
+                self.ungrounded.setdefault((function, path), example)
+
+    def drop_after_all(self, conversation: Conversation, audited: Sequence[Audited], reason: Reason) -> None:
+        """Takes back a conversation that was counted as kept."""
+        self._count(conversation, audited, -1)
+        self.drops[reason] += 1
+
+    def _count(self, conversation: Conversation, audited: Sequence[Audited], sign: int) -> None:
+        repairs = conversation.labels["repairs"]
+        self.kept += sign
+        self.with_calls += sign * any(message.tool_calls for message in conversation.messages)
+        self.repaired += sign * bool(repairs)
+        for code in repairs:
+            self.repairs[REPAIRS[code]] += sign
+        for function, path, _, ground in audited:
+            self.arguments[ArgumentKey(function, path, ground)] += sign
+
+    def add(self, other: Tally) -> None:
+        """Adds the counts of a later part."""
+        self.read += other.read
+        self.kept += other.kept
+        self.with_calls += other.with_calls
+        self.repaired += other.repaired
+        self.drops.update(other.drops)
+        self.repairs.update(other.repairs)
+        self.arguments.update(other.arguments)
+        self.ungrounded = {**other.ungrounded, **self.ungrounded}
+
+    @property
+    def grounds(self) -> Counter[str]:
+        """Scalar arguments of kept calls by how they are grounded."""
+        totals: Counter[str] = Counter()
+        for key, count in self.arguments.items():
+            totals[key.ground] += count
+        return totals
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report's form: most frequent first, each code with its sentence."""
         return {
-            "conversations": len(self.lengths),
-            "tokens": sum(self.lengths),
-            "supervised_tokens": self.supervised,
-            "tokens_by_kind": {kind.name.lower(): self.kinds[kind.name.lower()] for kind in Kind},
-            "length_tokens": dict(zip(PERCENTILES, marks, strict=True)),
-            "cut": {"conversations": self.cut_conversations, "tokens": self.cut_tokens},
-            "functions": len(self.functions),
-            "answers": dict(sorted(self.answers.items())),
-            "scenarios": dict(sorted(self.scenarios.items())),
+            "read": self.read,
+            "kept": self.kept,
+            "kept_with_calls": self.with_calls,
+            "kept_after_repair": self.repaired,
+            "dropped": self.dropped,
+            "drops": explained(self.drops),
+            "repairs": explained(self.repairs),
+            "grounding": self._grounding(),
         }
+
+    def _grounding(self) -> dict[str, Any]:
+        functions: dict[str, Counter[str]] = defaultdict(Counter)
+        for key, count in self.arguments.items():
+            functions[key.function][key.ground] += count
+        worst = sorted(functions, key=lambda name: (-functions[name]["ungrounded"], name))
+        return {
+            "arguments": {ground: self.grounds[ground] for ground in GROUNDS},
+            "functions": {name: self._function(name, functions[name]) for name in worst},
+        }
+
+    def _function(self, name: str, counts: Counter[str]) -> dict[str, Any]:
+        out: dict[str, Any] = {ground: counts[ground] for ground in GROUNDS if counts[ground]}
+        examples = {
+            path: {"row": row, "value": value}
+            for (function, path), (row, value) in self.ungrounded.items()
+            if function == name
+        }
+        return {**out, "examples_of_ungrounded": examples} if counts["ungrounded"] else out
+
+
+def explained(counts: Mapping[Reason, int]) -> dict[str, Any]:
+    """Reasons with count and sentence, most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return {reason.value: {"count": count, "meaning": reason.sentence} for reason, count in ordered if count}

@@ -70,8 +70,9 @@ def test_from_raw_rows_to_a_chat(run: Run, here: RunHere, world: Path, tmp_path:
     model = world / "model"
 
     cleaned = run(
-        "scripts/clean_dataset.py", "--source-file", "raw.json", "--save-file", "cleaned.json", "--remove-no-fc"
-    )
+        "scripts/clean_dataset.py", "--source-file", "raw.json", "--save-file", "cleaned.json", "--remove-no-fc",
+        "--keep-duplicates",
+    )  # fmt: skip
     assert cleaned.returncode == 0, cleaned.stderr
     assert "25 read = 24 kept + 1 dropped" in cleaned.stdout
     assert len(list(read_conversations(tmp_path / "cleaned.json"))) == 24

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from callama.common.errors import CallamaError, UsageError
-from callama.data.clean import clean_file
+from callama.data.clean import clean_files
 from callama.data.read import read_conversations
+from callama.data.work import Rules
 
 REPO = Path(__file__).resolve().parents[2]
 GLAIVE = REPO.parent / "shared" / "data" / "glaive"
@@ -24,6 +27,7 @@ GOOD = {
     "system": SYSTEM,
     "chat": f"USER: a\n\n\n{CALL}\n\n\nFUNCTION RESPONSE: ok\n\n\nASSISTANT: b\u2028 <|endoftext|>\n",
 }
+KEEP_ALL = Rules(cut_tails=False, remove_duplicates=False, max_per_phrasing=0)
 TEXT = {"system": "SYSTEM: Help.\n\n", "chat": "USER: a\n\nASSISTANT: b <|endoftext|>\n\n"}
 BAD = {"system": SYSTEM, "chat": "USER: a\n\n\nASSISTANT: <functioncall> {}"}
 
@@ -47,7 +51,7 @@ def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("out", ["out.json", "out.jsonl"])
 def test_every_record_is_kept_or_quarantined(tmp_path: Path, source: str, out: str) -> None:
     path = write_rows(tmp_path / source, [GOOD, BAD, TEXT, 7])
-    result = clean_file(path, tmp_path / "sub" / out)
+    result = clean_files([path], tmp_path / "sub" / out)
     assert [c.labels["row"] for c in read_conversations(result.out)] == [0, 2]
     quarantined = read_lines(result.quarantine)
     assert [(q["row"], q["reason"], q["record"]) for q in quarantined] == [
@@ -66,11 +70,11 @@ def test_every_record_is_kept_or_quarantined(tmp_path: Path, source: str, out: s
 
 
 def test_a_json_list_has_one_record_a_line(tmp_path: Path) -> None:
-    result = clean_file(write_rows(tmp_path / "in.jsonl", [GOOD, TEXT]), tmp_path / "out.json")
+    result = clean_files([write_rows(tmp_path / "in.jsonl", [GOOD, TEXT])], tmp_path / "out.json")
     lines = result.out.read_text(encoding="utf-8").splitlines()
     assert (lines[0], lines[-1], len(lines)) == ("[", "]", 4)
     assert len(json.loads(result.out.read_text())) == 2
-    nothing = clean_file(write_rows(tmp_path / "in.jsonl", [BAD]), tmp_path / "out.json")
+    nothing = clean_files([write_rows(tmp_path / "in.jsonl", [BAD])], tmp_path / "out.json")
     assert json.loads(nothing.out.read_text()) == []
 
 
@@ -78,7 +82,7 @@ def test_broken_lines_and_lone_surrogates_are_quarantined(tmp_path: Path) -> Non
     path = tmp_path / "in.jsonl"
     bad_bytes = json.dumps(TEXT).encode().replace(b"a\\n", b"a\xff\\n")
     path.write_bytes(b"\n".join([json.dumps(GOOD).encode(), b'{"chat": ', b"[" * 5000, bad_bytes]))
-    result = clean_file(path, tmp_path / "out.jsonl")
+    result = clean_files([path], tmp_path / "out.jsonl")
     got = [(q["where"], q["reason"], q.get("text", "")[:9]) for q in read_lines(result.quarantine)]
     assert got == [
         ("line 2", "unreadable_record", '{"chat":'),
@@ -89,17 +93,17 @@ def test_broken_lines_and_lone_surrogates_are_quarantined(tmp_path: Path) -> Non
 
 def test_cleaning_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "in.json", [GOOD, TEXT, BAD])
-    first, second = (clean_file(source, tmp_path / name).out.read_bytes() for name in ("a.jsonl", "b.jsonl"))
+    first, second = (clean_files([source], tmp_path / name).out.read_bytes() for name in ("a.jsonl", "b.jsonl"))
     assert first == second
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
-    out = clean_file(write_rows(tmp_path / "in.json", [GOOD]), tmp_path / "out.jsonl").out
+    out = clean_files([write_rows(tmp_path / "in.json", [GOOD])], tmp_path / "out.jsonl").out
     before = out.read_bytes()
     source = tmp_path / "cut.json"
     source.write_text(json.dumps([GOOD, GOOD])[:-9])
     with pytest.raises(CallamaError, match=r"cut\.json, record 1"):
-        clean_file(source, out)
+        clean_files([source], out)
     assert out.read_bytes() == before
     assert not [p for p in tmp_path.iterdir() if p.name.endswith(".tmp")]
 
@@ -108,7 +112,7 @@ def test_wrong_use(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "in.json", [GOOD])
     for bad_source, out in ((tmp_path / "none", tmp_path / "o"), (source, tmp_path), (source, source)):
         with pytest.raises(UsageError):
-            clean_file(bad_source, out)
+            clean_files([bad_source], out)
     assert json.loads(source.read_text()) == [GOOD]
 
 
@@ -116,7 +120,7 @@ def test_wrong_use(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["raw_rows.jsonl", "reserialised_200.jsonl"])
 def test_genuine_rows(tmp_path: Path, name: str) -> None:
     raw = read_lines(GLAIVE / name)
-    result = clean_file(GLAIVE / name, tmp_path / "out.jsonl")
+    result = clean_files([GLAIVE / name], tmp_path / "out.jsonl", KEEP_ALL)
     kept = {c.labels["row"]: c for c in read_conversations(result.out)}
     for number, conversation in kept.items():
         assert len(conversation.called()) == raw[number]["chat"].count("<functioncall>")
@@ -130,7 +134,7 @@ def test_genuine_rows(tmp_path: Path, name: str) -> None:
 
 @needs_glaive
 def test_doctors_appointment_keeps_its_apostrophe(tmp_path: Path) -> None:
-    result = clean_file(GLAIVE / "raw_rows.jsonl", tmp_path / "out.jsonl", remove_no_fc=True)
+    result = clean_files([GLAIVE / "raw_rows.jsonl"], tmp_path / "out.jsonl", Rules(remove_no_fc=True))
     (row,) = (c for c in read_conversations(result.out) if c.labels["row"] == 5)
     call = next(m.tool_calls[0] for m in row.messages if m.tool_calls)
     assert call.arguments["reminder_text"] == "Doctor's appointment"
@@ -178,3 +182,101 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert done.exit_code == 0
     report = json.loads(done.stdout.splitlines()[-1])
     assert (report["read"], report["kept"], report["dropped"]) == (3, 1, 2)
+
+
+def test_switches(tmp_path: Path) -> None:
+    thanks = {
+        "system": SYSTEM,
+        "chat": GOOD["chat"] + "\n\nUSER: Thanks\n\n\nASSISTANT: You're welcome! Feel free to ask. <|endoftext|>",
+    }
+    made_up = {**GOOD, "chat": GOOD["chat"].replace("it's", "Zanzibar").replace("USER: a", "USER: c")}
+    source = write_rows(tmp_path / "in.json", [thanks, TEXT, made_up])
+
+    def kept(**options: Any) -> dict[int, int]:
+        result = clean_files([source], tmp_path / "out.jsonl", Rules(**options))
+        return {c.labels["row"]: len(c.messages) for c in read_conversations(result.out)}
+
+    assert kept() == {0: 5, 1: 3, 2: 5}
+    assert kept(cut_tails=False) == {0: 7, 1: 3, 2: 5}
+    assert kept(remove_no_fc=True) == {0: 5, 2: 5}
+    assert kept(require_grounded=True) == {1: 3}
+    endings = [kept(balance=True, seed=seed) for seed in range(12)]
+    assert {ends[0] for ends in endings} == {3, 5} and all(ends[1] == 3 for ends in endings)
+    assert kept(balance=True, seed=1) == kept(balance=True, seed=1)
+
+
+def test_the_report_tells_by_function_what_nobody_said(tmp_path: Path) -> None:
+    made_up = {**GOOD, "chat": GOOD["chat"].replace("it's", "Zanzibar")}
+    result = clean_files([write_rows(tmp_path / "in.json", [GOOD, made_up])], tmp_path / "out.jsonl")
+    grounding = json.loads(result.report.read_text())["grounding"]
+    assert grounding["arguments"]["ungrounded"] == 2
+    assert grounding["functions"]["f"] == {
+        "ungrounded": 2,
+        "examples_of_ungrounded": {"a": {"row": 0, "value": '"it\'s"'}},
+    }
+
+
+@pytest.mark.parametrize(
+    "options", [{"format_name": "alpaca"}, {"workers": 0}, {"rules": Rules(max_per_phrasing=-1)}, {"mix": [1, 1]}]
+)
+def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any]) -> None:
+    source = write_rows(tmp_path / "in.json", [GOOD])
+    with pytest.raises(UsageError, match="--"):
+        clean_files([source], tmp_path / "out.jsonl", **options)
+
+
+@needs_glaive
+def test_genuine_conversations_with_a_call_are_kept_unless_they_repeat_another(tmp_path: Path) -> None:
+    source = GLAIVE / "reserialised_200.jsonl"
+    calling = {n for n, row in enumerate(read_lines(source)) if "<functioncall>" in row["chat"]}
+    result = clean_files([source], tmp_path / "out.jsonl")
+    kept = {c.labels["row"] for c in read_conversations(result.out)}
+    dropped = {q["row"]: q["reason"] for q in read_lines(result.quarantine)}
+    assert kept | dropped.keys() == set(range(200)) and not kept & dropped.keys()
+    assert set(dropped.values()) == {"exact_duplicate", "near_duplicate"}
+    assert len(calling) == 100 and len(calling & kept) == 92
+
+
+PIECES = ['"', "'", "\\", "\n", "{", "}", "USER:", "<functioncall>", "<|endoftext|>", "\u2028", "\ud800", "[" * 500]
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_whatever_is_in_a_file_all_that_was_read_is_kept_or_quarantined(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    rows = [GOOD, TEXT, BAD]
+    raw = GLAIVE / "raw_rows.jsonl"
+    lines = raw.read_text(encoding="utf-8").split("\n")[:-1] if raw.is_file() else [json.dumps(row) for row in rows]
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        line = lines[at]
+        start = data.draw(st.integers(0, len(line)))
+        end = min(len(line), start + data.draw(st.integers(0, 60)))
+        how = data.draw(st.sampled_from(["cut", "splice", "piece", "quotes", "key"]))
+        if how == "cut":
+            line = line[:start]
+        elif how == "splice":
+            line = line[:start] + data.draw(st.sampled_from(lines))[start:]
+        elif how == "piece":
+            line = line[:start] + json.dumps(data.draw(st.sampled_from(PIECES)))[1:-1] + line[end:]
+        elif how == "quotes":
+            line = line[:start] + line[start:end].replace('\\"', "'") + line[end:]
+        else:
+            line = line.replace(data.draw(st.sampled_from(["chat", "system", "name", "arguments"])), "messages", 1)
+        lines[at] = line.replace("\n", " ")
+    folder = tmp_path_factory.mktemp("fuzz")
+    source = folder / "in.jsonl"
+    source.write_text("\n".join([*lines, json.dumps(TEXT)]), encoding="utf-8")
+    result = clean_files([source], folder / "out.jsonl")
+    n_read = sum(1 for line in [*lines, "x"] if line.strip(" \t\r\n"))
+    assert result.tally.read == n_read
+    assert len(read_lines(result.out)) == result.tally.kept
+    assert len(read_lines(result.quarantine)) == result.tally.dropped == n_read - result.tally.kept
+
+
+@pytest.mark.parametrize("value", ["x" * 10_000_000, "\u2028" * 2_000_000, '"\\' * 2_000_000])
+def test_strings_of_ten_megabytes(tmp_path: Path, value: str) -> None:
+    rows = [GOOD, {**GOOD, "chat": value}, {**GOOD, "system": value}, {"chat": GOOD["chat"] + value, "system": SYSTEM}]
+    result = clean_files([write_rows(tmp_path / "in.jsonl", rows)], tmp_path / "out.jsonl")
+    assert result.tally.read == 4 == result.tally.kept + result.tally.dropped

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from callama.data.glaive.calls import parse_call
-from callama.data.glaive.reasons import Drop, Repair
 from callama.data.quarantine import DropError
+from callama.data.reasons import Drop, Repair
 
 DEFECTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "glaive" / "defects.jsonl"
 

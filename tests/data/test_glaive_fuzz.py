@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from callama.contract.messages import Conversation, dump_line
 from callama.contract.tool_uses import answer_segments, parse_answer
-from callama.data.glaive.rows import clean_row
+from callama.data.formats.registry import clean_record
 from callama.data.quarantine import DropError, quarantine_line
 from callama.data.records import Record
 
@@ -41,7 +41,7 @@ FAST = settings(max_examples=250, deadline=None, suppress_health_check=list(Heal
 def check(value: Any) -> Conversation | None:
     record = Record(0, "line 1", json.dumps(value), value)
     try:
-        conversation, _ = clean_row(record)
+        conversation, _ = clean_record(record, "glaive")
     except DropError as error:
         entry = json.loads(quarantine_line(record, error))
         assert entry["reason"] == error.reason and entry["detail"]
@@ -123,7 +123,7 @@ def test_a_megabyte_takes_linear_time(piece: str, start: str) -> None:
     begin = time.process_time()
     for system, chat in ((SYSTEM, start + piece * (600_000 // len(piece))), (piece * (600_000 // len(piece)), CHAT)):
         with contextlib.suppress(DropError):
-            clean_row(Record(0, "line 1", "", {"system": system, "chat": chat}))
+            clean_record(Record(0, "line 1", "", {"system": system, "chat": chat}))
     assert time.process_time() - begin < 3
 
 
@@ -140,5 +140,5 @@ def test_a_megabyte_takes_linear_time(piece: str, start: str) -> None:
 def test_a_megabyte_of_turns_takes_linear_time(unit: str) -> None:
     begin = time.process_time()
     with contextlib.suppress(DropError):
-        clean_row(Record(0, "line 1", "", {"system": None, "chat": "USER: a" + unit * (600_000 // len(unit))}))
+        clean_record(Record(0, "line 1", "", {"system": None, "chat": "USER: a" + unit * (600_000 // len(unit))}))
     assert time.process_time() - begin < 3

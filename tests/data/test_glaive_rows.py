@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from callama.contract.messages import Conversation, dump_line
-from callama.data.glaive.reasons import Drop, Repair
-from callama.data.glaive.rows import clean_row
+from callama.data.formats.registry import clean_record
 from callama.data.quarantine import DropError, Reason
+from callama.data.reasons import Drop, Repair
 from callama.data.records import Record
 
 DEFECTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "glaive" / "defects.jsonl"
@@ -36,9 +36,9 @@ def chat(*turns: str, gap: str = "\n\n\n") -> str:
     return "".join(f"{names[turn[0]]}:{turn[1:]}{gap}" for turn in turns)
 
 
-def clean(text: str, system: str | None = SYSTEM, **options: bool) -> tuple[list[tuple[Any, ...]], list[Repair]]:
+def clean(text: str, system: str | None = SYSTEM) -> tuple[list[tuple[Any, ...]], list[Repair]]:
     record = Record(5, "line 6", "", {"system": system, "chat": text})
-    conversation, repairs = clean_row(record, **options)
+    conversation, repairs = clean_record(record, "glaive")
     assert conversation.labels == {"source": "glaive", "row": 5, "repairs": [str(r) for r in repairs]}
     assert Conversation.from_dict(json.loads(dump_line(conversation))) == conversation
     shown = [
@@ -49,9 +49,9 @@ def clean(text: str, system: str | None = SYSTEM, **options: bool) -> tuple[list
     return shown, list(repairs)  # type: ignore[arg-type]
 
 
-def refusal(text: str, system: Any = SYSTEM, **options: bool) -> Drop:
+def refusal(text: str, system: Any = SYSTEM) -> Drop:
     with pytest.raises(DropError) as caught:
-        clean_row(Record(0, "line 1", "", {"system": system, "chat": text}), **options)
+        clean_record(Record(0, "line 1", "", {"system": system, "chat": text}), "glaive")
     assert isinstance(caught.value.reason, Drop)
     return caught.value.reason
 
@@ -76,7 +76,7 @@ def test_a_whole_row() -> None:
 
 
 def test_system_prose_and_tools_are_separated() -> None:
-    conversation, _ = clean_row(Record(0, "", "", {"system": SYSTEM, "chat": chat(ASK, "A Yes.")}))
+    conversation, _ = clean_record(Record(0, "", "", {"system": SYSTEM, "chat": chat(ASK, "A Yes.")}), "glaive")
     assert conversation.messages[0].content == HEAD.removeprefix("SYSTEM: ").strip()
     assert [t.name for t in conversation.tools] == ["get_song", "list_all"]
     assert conversation.tools[0].parameters["required"] == ["title"]
@@ -84,7 +84,7 @@ def test_system_prose_and_tools_are_separated() -> None:
 
 @pytest.mark.parametrize("system", [None, "", "SYSTEM:  \n"])
 def test_no_system_text_gives_no_system_message(system: str | None) -> None:
-    conversation, _ = clean_row(Record(0, "", "", {"system": system, "chat": chat(ASK, "A Yes.")}))
+    conversation, _ = clean_record(Record(0, "", "", {"system": system, "chat": chat(ASK, "A Yes.")}), "glaive")
     assert [m.role for m in conversation.messages] == ["user", "assistant"]
 
 
@@ -104,7 +104,7 @@ def test_content_is_kept_to_the_byte_but_for_white_space_at_its_ends() -> None:
 
 def test_function_with_a_blank_line_and_braces_in_its_description() -> None:
     system = HEAD + function("list_all").replace("Does list_all", "a {\\n\\n} b") + "\n" + function("get_song")
-    conversation, _ = clean_row(Record(0, "", "", {"system": system, "chat": chat(ASK, "A Yes.")}))
+    conversation, _ = clean_record(Record(0, "", "", {"system": system, "chat": chat(ASK, "A Yes.")}), "glaive")
     assert conversation.tools[0].description == "a {\n\n} b"
     assert len(conversation.tools) == 2
 
@@ -205,14 +205,38 @@ def test_undeclared_function_that_differs_in_punctuation(spelling: str) -> None:
     ("arguments", "reason"),
     [
         ("{}", Drop.ARGUMENTS_INVALID),
-        ('{"title": 7}', Drop.ARGUMENTS_INVALID),
-        ('{"title": "x", "count": "7"}', Drop.ARGUMENTS_INVALID),
+        ('{"title": [7]}', Drop.ARGUMENTS_INVALID),
+        ('{"title": 7.5}', Drop.ARGUMENTS_INVALID),
+        ('{"title": true}', Drop.ARGUMENTS_INVALID),
+        ('{"title": "x", "count": "seven"}', Drop.ARGUMENTS_INVALID),
+        ('{"title": "x", "count": "7.5"}', Drop.ARGUMENTS_INVALID),
+        ('{"title": "x", "count": "07"}', Drop.ARGUMENTS_INVALID),
         ('{"title": "x", "volume": 7}', Drop.UNDECLARED_ARGUMENT),
     ],
 )
 def test_arguments_that_do_not_fit_the_schema(arguments: str, reason: Drop) -> None:
     call = f"""<functioncall> {{"name": "get_song", "arguments": '{arguments}'}}"""
     assert refusal(chat(ASK, f"A {call}")) is reason
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [('{"title": 7}', {"title": "7"}), ('{"title": "x", "count": "7"}', {"title": "x", "count": 7})],
+)
+def test_a_number_in_the_other_spelling_gets_the_declared_type(arguments: str, meant: dict[str, Any]) -> None:
+    call = f"""<functioncall> {{"name": "get_song", "arguments": '{arguments}'}}"""
+    messages, repairs = clean(chat(ASK, f"A {call}"))
+    assert messages[1] == ("assistant", None, ("get_song", meant))
+    assert repairs == [Repair.ARGUMENT_TYPE]
+
+
+def test_an_argument_invented_inside_an_object() -> None:
+    inner = {"type": "object", "properties": {"a": STRING}}
+    system = HEAD + function("f", box=inner, free={"type": "object"}, rows={"type": "array", "items": inner})
+    call = """<functioncall> {"name": "f", "arguments": '%s'}"""
+    assert clean(chat(ASK, "A " + call % '{"box": {"a": "x"}, "free": {"b": 1}, "rows": [{"a": "y"}]}'), system)
+    for arguments in ('{"box": {"b": "x"}}', '{"rows": [{"a": "y"}, {"b": "z"}]}'):
+        assert refusal(chat(ASK, "A " + call % arguments), system) is Drop.UNDECLARED_ARGUMENT
 
 
 @pytest.mark.parametrize(
@@ -267,11 +291,6 @@ def test_endoftext_missing_or_doubled(end: str) -> None:
 
 def test_a_turn_opens_behind_endoftext_and_one_newline() -> None:
     assert clean(f"USER: a\n\n\nASSISTANT: b{END}\nUSER: c\n\n\nASSISTANT: d{END}\n")[0][2] == ("user", "c")
-
-
-def test_remove_no_fc() -> None:
-    assert refusal(chat(ASK, "A No."), remove_no_fc=True) is Drop.NO_FUNCTION_CALL
-    assert clean(chat(ASK, f"A {GET}"), remove_no_fc=True)[0][1][2] == CALL
 
 
 def test_ai_colon_inside_a_user_turn() -> None:
@@ -332,7 +351,7 @@ def test_a_call_behind_an_unfinished_announcement_is_no_damage() -> None:
 )
 def test_records_that_are_no_rows(value: Any, reason: Drop) -> None:
     with pytest.raises(DropError) as caught:
-        clean_row(Record(0, "line 1", "", value))
+        clean_record(Record(0, "line 1", "", value), "glaive")
     assert caught.value.reason is reason
 
 

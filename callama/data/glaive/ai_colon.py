@@ -12,9 +12,9 @@ import re
 from callama.common.errors import CallamaError
 from callama.data.glaive.calls import parse_call
 from callama.data.glaive.lenient import loads_lenient
-from callama.data.glaive.reasons import Drop
 from callama.data.glaive.turns import SPACE, Turn
 from callama.data.quarantine import DropError
+from callama.data.reasons import Drop
 
 # Real rows have one or two; the limit keeps the work linear in a chat made of nothing else.
 MAX_MENDED = 16
@@ -37,6 +37,9 @@ def restore_ai_colon(turns: list[Turn]) -> tuple[list[Turn], int]:
     out: list[Turn] = []
     count = 0
     for index, turn in enumerate(turns):
+        if turn.role != "assistant" and "\nASSISTANT:" not in turn.raw:
+            out.append(turn)
+            continue
         turn, mended = _restore_inside(turn)
         count += mended
         follower = turns[index + 1].role if index + 1 < len(turns) else ""
@@ -74,11 +77,13 @@ def _sentence_goes_on(before: str) -> bool:
 
 def _rejoin(before: Turn, turn: Turn, follower: str) -> Turn | None:
     """The turn that ``before`` and ``turn`` were torn from; None where they are two turns."""
+    open_quote = before.raw.count('"') % 2 == 1 and turn.raw.count('"') % 2 == 1
+    if not open_quote and before.role != "assistant":
+        return None
     gap = before.raw.rstrip("\r\n") if before.ends == 0 else before.raw
     if gap.rstrip(" ").endswith(tuple(_NO_SPACE_BEHIND)):
         gap = gap.rstrip(" ")
     joined = Turn(before.role, f"{gap}AI:{turn.raw}", turn.ends)
-    open_quote = before.raw.count('"') % 2 == 1 and turn.raw.count('"') % 2 == 1
     if before.role == "tool":
         return joined if open_quote and not _is_whole(before) and _is_whole(joined) else None
     if before.role == "user":

@@ -14,8 +14,8 @@ from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.data.glaive.lenient import loads_lenient
-from callama.data.glaive.reasons import Drop, Repair
 from callama.data.quarantine import DropError
+from callama.data.reasons import Drop, Repair
 
 _SPACE = " \t\r\n"
 _QUOTED_HEAD = re.compile(r'\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"arguments"\s*:\s*\'')

@@ -11,7 +11,7 @@ from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import MAX_NESTING, check_json, loads_strict
-from callama.data.glaive.reasons import Repair
+from callama.data.reasons import Repair
 
 _CONTROL = re.compile(r"[\x00-\x1f]")
 

@@ -7,7 +7,6 @@ is refused.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Any
@@ -15,27 +14,21 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps
 from callama.contract.messages import Message, ToolCall
-from callama.contract.tool_uses import parse_answer
+from callama.data.checks import check_text
 from callama.data.glaive.ai_colon import CALL_MARK
 from callama.data.glaive.calls import ParsedCall, parse_call
 from callama.data.glaive.lenient import loads_lenient
-from callama.data.glaive.reasons import Drop, Repair
 from callama.data.glaive.turns import END_OF_TEXT, SPACE, Turn
 from callama.data.quarantine import DropError
-
-# Spellings of a call that stand in glaive's text and that the dialect's own reader does not know.
-_OTHER_SYNTAX = (
-    ("to=", re.compile(r"to= ?[\w.-]{1,64} ?:? ?\{")),
-    ("<", re.compile(r"<\W{0,2}function[ _-]?calls?\W{0,2}>", re.IGNORECASE)),
-)
+from callama.data.reasons import Drop, Repair
 
 
 def build_messages(
-    turns: list[Turn], declared_name: Callable[[ParsedCall], str], repairs: list[Repair]
+    turns: list[Turn], checked: Callable[[ParsedCall, str], ToolCall], repairs: list[Repair]
 ) -> list[Message]:
     """The messages of a chat; what was mended goes to ``repairs``.
 
-    ``declared_name`` gives the name under which a call's function is declared, or refuses the call.
+    ``checked`` gives a call, with its id, as its function is declared, or refuses it.
 
     Raises:
         DropError: the turns make no valid conversation.
@@ -59,7 +52,7 @@ def build_messages(
             text, parsed = _assistant(group, n_results, index + 1 == len(groups), repairs)
             ids = [f"call_{n_calls + i}" for i in range(len(parsed))]
             n_calls += len(parsed)
-            calls = tuple(ToolCall(declared_name(c), c.arguments, i) for c, i in zip(parsed, ids, strict=True))
+            calls = tuple(checked(call, i) for call, i in zip(parsed, ids, strict=True))
             messages.append(Message("assistant", text, calls))
         elif index and groups[index - 1][0] == "assistant":
             messages += [Message("tool", _result(t, repairs), (), i) for t, i in zip(group, ids, strict=True)]
@@ -98,7 +91,7 @@ def _assistant(
             if calls:
                 reason = Drop.TEXT_AFTER_CALL if n_results else Drop.CALL_WITHOUT_RESULT
                 raise DropError(reason, "the assistant talks on behind its call", text)
-            _check_text(text)
+            check_text(text)
             texts.append(text)
             if marked:
                 repairs.append(Repair.CALL_BEHIND_TEXT)
@@ -112,17 +105,6 @@ def _assistant(
     elif n_results:
         raise DropError(Drop.ORPHAN_RESULT, "", texts[-1])
     return "\n\n".join(texts) or None, calls
-
-
-def _check_text(text: str) -> None:
-    """Refuses text that is a call in other clothes: it would train the model to write such."""
-    for sign, pattern in _OTHER_SYNTAX:
-        if sign in text and (found := pattern.search(text)):
-            raise DropError(Drop.OTHER_CALL_SYNTAX, "", text[found.start() :])
-    # Most text holds none of these, and nothing without them can be a call in any form.
-    suspicious = "{" in text or "<" in text or text.lstrip().startswith("[")
-    if suspicious and (answer := parse_answer(text)).kind != "text":
-        raise DropError(Drop.OTHER_CALL_SYNTAX, answer.reason, text)
 
 
 def _match_results(calls: list[ParsedCall], n_results: int, is_last: bool, repairs: list[Repair]) -> list[ParsedCall]:

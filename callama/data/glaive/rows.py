@@ -6,54 +6,44 @@ only if the call that it gives fits its function's schema.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from typing import Any
 
-from callama.contract.messages import Conversation, Message
+from callama.contract.messages import Conversation, Message, ToolCall
+from callama.data.checks import find_declared
 from callama.data.glaive.ai_colon import restore_ai_colon
 from callama.data.glaive.calls import ParsedCall
 from callama.data.glaive.messages import build_messages
-from callama.data.glaive.reasons import Drop, Repair
 from callama.data.glaive.system import SystemPrompt, parse_system
 from callama.data.glaive.turns import SPACE, split_turns
 from callama.data.quarantine import DropError
-from callama.data.records import Record
-
-SOURCE = "glaive"
-_PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
+from callama.data.reasons import Drop, Repair
 
 
-def clean_row(record: Record, *, remove_no_fc: bool = False) -> tuple[Conversation, tuple[Repair, ...]]:
-    """The conversation of a row and everything that was mended in it.
+def read_row(row: Mapping[str, Any]) -> tuple[Conversation, list[Repair]]:
+    """The conversation of a row and everything that was mended in it; ``labels`` are still empty.
 
     Raises:
-        DropError: the row cannot be kept; nothing else, whatever the record holds.
+        DropError: the row cannot be kept; nothing else, whatever it holds.
     """
-    system, chat = _fields(record)
+    system, chat = _fields(row)
     prompt = parse_system(system)
     repairs = list(prompt.repairs)
     turns, n_colons = restore_ai_colon(split_turns(chat))
     repairs += [Repair.AI_COLON] * n_colons
-    messages = build_messages(turns, lambda call: _declared_name(call, prompt, repairs), repairs)
-    if remove_no_fc and not any(message.tool_calls for message in messages):
-        raise DropError(Drop.NO_FUNCTION_CALL)
+    messages = build_messages(turns, lambda call, call_id: _checked(call, call_id, prompt, repairs), repairs)
     if prompt.prose:
         messages.insert(0, Message("system", prompt.prose))
-    labels = {"source": SOURCE, "row": record.number, "repairs": [r.value for r in repairs]}
-    return Conversation(tuple(messages), prompt.tools, labels), tuple(repairs)
+    return Conversation(tuple(messages), prompt.tools), repairs
 
 
-def _fields(record: Record) -> tuple[str | None, str]:
-    if record.fault:
-        raise DropError(Drop.UNREADABLE_RECORD, record.fault, record.raw)
-    row = record.value
-    if not isinstance(row, dict):
-        raise DropError(Drop.NOT_AN_OBJECT, f"found a {type(row).__name__}", record.raw)
+def _fields(row: Mapping[str, Any]) -> tuple[str | None, str]:
     system, chat = row.get("system"), row.get("chat")
     if not isinstance(chat, str) or not chat.strip(SPACE):
         found = "nothing" if not chat else f"a {type(chat).__name__}"
-        raise DropError(Drop.NO_CHAT, f"found {found if not isinstance(chat, str) else 'empty text'}", record.raw)
+        raise DropError(Drop.NO_CHAT, f"found {found if not isinstance(chat, str) else 'empty text'}")
     if system is not None and not isinstance(system, str):
-        raise DropError(Drop.SYSTEM_NOT_TEXT, f"found a {type(system).__name__}", record.raw)
+        raise DropError(Drop.SYSTEM_NOT_TEXT, f"found a {type(system).__name__}")
     for text in (chat, system or ""):
         try:
             text.encode("utf-8")
@@ -63,22 +53,8 @@ def _fields(record: Record) -> tuple[str | None, str]:
     return system, chat
 
 
-def _declared_name(call: ParsedCall, prompt: SystemPrompt, repairs: list[Repair]) -> str:
-    name = _find_name(call.name, prompt)
+def _checked(call: ParsedCall, call_id: str, prompt: SystemPrompt, repairs: list[Repair]) -> ToolCall:
+    name = find_declared(call.name, prompt.declared)
     if name != call.name:
         repairs.append(Repair.FUNCTION_RENAMED)
-    if fault := prompt.validation_fault(name, call.arguments):
-        raise DropError(*fault, fragment=repr(call.arguments)[:500])
-    return name
-
-
-def _find_name(name: str, prompt: SystemPrompt) -> str:
-    names = [tool.name for tool in prompt.tools]
-    if name in names:
-        return name
-    bare = _PUNCTUATION.sub("", name).lower()
-    alike = [n for n in names if bare and _PUNCTUATION.sub("", n).lower() == bare]
-    if len(alike) == 1:
-        return alike[0]
-    declared = ", ".join(names[:8]) or "none"
-    raise DropError(Drop.UNDECLARED_FUNCTION, f"{name[:100]!r} is called; declared: {declared}", name)
+    return ToolCall(name, prompt.declared[name].check(call.arguments, repairs), call_id)

@@ -8,35 +8,29 @@ its ends excepted.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
-from callama.data.glaive.reasons import Drop
 from callama.data.quarantine import DropError
+from callama.data.reasons import Drop
 
 END_OF_TEXT = "<|endoftext|>"
 # ASCII only: str.strip() without an argument also takes U+0085, U+00A0 and U+2028, which are content.
 SPACE = " \t\r\n"
-_KEYWORD = re.compile(r"(USER|ASSISTANT|FUNCTION RESPONSE):")
+_OPENING = re.compile(r"(?:\A[ \t\r\n]*|\n\r?\n|<\|endoftext\|>[ \t\r\n]*)(USER|ASSISTANT|FUNCTION RESPONSE):")
 Role = Literal["user", "assistant", "tool"]
 _ROLES: dict[str, Role] = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
 
 
-@dataclass(frozen=True)
 class Turn:
-    """One turn. ``raw`` is its text behind the colon, line breaks and all, up to the end markers.
+    """One turn, never changed once made. ``raw`` is its text behind the colon, line breaks and all, up
+    to the end markers; ``text`` the same without ASCII white space at both ends; ``ends`` counts the
+    ``<|endoftext|>`` at its end."""
 
-    ``ends`` counts the ``<|endoftext|>`` at its end.
-    """
+    __slots__ = ("ends", "raw", "role", "text")
 
-    role: Role
-    raw: str
-    ends: int = 0
-
-    @property
-    def text(self) -> str:
-        """The content: ``raw`` without ASCII white space at both ends."""
-        return self.raw.strip(SPACE)
+    def __init__(self, role: Role, raw: str, ends: int = 0) -> None:
+        self.role, self.raw, self.ends = role, raw, ends
+        self.text = raw.strip(SPACE)
 
 
 def split_turns(chat: str) -> list[Turn]:
@@ -45,31 +39,23 @@ def split_turns(chat: str) -> list[Turn]:
     Raises:
         DropError: something other than a role keyword stands at the start.
     """
-    starts = [m for m in _KEYWORD.finditer(chat) if _opens_turn(chat, m.start())]
-    if not starts or chat[: starts[0].start()].strip(SPACE):
+    openings = list(_OPENING.finditer(chat))
+    if not openings or chat[: openings[0].start()].strip(SPACE):
         raise DropError(Drop.NO_TURNS, "", chat[:200])
-    ends = [m.start() for m in starts[1:]] + [len(chat)]
-    return [_turn(_ROLES[m[1]], chat, m.end(), end) for m, end in zip(starts, ends, strict=True)]
+    ends = [m.start() for m in openings[1:]] + [len(chat)]
+    return [_turn(chat, m, end) for m, end in zip(openings, ends, strict=True)]
 
 
-def _opens_turn(chat: str, start: int) -> bool:
-    if start == 0 or chat.endswith(("\n\n", "\n\r\n"), 0, start):
-        return True
-    behind = start
-    while behind and chat[behind - 1] in SPACE:
-        behind -= 1
-    return behind == 0 or chat.endswith(END_OF_TEXT, 0, behind)
-
-
-def _turn(role: Role, chat: str, start: int, end: int) -> Turn:
-    ends = 0
+def _turn(chat: str, opening: re.Match[str], end: int) -> Turn:
+    start = opening.end()
+    # The next turn's opening has taken the marker in front of it.
+    ends = int(chat.startswith(END_OF_TEXT, end))
     position = end
     while True:
         while position > start and chat[position - 1] in SPACE:
             position -= 1
         if not chat.endswith(END_OF_TEXT, start, position):
-            break
+            return Turn(_ROLES[opening[1]], chat[start:end], ends)
         position -= len(END_OF_TEXT)
         ends += 1
         end = position
-    return Turn(role, chat[start:end], ends)

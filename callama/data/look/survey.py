@@ -14,11 +14,11 @@ from callama.common.errors import CallamaError
 from callama.common.files import read_json
 from callama.common.progress import Meter
 from callama.data.build import QUARANTINE
+from callama.data.counts import Counts
 from callama.data.example import REASONS
 from callama.data.look.runs import Run, runs_of, visible
 from callama.data.look.source import Source
 from callama.data.split import LEFT_OUT
-from callama.data.tally import Tally
 
 SAMPLES = 8
 DEFECT_SAMPLES = 3
@@ -56,7 +56,7 @@ class Survey:
 
     path: Path
     metadata: dict[str, Any]
-    sides: dict[str, Tally] = field(default_factory=dict)
+    sides: dict[str, Counts] = field(default_factory=dict)
     read: int = 0
     dropped: int = 0
     repaired: int | None = None
@@ -80,7 +80,7 @@ def survey(source: Source, workers: int = 1) -> Survey:
     unrenderable: Counter[str] = Counter()
     with Meter(f"reading {source.path.name}", None, "conversations") as meter:
         for side in source.sides:
-            tally = out.sides[side] = Tally()
+            tally = out.sides[side] = Counts()
             shown: set[str] = set()
             for rows, drops in source.batches(side, workers):
                 tally.add(rows)

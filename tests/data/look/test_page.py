@@ -12,7 +12,7 @@ import pytest
 from callama.common.errors import CallamaError
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.data.build import build
-from callama.data.clean import clean_file
+from callama.data.clean import clean_files
 from callama.data.look import charts
 from callama.data.look.page import page
 from callama.data.look.source import open_source
@@ -110,7 +110,7 @@ def test_a_cleaned_file_shows_its_report_and_quarantine(tmp_path: Path, tokenize
     good = "USER: Hi\n\n\nASSISTANT: Hello. <|endoftext|>\n\n\n"
     raw = [{"system": "", "chat": good}, {"system": "", "chat": f"USER: {HOSTILE}"}, {"system": 3, "chat": HOSTILE}]
     (tmp_path / "raw.json").write_text(json.dumps(raw))
-    result = clean_file(tmp_path / "raw.json", tmp_path / "clean.jsonl")
+    result = clean_files([tmp_path / "raw.json"], tmp_path / "clean.jsonl")
     found = survey(open_source(tmp_path / "clean.jsonl", tokenizer))
     assert (found.read, found.kept, found.dropped) == (3, 1, 2) == (3, result.tally.kept, result.tally.dropped)
     assert {c.name: (c.count, c.meaning) for c in found.counts["drops of the cleaning"]} == {

@@ -1,4 +1,4 @@
-"""Every way a glaive row can be refused or mended, each with the sentence that stands in the report."""
+"""Every way a record can be refused or changed by cleaning, each with the sentence that stands in the report."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from callama.data.quarantine import Reason
 
 
 class Drop(Reason):
-    """Why a row was put into quarantine."""
+    """Why a record was put into quarantine."""
 
     UNREADABLE_RECORD = "unreadable_record", "The record is not JSON that can be read."
     NOT_AN_OBJECT = "not_an_object", "The record is not a JSON object."
     NO_CHAT = "no_chat", "The record has no text under 'chat'."
     SYSTEM_NOT_TEXT = "system_not_text", "'system' is neither text nor null."
     LONE_SURROGATE = "lone_surrogate", "The text is not Unicode: bytes that are not UTF-8, or half a surrogate pair."
+    UNKNOWN_FORMAT = "unknown_format", "The record has the shape of no known format (--format forces one)."
+    WRONG_SHAPE = "wrong_shape", "The record does not have the shape of its format."
     NO_FUNCTION_CALL = "no_function_call", "No function is called (--remove-no-fc)."
 
     FUNCTIONS_NOT_JSON = "functions_not_json", "The functions in the system text are not JSON objects."
@@ -45,6 +47,15 @@ class Drop(Reason):
     RESULTS_DO_NOT_MATCH = "results_do_not_match", "There are more or fewer results than calls."
     ORPHAN_RESULT = "orphan_result", "A FUNCTION RESPONSE follows no call."
     BROKEN_RESULT = "broken_result", "A FUNCTION RESPONSE starts like JSON and is cut off or damaged."
+    UNGROUNDED_ARGUMENT = (
+        "ungrounded_argument",
+        "A call's argument cannot be derived from the dialogue before it (--require-grounded).",
+    )
+
+    EXACT_DUPLICATE = "exact_duplicate", "The same messages stand in an earlier record."
+    NEAR_DUPLICATE = "near_duplicate", "An earlier record says nearly the same (MinHash similarity 0.85 or more)."
+    PHRASING = "over_represented_phrasing", "More conversations than --max-per-phrasing open with these words."
+    OVER_MIX = "over_mix", "The source has more conversations than its share in --mix."
 
 
 class Repair(Reason):
@@ -56,7 +67,12 @@ class Repair(Reason):
     EXTRA_BRACE = "extra_brace", "A closing brace too many behind a call was removed."
     MISSING_BRACE = "missing_brace", "A call's last closing brace, behind whole arguments, was added."
     RAW_CONTROL = "raw_control_character", "A raw line break or tab inside a JSON string was escaped."
+    ARGUMENT_TYPE = (
+        "argument_type",
+        "A number as text, or a whole number in place of text, got the declared type.",
+    )
     FUNCTION_RENAMED = "function_respelled", "A call's function name was spelled as declared (punctuation only)."
+    NAME_MADE_VALID = "function_name_made_valid", "Spaces and signs in function names became underscores, in calls too."
     REPEATED_FUNCTION = "function_repeated", "A function declared twice in the same way was kept once."
     AI_COLON = "ai_colon_restored", "'ASSISTANT:' inside content was turned back into 'AI:'."
     ENDOFTEXT = "endoftext_misplaced", "<|endoftext|> stood twice, or in a turn that is not the assistant's."
@@ -66,3 +82,11 @@ class Repair(Reason):
     REPEATED_CALL = "repeated_call", "A call announced and repeated without change was kept once."
     USER_END = "user_end_cut", "A user turn without an answer at the end was cut."
     RESULT_END = "result_end_cut", "A result without an answer at the end was cut."
+
+    FORMAT_TEXT = "format_text_cut", "System text that explains the source's own way of calling was left out."
+    PROMPT_MARKER = "prompt_marker_cut", "The prompt marker 'Generate API Request:' was removed."
+
+    THANKS_CUT = "thanks_cut", 'A last exchange of thanks and "feel free to ask" was cut.'
+    APOLOGY_CUT = "apology_cut", 'A last exchange whose answer only says "I\'m sorry" was cut.'
+    ENDS_ON_QUESTION = "ends_on_question", "Cut to end on the assistant's question before a call (balancing)."
+    ENDS_ON_CALL = "ends_on_call", "Cut to end on a call (balancing)."

@@ -1,0 +1,73 @@
+"""OpenAI chat: ``messages`` and ``tools``; the canonical form itself, and its older spelling.
+
+The older spelling has ``functions``, ``function_call`` and results of role ``function``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from callama.data.formats.draft import Draft, Turn, json_or, shape
+from callama.data.quarantine import DropError
+from callama.data.reasons import Drop
+
+
+def matches(value: Mapping[str, Any]) -> bool:
+    """Whether a record is of this format."""
+    return "messages" in value
+
+
+def read(value: Mapping[str, Any]) -> Draft:
+    """Translates a record.
+
+    Raises:
+        DropError: it is not of this shape.
+    """
+    messages = json_or(value.get("messages"))
+    if not isinstance(messages, list) or not messages:
+        raise shape("'messages' is not a list with messages", messages)
+    tools = value.get("tools") or value.get("functions")
+    return Draft([_turn(message) for message in messages], tools)
+
+
+def _turn(message: Any) -> Turn:
+    if not isinstance(message, Mapping):
+        raise shape(f"a message is a {type(message).__name__}, not an object", message)
+    role = message.get("role")
+    if role in ("tool", "function"):
+        return Turn("tool", text_of(message.get("content"), result=True), answers_id=message.get("tool_call_id"))
+    if role not in ("system", "developer", "user", "assistant"):
+        raise shape(f"a message's role is {str(role)[:40]!r}", message)
+    text = text_of(message.get("content"))
+    calls: list[tuple[Any, Any]] = []
+    ids: list[Any] = []
+    raw_calls = json_or(message.get("tool_calls")) or []
+    if isinstance(message.get("function_call"), Mapping):
+        raw_calls = [{"function": message["function_call"]}]
+    if not isinstance(raw_calls, list):
+        raise shape("'tool_calls' is not a list", raw_calls)
+    for call in raw_calls:
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping):
+            raise DropError(Drop.CALL_NOT_JSON, "a call without 'function'", repr(call)[:500])
+        if "arguments" not in function:
+            raise DropError(Drop.ARGUMENTS_MISSING, "", repr(call)[:500])
+        calls.append((function.get("name"), function["arguments"]))
+        ids.append(call.get("id"))
+    return Turn("system" if role == "developer" else role, text, calls, ids)
+
+
+def text_of(content: Any, *, result: bool = False) -> Any:
+    """Content as text; parts of type ``text`` are joined. A ``result`` may be any JSON value.
+
+    Raises:
+        DropError: parts that are not text.
+    """
+    if isinstance(content, list) and all(isinstance(part, Mapping) and "type" in part for part in content):
+        if result or all(part["type"] == "text" and isinstance(part.get("text"), str) for part in content):
+            return content if result else "".join(part["text"] for part in content)
+        raise shape("content with parts that are not text", content)
+    if content is None or isinstance(content, str) or result:
+        return content if content is not None or not result else ""
+    raise shape(f"content is a {type(content).__name__}, not text", content)

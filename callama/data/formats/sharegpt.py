@@ -1,0 +1,93 @@
+"""ShareGPT with tools: ``conversations`` of ``{from, value}``, ``tools`` as a list or its JSON text.
+
+Calls stand in turns of their own, from ``function_call``, as JSON: an object or a list of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from callama.common.errors import CallamaError
+from callama.data.formats.draft import Draft, Turn, shape
+from callama.data.glaive.lenient import loads_lenient
+from callama.data.quarantine import DropError
+from callama.data.reasons import Drop, Repair
+
+ROLES = {
+    "system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
+    "model": "assistant", "observation": "tool", "tool": "tool", "function_response": "tool",
+}  # fmt: skip
+CALL_ROLES = ("function_call", "tool_call")
+
+
+def matches(value: Mapping[str, Any]) -> bool:
+    """Whether a record is of this format."""
+    return "conversations" in value
+
+
+def said(value: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The turns as (from, text), a ``system`` field in front.
+
+    Raises:
+        DropError: the record is not of this shape.
+    """
+    conversations = value.get("conversations")
+    if not isinstance(conversations, list) or not conversations:
+        raise shape("'conversations' is not a list with turns", conversations)
+    out: list[tuple[str, str]] = []
+    if system := value.get("system"):
+        out.append(("system", system))
+    for turn in conversations:
+        if not isinstance(turn, Mapping):
+            raise shape(f"a turn is a {type(turn).__name__}, not an object", turn)
+        out.append((turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))))
+    for speaker, text in out:
+        if not isinstance(text, str) or not isinstance(speaker, str) or speaker not in {*ROLES, *CALL_ROLES}:
+            raise shape(f"a turn from {str(speaker)[:40]!r} with a {type(text).__name__}", text)
+    return out
+
+
+def read(value: Mapping[str, Any]) -> Draft:
+    """Translates a record.
+
+    Raises:
+        DropError: it is not of this shape, or a call is not JSON.
+    """
+    repairs: list[Repair] = []
+    turns = []
+    for speaker, text in said(value):
+        if speaker in CALL_ROLES:
+            turns.append(Turn("assistant", None, calls_of(text, repairs)))
+        else:
+            turns.append(Turn(ROLES[speaker], text))
+    return Draft(turns, value.get("tools"), repairs)
+
+
+def calls_of(text: str, repairs: list[Repair]) -> list[tuple[Any, Any]]:
+    """The calls of a JSON text: one object or a list; the arguments under any of their usual keys.
+
+    Raises:
+        DropError: not JSON, or not calls.
+    """
+    try:
+        value, mended = loads_lenient(text.strip())
+    except CallamaError as error:
+        raise DropError(Drop.CALL_NOT_JSON, str(error), text) from None
+    repairs += mended
+    return [call_of(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def call_of(value: Any) -> tuple[Any, Any]:
+    """Name and arguments of one call object.
+
+    Raises:
+        DropError: it is none.
+    """
+    if not isinstance(value, Mapping):
+        raise DropError(Drop.CALL_NOT_JSON, f"a call is a {type(value).__name__}", repr(value)[:500])
+    name = value.get("name", value.get("tool"))
+    for key in ("arguments", "parameters"):
+        if key in value:
+            return name, value[key]
+    raise DropError(Drop.ARGUMENTS_MISSING, "", repr(value)[:500])

@@ -1,0 +1,107 @@
+"""Files of records as they lie on disk: plain, gzip, zstd or Parquet; the first bytes decide, not the name.
+
+A text is opened with its position on disk in sight, so that progress can be told without reading
+the file twice. Compressed files stream like plain ones.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple, TextIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import require_file
+
+Packing = Literal["plain", "gzip", "zstd", "parquet"]
+_MAGIC: tuple[tuple[bytes, Packing], ...] = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"PAR1", "parquet"))
+_PACKED_SUFFIXES = (".gz", ".zst", ".zstd")
+PARQUET_ROWS = 256
+
+
+class OpenText(NamedTuple):
+    """An open text and the file below it, whose position says how much of it was read."""
+
+    text: TextIO
+    disk: BinaryIO
+
+
+def packing_of(path: Path) -> Packing:
+    """How a file is packed.
+
+    Raises:
+        UsageError: no file is there, or none that may be read.
+    """
+    require_file(path, "a JSON list, JSON Lines (also .gz and .zst) or Parquet")
+    if not os.access(path, os.R_OK):
+        raise UsageError(f"no permission to read {path}; change its rights or copy it")
+    with path.open("rb") as file:
+        head = file.read(4)
+    return next((packing for magic, packing in _MAGIC if head.startswith(magic)), "plain")
+
+
+def inner_suffix(path: Path) -> str:
+    """The suffix that tells the form: ``.jsonl`` of ``rows.jsonl.zst``; lower case."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in _PACKED_SUFFIXES:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[OpenText]:
+    """A file's text, unpacked. Bytes that are not UTF-8 arrive as lone surrogates (``surrogateescape``).
+
+    Raises:
+        CallamaError: the packing is damaged, wherever that shows.
+    """
+    packing = packing_of(path)
+    with path.open("rb") as disk:
+        try:
+            if packing == "gzip":
+                raw: Any = gzip.GzipFile(fileobj=disk)
+            elif packing == "zstd":
+                raw = io.BufferedReader(pa.CompressedInputStream(disk, "zstd"), 1 << 20)
+            else:
+                raw = disk
+            text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+            yield OpenText(cast(TextIO, text), disk)
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise CallamaError(f"{path} is a damaged {packing} file ({error}); fetch it again") from None
+        except OSError as error:
+            if packing == "plain" or error.errno is not None:
+                raise
+            raise CallamaError(f"{path} is a damaged {packing} file ({error}); fetch it again") from None
+
+
+def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file as objects, a few hundred in memory at a time.
+
+    Raises:
+        CallamaError: the file is damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise CallamaError(f"{path} is a damaged Parquet file ({str(error)[:200]}); fetch it again") from None
+
+
+def parquet_count(path: Path) -> int:
+    """How many rows a Parquet file has.
+
+    Raises:
+        CallamaError: the file is damaged.
+    """
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise CallamaError(f"{path} is a damaged Parquet file ({str(error)[:200]}); fetch it again") from None

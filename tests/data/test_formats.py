@@ -1,0 +1,296 @@
+"""Every format that cleaning reads: one small record of each as its data sets write it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callama.contract.messages import Conversation, dump_line
+from callama.data.formats.registry import FORMATS, clean_record
+from callama.data.quarantine import DropError
+from callama.data.reasons import Drop, Repair
+from callama.data.records import Record, read_records
+
+SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "formats"
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason=f"{SAMPLES} is absent")
+
+TOOL = {
+    "name": "get_weather",
+    "description": "Weather of a city",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+USER = "Weather in Oslo?"
+ARGUMENTS = {"city": "Oslo"}
+OPENAI = {
+    "messages": [
+        {"role": "user", "content": USER},
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}]},
+        {"role": "tool", "tool_call_id": "a", "content": '{"c": 7}'},
+        {"role": "assistant", "content": "7 degrees."},
+    ],
+    "tools": [{"type": "function", "function": TOOL}],
+}  # fmt: skip
+OPENAI_OLD = {
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": USER}]},
+        {"role": "assistant", "content": None,
+         "function_call": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}},
+        {"role": "function", "name": "get_weather", "content": '{"c": 7}'},
+        {"role": "assistant", "content": "7 degrees."},
+    ],
+    "functions": [TOOL],
+}  # fmt: skip
+SHAREGPT = {
+    "conversations": [
+        {"from": "human", "value": USER},
+        {"from": "function_call", "value": '{"name": "get_weather", "arguments": {"city": "Oslo"}}'},
+        {"from": "observation", "value": '{"c": 7}'},
+        {"from": "gpt", "value": "7 degrees."},
+    ],
+    "tools": json.dumps([TOOL]),
+}
+XLAM = {
+    "id": 1,
+    "query": USER,
+    "tools": json.dumps([{**TOOL, "parameters": {"city": {"type": "str", "description": "a city"}}}]),
+    "answers": json.dumps([{"name": "get_weather", "arguments": ARGUMENTS}]),
+}
+HERMES = {
+    "conversations": [
+        {"from": "system", "value": "You are a function calling AI model. <tools> "
+         + json.dumps([{"type": "function", "function": TOOL}]) + " </tools> Use <tool_call> tags."},
+        {"from": "human", "value": USER},
+        {"from": "gpt", "value": "<tool_call>\n{'arguments': {'city': 'Oslo'}, 'name': 'get_weather'}\n</tool_call>"},
+        {"from": "tool", "value": '<tool_response>\n{"name": "get_weather", "content": {"c": 7}}\n</tool_response>'},
+        {"from": "gpt", "value": "7 degrees."},
+    ]
+}  # fmt: skip
+TOOLACE = {
+    "system": "You are an expert in composing functions. Here is a list of functions in JSON format that you can "
+    "invoke:\n" + json.dumps([{**TOOL, "name": "Get Weather (v2)", "required": None}]) + ". \nShould you decide …",
+    "conversations": [
+        {"from": "user", "value": USER},
+        {"from": "assistant", "value": '[Get Weather (v2)(city="Oslo")]'},
+        {"from": "tool", "value": '[{"name": "Get Weather (v2)", "results": {"c": 7}}]'},
+        {"from": "assistant", "value": "7 degrees."},
+    ],
+}
+GLAIVE = {
+    "system": "SYSTEM: Help. -\n" + json.dumps(TOOL, indent=4),
+    "chat": f"USER: {USER}\n\n\nASSISTANT: <functioncall> "
+    '{"name": "get_weather", "arguments": \'{"city": "Oslo"}\'} <|endoftext|>\n\n\n'
+    'FUNCTION RESPONSE: {"c": 7}\n\n\nASSISTANT: 7 degrees. <|endoftext|>',
+}
+RECORDS = {
+    "glaive": GLAIVE, "openai": OPENAI, "sharegpt": SHAREGPT, "xlam": XLAM, "hermes": HERMES, "toolace": TOOLACE,
+}  # fmt: skip
+
+
+def clean(value: Any, name: str | None = None) -> tuple[Conversation, tuple[Repair, ...]]:
+    conversation, repairs = clean_record(Record(3, "line 4", "", value), name)
+    assert Conversation.from_dict(json.loads(dump_line(conversation))) == conversation
+    return conversation, repairs
+
+
+def refusal(value: Any, name: str | None = None) -> Drop:
+    with pytest.raises(DropError) as caught:
+        clean_record(Record(0, "line 1", "", value), name)
+    assert isinstance(caught.value.reason, Drop)
+    return caught.value.reason
+
+
+def said(conversation: Conversation) -> list[tuple[Any, ...]]:
+    return [
+        (m.role, m.content, *((c.name, c.arguments) for c in m.tool_calls))
+        for m in conversation.messages
+        if m.role != "system"
+    ]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_record_says_the_same_in_every_format(name: str) -> None:
+    conversation, _ = clean(RECORDS[name])
+    function = "Get_Weather_v2_" if name == "toolace" else "get_weather"
+    whole = [
+        ("user", USER),
+        ("assistant", None, (function, ARGUMENTS)),
+        ("tool", '{"c": 7}'),
+        ("assistant", "7 degrees."),
+    ]
+    assert said(conversation) == (whole[:2] if name == "xlam" else whole)
+    assert [tool.name for tool in conversation.tools] == [function]
+    assert conversation.tools[0].parameters["properties"]["city"]["type"] == "string"
+    assert (conversation.labels["source"], conversation.labels["row"]) == (name, 3)
+    assert clean(RECORDS[name], name)[0] == conversation
+
+
+def test_openais_older_spelling() -> None:
+    assert said(clean(OPENAI_OLD)[0]) == said(clean(OPENAI)[0])
+
+
+def test_cleaning_what_was_cleaned_changes_nothing_but_the_origin() -> None:
+    first, _ = clean(GLAIVE)
+    again, repairs = clean(first.to_dict())
+    assert (again.messages, again.tools, repairs) == (first.messages, first.tools, ())
+    labelled, _ = clean({**OPENAI, "labels": {"split": "train"}})
+    assert labelled.labels == {"split": "train", "source": "openai", "row": 3, "repairs": []}
+
+
+def test_the_words_that_explain_another_way_of_calling_are_left_out() -> None:
+    for value in (HERMES, TOOLACE):
+        conversation, repairs = clean(value)
+        assert Repair.FORMAT_TEXT in repairs
+        assert not [m for m in conversation.messages if m.role == "system"]
+    kept, _ = clean({**SHAREGPT, "system": "Be brief."})
+    assert kept.messages[0].content == "Be brief."
+
+
+def test_names_with_spaces_become_valid_in_tools_and_calls() -> None:
+    conversation, repairs = clean(TOOLACE)
+    assert Repair.NAME_MADE_VALID in repairs
+    assert conversation.called() == [conversation.tools[0].name] == ["Get_Weather_v2_"]
+
+
+def test_toolace_calls_are_read_as_literals_and_never_run() -> None:
+    def calling(text: str) -> dict[str, Any]:
+        talk = [{"from": "user", "value": USER}, {"from": "assistant", "value": text}]
+        anything = {"name": "f", "parameters": {"type": "dict", "properties": {"a": {}, "b": {}}}}
+        return {"system": f"functions in JSON format\n{json.dumps([anything])}", "conversations": talk}
+
+    both, _ = clean(calling("[f(a=[1, true, {'x': null}], b=-2.5), f(a='f(b=1)')]"))
+    calls = both.messages[-1].tool_calls
+    assert [c.arguments for c in calls] == [{"a": [1, True, {"x": None}], "b": -2.5}, {"a": "f(b=1)"}]
+    for text in ("[f(a=__import__('os').getcwd())]", "[f(1)]", "[f(**{'a': 1})]", "[f(a=open)]", "[f(a=1, a=2)]",
+                 "[f(a=1)(b=2)]", "[f(a=" + "(" * 5000 + "]"):  # fmt: skip
+        assert refusal(calling(text)) in (Drop.CALL_NOT_JSON, Drop.UNDECLARED_FUNCTION, Drop.OTHER_CALL_SYNTAX)
+
+
+def test_hermes_parallel_calls_and_cut_calls() -> None:
+    call = '<tool_call>{"name": "get_weather", "arguments": {"city": "%s"}}</tool_call>'
+    answer = "<tool_response>%d</tool_response>"
+    talk = [
+        HERMES["conversations"][0],
+        {"from": "human", "value": "Oslo and Bergen?"},
+        {"from": "gpt", "value": "Sure.\n" + call % "Oslo" + "\n" + call % "Bergen"},
+        {"from": "tool", "value": answer % 1 + answer % 2},
+        {"from": "gpt", "value": "1 and 2."},
+    ]
+    conversation, _ = clean({"conversations": talk})
+    assert said(conversation)[1:4] == [
+        ("assistant", "Sure.", ("get_weather", {"city": "Oslo"}), ("get_weather", {"city": "Bergen"})),
+        ("tool", "1"),
+        ("tool", "2"),
+    ]
+    cut = [*talk[:2], {"from": "gpt", "value": '<tool_call>{"name": "get_weather"'}]
+    assert refusal({"conversations": cut}) is Drop.CALL_CUT_OFF
+
+
+def test_a_chat_as_query_with_fenced_calls() -> None:
+    chat = [
+        {"role": "user", "content": USER},
+        {"role": "agent", "content": "Let me look.\nGenerate API Request:"},
+    ]
+    conversation, repairs = clean({**XLAM, "query": chat})
+    assert said(conversation) == [("user", USER), ("assistant", "Let me look.", ("get_weather", ARGUMENTS))]
+    assert set(repairs) == {Repair.PROMPT_MARKER, Repair.ASSISTANT_TURNS}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({}, Drop.UNKNOWN_FORMAT),
+        ({"text": "x"}, Drop.UNKNOWN_FORMAT),
+        ([1], Drop.NOT_AN_OBJECT),
+        ({"messages": []}, Drop.WRONG_SHAPE),
+        ({"messages": "x"}, Drop.WRONG_SHAPE),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, Drop.STARTS_WITHOUT_USER),
+        ({"messages": [{"role": "user", "content": "x"}]}, Drop.NO_ANSWER),
+        ({**OPENAI, "tools": []}, Drop.UNDECLARED_FUNCTION),
+        ({**OPENAI, "tools": "["}, Drop.WRONG_SHAPE),
+        ({**OPENAI, "tools": [{"name": ""}]}, Drop.FUNCTION_INVALID),
+        ({**OPENAI, "tools": [TOOL, {**TOOL, "description": "x"}]}, Drop.FUNCTION_DECLARED_TWICE),
+        ({**OPENAI, "messages": OPENAI["messages"][:2] + OPENAI["messages"][3:]}, Drop.CALL_WITHOUT_RESULT),
+        ({**OPENAI, "messages": [*OPENAI["messages"][:3], *OPENAI["messages"][2:]]}, Drop.RESULTS_DO_NOT_MATCH),
+        ({**OPENAI, "messages": [OPENAI["messages"][0], *OPENAI["messages"][2:]]}, Drop.ORPHAN_RESULT),
+        ({"conversations": [{"from": "alien", "value": "x"}]}, Drop.WRONG_SHAPE),
+        ({"conversations": [{"from": "human", "value": USER}, {"from": "function_call", "value": "f("}]},
+         Drop.CALL_NOT_JSON),
+        ({**XLAM, "answers": '[{"name": "get_weather"}]'}, Drop.ARGUMENTS_MISSING),
+        ({**XLAM, "answers": '[{"name": "get_weather", "arguments": {"town": "Oslo"}}]'}, Drop.UNDECLARED_ARGUMENT),
+        ({**XLAM, "answers": "[]"}, Drop.WRONG_SHAPE),
+    ],
+)  # fmt: skip
+def test_what_is_refused_and_why(value: Any, reason: Drop) -> None:
+    assert refusal(value) is reason
+
+
+def test_a_forced_format_refuses_records_of_another() -> None:
+    assert refusal(OPENAI, "sharegpt") is Drop.WRONG_SHAPE
+    assert refusal(OPENAI, "glaive") is Drop.NO_CHAT
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(["user", "gpt"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["role", "content", "from", "value", "name", "arguments", "function", "tool_calls"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(sorted(RECORDS)), st.data())
+def test_any_record_is_kept_or_refused(name: str, data: st.DataObject) -> None:
+    value = json.loads(json.dumps(RECORDS[name]))
+    place: Any = value
+    while True:
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+            place[key] = data.draw(JSON)
+            break
+        place = place[key]
+    for forced in (None, *FORMATS):
+        try:
+            clean(value, forced)
+        except DropError as error:
+            assert isinstance(error.reason, Drop)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_nesting_500_deep_is_refused(name: str) -> None:
+    deep: Any = 1
+    for _ in range(500):
+        deep = {"a": deep}
+    for key in RECORDS[name].keys() - {"id"}:
+        with pytest.raises(DropError):
+            clean_record(Record(0, "", "", {**RECORDS[name], key: deep}), name)
+
+
+@needs_samples
+def test_genuine_sharegpt_conversations_are_all_kept() -> None:
+    for record in read_records(SAMPLES / "sharegpt_tools_60.json"):
+        conversation, _ = clean(record.value)
+        raw = [turn for turn in record.value["conversations"] if turn["from"] == "function_call"]
+        assert len(conversation.called()) == len(raw)
+
+
+@needs_samples
+def test_genuine_queries_and_answers() -> None:
+    refused = []
+    for record in read_records(SAMPLES / "query_tools_answers_70.json"):
+        try:
+            conversation, _ = clean(record.value)
+        except DropError as error:
+            refused.append((record.number, error.reason))
+            continue
+        assert len(conversation.messages[-1].tool_calls) == len(record.value["answers"])
+    # Both give a list as text: what they mean is no JSON.
+    assert refused == [(57, Drop.ARGUMENTS_INVALID), (69, Drop.ARGUMENTS_INVALID)]

@@ -1,0 +1,70 @@
+"""Rules about endings: what is cut, what is not, and that a seed decides the same everywhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from callama.contract.messages import Conversation, Message, Tool, ToolCall
+from callama.data.reasons import Repair
+from callama.data.rules import balance_ending, cut_tail
+
+CALL = ToolCall("f", {}, "call_0")
+
+
+def conversation(*turns: str | tuple[str, str]) -> Conversation:
+    """Turns as ``"user text"`` and ``"assistant text"`` by turns; ``"CALL"`` and its result as they come."""
+    messages = []
+    for index, turn in enumerate(turns):
+        if turn == "CALL":
+            messages.append(Message("assistant", None, (CALL,)))
+        elif turn == "RESULT":
+            messages.append(Message("tool", "1", (), "call_0"))
+        else:
+            role = "user" if not index or messages[-1].role == "assistant" else "assistant"
+            messages.append(Message(role, str(turn)))
+    return Conversation(tuple(messages), (Tool("f"),))
+
+
+@pytest.mark.parametrize(
+    ("answer", "repair"),
+    [
+        ("You're welcome! If you need anything else, feel free to ask.", Repair.THANKS_CUT),
+        ("You’re very welcome! Don't hesitate to ask.", Repair.THANKS_CUT),
+        ("Great choice! Feel free to ask for more.", Repair.THANKS_CUT),
+        ("I'm sorry, but I can't order pizza.", Repair.APOLOGY_CUT),
+        ("You're welcome! Your booking number is 7.", None),
+        ("The capital is Oslo. Feel free to ask.", None),
+        ("I'm sorry to hear that. Rest a while.", None),
+    ],
+)
+def test_low_quality_tails_are_cut(answer: str, repair: Repair | None) -> None:
+    whole = conversation("Hi", "CALL", "RESULT", "It is 1.", "And?", answer)
+    kept, found = cut_tail(whole)
+    assert found is repair
+    assert len(kept.messages) == (4 if repair else 6)
+    alone = conversation("Hi", answer)
+    assert cut_tail(alone) == (alone, None)
+
+
+def test_a_system_message_does_not_make_a_first_exchange_a_tail() -> None:
+    messages = (Message("system", "Be kind."), *conversation("Hi", "I'm sorry, but no.").messages)
+    assert cut_tail(Conversation(messages))[1] is None
+
+
+WHOLE = conversation("Play", "Which song?", "Imagine", "CALL", "RESULT", "Done.")
+
+
+def test_endings_are_dealt_out_evenly() -> None:
+    ends = Counter(balance_ending(WHOLE, lot)[1] for lot in range(3000))
+    assert ends == {None: 1000, Repair.ENDS_ON_CALL: 1000, Repair.ENDS_ON_QUESTION: 1000}
+    ended = {repair: kept.messages[-1] for kept, repair in (balance_ending(WHOLE, lot) for lot in range(3))}
+    assert ended[Repair.ENDS_ON_CALL].tool_calls and ended[Repair.ENDS_ON_QUESTION].content == "Which song?"
+
+
+def test_a_statement_before_a_call_is_no_question_and_chat_is_never_cut() -> None:
+    told = conversation("Play", "I have songs.", "Imagine", "CALL", "RESULT", "Done.")
+    assert {balance_ending(told, lot)[1] for lot in range(100)} == {None, Repair.ENDS_ON_CALL}
+    chat = conversation("Hi", "Hello?", "Bye", "Bye!")
+    assert all(balance_ending(chat, lot) == (chat, None) for lot in range(100))

@@ -1,0 +1,98 @@
+"""Files as they lie on disk: packed in every way, mislabelled, damaged."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from callama.common.errors import CallamaError, UsageError
+from callama.data.clean import clean_files
+from callama.data.read import read_conversations
+from callama.data.records import Scan, read_records
+
+ROWS = [{"messages": [{"role": "user", "content": f"é\u2028 {n}"}, {"role": "assistant", "content": "ok"}]} for n in
+        range(700)]  # fmt: skip
+LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS).encode()
+
+
+def write(path: Path) -> Path:
+    """The rows, packed as the name says."""
+    data = json.dumps(ROWS).encode() if ".json" in path.suffixes else LINES
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(data))
+    elif path.suffix == ".zst":
+        with pa.CompressedOutputStream(str(path), "zstd") as file:
+            file.write(data)
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path)
+    else:
+        path.write_bytes(data)
+    return path
+
+
+NAMES = ["a.json", "a.jsonl", "a.json.gz", "a.jsonl.gz", "a.json.zst", "a.jsonl.zst", "a.parquet"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_packing_gives_the_same_records(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name)
+    assert [record.value for record in read_records(path)] == ROWS
+    assert [c.messages[0].content for c in read_conversations(path)] == [r["messages"][0]["content"] for r in ROWS]
+    renamed = path.rename(tmp_path / "renamed.jsonl")
+    assert [record.value for record in read_records(renamed)] == ROWS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_progress_runs_from_nothing_to_all(tmp_path: Path, name: str) -> None:
+    scan = Scan(write(tmp_path / name))
+    shares = [scan.progress]
+    for _ in scan:
+        shares.append(scan.progress)
+    assert shares[0] == 0 and shares == sorted(shares) and 0 < shares[-1] <= 1 == scan.progress
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
+@pytest.mark.parametrize("keep", [0.5, 0.99])
+def test_a_packed_file_that_was_cut_is_an_error_and_nothing_is_written(tmp_path: Path, name: str, keep: float) -> None:
+    path = write(tmp_path / name)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(CallamaError, match=name):
+        clean_files([path], out)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_parquet_values_that_json_lacks_are_quarantined(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist([{"day": date(2024, 1, 2), "bytes": b"\xff"}]), path)
+    result = clean_files([path], tmp_path / "out.jsonl")
+    (entry,) = [json.loads(line) for line in result.quarantine.open()]
+    assert (entry["reason"], "2024" in entry["text"]) == ("unknown_format", True)
+
+
+def test_missing_columns_of_parquet_rows_are_no_calls(tmp_path: Path) -> None:
+    call = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    rows = [
+        {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": call}],
+         "tools": json.dumps([{"name": "f"}])},
+        ROWS[0],
+    ]  # fmt: skip
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    result = clean_files([path], tmp_path / "out.jsonl")
+    assert (result.tally.kept, result.tally.with_calls) == (2, 1)
+
+
+def test_an_empty_parquet_file_and_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"messages": pa.array([], pa.string())}), path)
+    with pytest.raises(CallamaError, match="no rows"):
+        clean_files([path], tmp_path / "out.jsonl")
+    with pytest.raises(UsageError):
+        Scan(tmp_path / "none.parquet")
