@@ -25,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = REPOSITORY / ".cache"
 LLAMA_MODELS = "llama-models==0.3.0"
 FAIRSCALE = "fairscale==0.4.13"
+NODE_LLAMA_CPP = "3.22.1"
 TOKENIZER_SHA256 = "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55"
 
 
@@ -81,6 +82,24 @@ def fairscale_dir() -> Path:
                     archive.extractall(temporary, filter="data")
                 (Path(temporary) / target.name).rename(target)
     return target
+
+
+@cache
+def node_llama_cpp_dir() -> Path:
+    """``node_modules`` with a prebuilt llama.cpp for Linux on x86-64, from npm; no install script is run."""
+    target = CACHE / f"node-llama-cpp-{NODE_LLAMA_CPP}"
+    with _alone("node-llama-cpp"):
+        if not target.is_dir():
+            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+                packages = [f"{name}@{NODE_LLAMA_CPP}" for name in ("node-llama-cpp", "@node-llama-cpp/linux-x64")]
+                command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional",
+                           "--prefix", temporary, *packages]  # fmt: skip
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise RuntimeError(f"npm could not fetch node-llama-cpp {NODE_LLAMA_CPP}:\n{done.stderr.strip()}")
+                Path(temporary).rename(target)
+                Path(temporary).mkdir()
+    return target / "node_modules"
 
 
 def llama3_tokenizer_path() -> Path:

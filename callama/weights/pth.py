@@ -188,6 +188,8 @@ class PthWriter:
                 self._small("version", b"3\n")
                 self._archive.close()
         finally:
+            # An archive that was not closed would try to finish the file when it is collected.
+            self._archive.fp = None
             self._file.close()
 
     @property

@@ -77,6 +77,16 @@ def test_without_a_verb_the_pipeline_and_what_exists(callama: Callama, tmp_path:
     assert places <= set(lines)
 
 
+def test_convert_and_verify(callama: Callama, world: Path, tmp_path: Path) -> None:
+    assert callama("convert", world / "model", "exports/hf", "--to", "hf", "--shard-size", "20KB").status == 0
+    assert len(list((tmp_path / "exports/hf").glob("model-*.safetensors"))) > 2
+    assert callama("verify", "exports/hf", "--json").last_json["extra"] == []
+    (tmp_path / "exports/hf" / "config.json").write_text("{}")
+    assert_one_line_error(callama("verify", "exports/hf"), "config.json has 2 bytes instead of", status=1)
+    assert_one_line_error(callama("convert", world / "model", "o", "--to", "onnx"), "--to must be one of native, hf")
+    assert_one_line_error(callama("convert", world / "model", "o", "--to", "hf", "--shard-size", "big"), "500MB or 5GB")
+
+
 def test_version(callama: Callama) -> None:
     done = callama("--version")
     assert done.status == 0 and done.out.startswith("callama 0")

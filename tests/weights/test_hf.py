@@ -51,11 +51,7 @@ def test_the_round_trip_is_bit_identical(tmp_path: Path, family: str, shard_size
     assert shard_size is None or ("model.safetensors.index.json" in weights and len(weights) > 3)
     convert(tmp_path / "hf", tmp_path / "back", "native")
     first, found = read_native(native), read_native(tmp_path / "back")
-    assert (
-        same(found.state, state)
-        and found.tied == first.tied
-        and found.params.to_meta().keys() == first.params.to_meta().keys()
-    )
+    assert same(found.state, state) and found.tied == first.tied
     assert found.params.ffn_dim == first.params.ffn_dim and found.params.max_seq_len == first.params.max_seq_len
     assert found.params.rope_scale_factor == first.params.rope_scale_factor
     assert load_tokenizer(tmp_path / "back").pieces == load_tokenizer(native).pieces

@@ -119,7 +119,7 @@ def other_params(meta: Path) -> None:
         (drop_last, r"has 3 of 4 shards: each holds 100 of the 400 rows"),
         (
             other_norms,
-            r"consolidated\.01\.pth and consolidated\.00\.pth are shards of different models: .*norm.* by up",
+            r"consolidated\.01\.pth and consolidated\.00\.pth are shards of different models: .*norm",
         ),
         (other_shape, r"are shards of different models: layers\.0\.attention\.wq\.weight is"),
         (other_names, r"are shards of different models: only one has"),
