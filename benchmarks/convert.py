@@ -141,6 +141,7 @@ def main() -> None:
             report(step, steps, size)
         if args.original:
             script = str(args.original / "scripts" / "convert_from_meta_weights.py")
+            (folder / "meta" / "tokenizer.model").touch()  # it only wants to copy one
             steps["original_meta_to_native"] = run(
                 [sys.executable, script, "--llama3-dir", str(folder / "meta"), "--output-dir", str(folder / "theirs")]
             )
