@@ -88,7 +88,7 @@ def is_adapter(path: Path) -> bool:
     """Whether this is an adapter in any layout that ``read_adapter`` knows, or a job's folder with one."""
     if path.is_dir():
         return any((path / name).is_file() for name in (CONFIG, LATEST, ORIGINAL_CONFIG))
-    return path.is_file() and path.suffix != ".gguf"
+    return path.is_file() and path.suffix != ".gguf" and (path.parent / ORIGINAL_CONFIG).is_file()
 
 
 def base_name(path: Path) -> str:

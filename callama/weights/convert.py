@@ -65,13 +65,15 @@ def convert(
         raise UsageError("--shard-size is for --to hf; other formats decide it themselves")
     if out.resolve() == source_path.resolve():
         raise UsageError(f"{out} is also the source; choose another place")
-    if is_adapter(source_path) or (to == "peft" and not source_path.exists()):
+    if not source_path.exists():
+        raise UsageError(f"{source_path} does not exist; expected a model or an adapter")
+    if is_adapter(source_path):
         if to != "peft":
             raise UsageError(f"{source_path} is an adapter: it goes --to peft, or into its base with callama merge")
         _convert_adapter(source_path, out, dtype)
         return
     if to == "peft":
-        raise UsageError(f"{source_path} is a whole model; --to peft takes an adapter (a checkpoint of a run)")
+        raise UsageError(f"{source_path} is no adapter; --to peft takes a checkpoint of a run or the original's files")
     source = open_source(source_path).as_dtype(dtype)
     loaded_tokenizer(source)
     if to == "native":

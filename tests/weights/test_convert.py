@@ -235,9 +235,10 @@ def test_an_interruption_or_a_full_disk_leaves_nothing_behind(
 @pytest.mark.parametrize(
     ("source", "how", "message"),
     [
-        ("native", {"to": "peft"}, "is a whole model; --to peft takes an adapter"),
+        ("native", {"to": "peft"}, "is no adapter; --to peft takes a checkpoint of a run"),
         ("adapter", {"to": "hf"}, "is an adapter: it goes --to peft, or into its base with callama merge"),
-        ("nothing", {"to": "hf"}, "is neither a folder nor a .gguf file"),
+        ("nothing", {"to": "hf"}, "nothing does not exist; expected a model or an adapter"),
+        ("tokenizer.json", {"to": "hf"}, "is neither a folder nor a .gguf file"),
         ("empty", {"to": "hf"}, "is no model that callama knows: expected params.json"),
         ("native", {"to": "hf", "dtype": "int3"}, "--dtype must be one of fp32, bf16, fp16, found 'int3'"),
         ("native", {"to": "meta", "shard_size": 5}, "--shard-size is for --to hf"),
