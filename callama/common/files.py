@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +65,23 @@ def sha256_file(path: Path) -> str:
 
 class HashingFile:
     """A new binary file that is written front to back and knows the sha256 of what went in, so that
-    large files need not be read again for their manifest. Writing only; there is no way back."""
+    large files need not be read again for their manifest. Hashing runs beside the system's copying."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=0)
         self._digest = hashlib.sha256()
+        self._hasher = ThreadPoolExecutor(1)
         self._position = 0
 
     def write(self, data: bytes | memoryview) -> int:
         """Appends; a system that takes less than all of it at once is asked again."""
         view = memoryview(data).cast("B")
-        self._digest.update(view)
-        done = 0
-        while done < len(view):
-            done += self._file.write(view[done : done + (1 << 30)]) or 0
+        hashed, done = self._hasher.submit(self._digest.update, view), 0
+        try:
+            while done < len(view):
+                done += self._file.write(view[done : done + (1 << 30)]) or 0
+        finally:
+            hashed.result()
         self._position += done
         return done
 
@@ -90,6 +94,7 @@ class HashingFile:
 
     def close(self) -> None:
         """Ends the file."""
+        self._hasher.shutdown()
         self._file.close()
 
     @property
