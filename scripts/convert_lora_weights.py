@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from callama.cli.common import guarded
+from callama.cli.merge import print_errors
 from callama.weights.merge import merge_to_folder
 
 
@@ -20,13 +21,14 @@ def main() -> None:
     parser.add_argument("--lora-ckpt-path", type=Path, required=True, help="adapter folder, or the original's .pt file")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
-    merge_to_folder(
+    errors = merge_to_folder(
         args.base_ckpt_path.parent,
         args.lora_ckpt_path,
         args.output_dir,
         base_weights=args.base_ckpt_path,
         config_dir=args.config_dir,
     )
+    print_errors(errors)
     print(f"{args.output_dir}: merged")
 
 

@@ -11,6 +11,7 @@ import fcntl
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from callama.weights.pull import MODELS, download_wheel, extract_checked, pull
 REPOSITORY = Path(__file__).resolve().parent.parent
 CACHE = REPOSITORY / ".cache"
 LLAMA_MODELS = "llama-models==0.3.0"
+FAIRSCALE = "fairscale==0.4.13"
+NODE_LLAMA_CPP = "3.22.1"
 TOKENIZER_SHA256 = "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55"
 
 
@@ -35,10 +38,11 @@ def _alone(name: str) -> Iterator[None]:
         yield
 
 
-def _download(requirement: str, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder), requirement]
+def _download(requirement: str, folder: Path, *options: str) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", *options,
+               "--dest", str(folder), requirement]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
+    wheels = [*folder.glob("*.whl"), *folder.glob("*.tar.gz")]
     if done.returncode or not wheels:
         raise RuntimeError(
             f"these tests need {requirement} from the package registry, which pip could not download; "
@@ -64,6 +68,38 @@ def llama_models_dir() -> Path:
             shutil.rmtree(target)
             raise RuntimeError(f"{LLAMA_MODELS} holds a tokenizer.model of sha256 {found}, expected {TOKENIZER_SHA256}")
     return target
+
+
+@cache
+def fairscale_dir() -> Path:
+    """fairscale, which Meta's model is built from, unpacked (not built): put it on ``sys.path`` to import it."""
+    target = CACHE / FAIRSCALE.replace("==", "-")
+    with _alone("fairscale"):
+        if not target.is_dir():
+            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+                source = _download(FAIRSCALE, Path(temporary), "--no-build-isolation")
+                with tarfile.open(source) as archive:
+                    archive.extractall(temporary, filter="data")
+                (Path(temporary) / target.name).rename(target)
+    return target
+
+
+@cache
+def node_llama_cpp_dir() -> Path:
+    """``node_modules`` with a prebuilt llama.cpp for Linux on x86-64, from npm; no install script is run."""
+    target = CACHE / f"node-llama-cpp-{NODE_LLAMA_CPP}"
+    with _alone("node-llama-cpp"):
+        if not target.is_dir():
+            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+                packages = [f"{name}@{NODE_LLAMA_CPP}" for name in ("node-llama-cpp", "@node-llama-cpp/linux-x64")]
+                command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional",
+                           "--prefix", temporary, *packages]  # fmt: skip
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise RuntimeError(f"npm could not fetch node-llama-cpp {NODE_LLAMA_CPP}:\n{done.stderr.strip()}")
+                Path(temporary).rename(target)
+                Path(temporary).mkdir()
+    return target / "node_modules"
 
 
 def llama3_tokenizer_path() -> Path:

@@ -22,9 +22,11 @@ PIPELINE = (
     ("train", "callama train configs/demo.json", "checkpoints/*/latest"),
     ("merge", "callama merge models/smollm2-135m checkpoints/demo checkpoints/demo-merged",
      "checkpoints/*/params.json"),
+    ("verify", "callama verify checkpoints/demo-merged", ""),
     ("evaluate", "callama evaluate datasets/demo/held_out.jsonl --model checkpoints/demo-merged "
      "--base models/smollm2-135m --out checkpoints/demo-report.json", "checkpoints/*.json"),
     ("chat", "callama chat checkpoints/demo-merged", ""),
+    ("convert", "callama convert checkpoints/demo-merged exports/demo-hf --to hf", "exports/*/MANIFEST.json"),
 )  # fmt: skip
 
 app = typer.Typer(
@@ -66,14 +68,16 @@ def main() -> None:
     from callama.cli.chat import chat
     from callama.cli.check import check
     from callama.cli.clean import clean
+    from callama.cli.convert import convert
     from callama.cli.evaluate import evaluate
     from callama.cli.inspect import inspect
     from callama.cli.merge import merge
     from callama.cli.pull import pull
     from callama.cli.synth import synth
     from callama.cli.train import train
+    from callama.cli.verify import verify
 
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
-    for verb in (pull, synth, clean, build, check, inspect, train, merge, evaluate, chat):
+    for verb in (pull, synth, clean, build, check, inspect, train, merge, verify, evaluate, chat, convert):
         app.command(no_args_is_help=verb is not synth)(verb)
     common.guarded(app)

@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,46 @@ def sha256_file(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class HashingFile:
+    """A new binary file that is written front to back and knows the sha256 of what went in, so that
+    large files need not be read again for their manifest. Hashing runs beside the system's copying."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self._digest = hashlib.sha256()
+        self._hasher = ThreadPoolExecutor(1)
+        self._position = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Appends; a system that takes less than all of it at once is asked again."""
+        view = memoryview(data).cast("B")
+        hashed, done = self._hasher.submit(self._digest.update, view), 0
+        try:
+            while done < len(view):
+                done += self._file.write(view[done : done + (1 << 30)]) or 0
+        finally:
+            hashed.result()
+        self._position += done
+        return done
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self._position
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._hasher.shutdown()
+        self._file.close()
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal sha256 of what was written."""
+        return self._digest.hexdigest()
 
 
 def _sync(path: Path) -> None:
@@ -147,9 +188,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
+def atomic_folder(path: Path, facts: Mapping[str, Any], digests: Mapping[str, str] | None = None) -> Iterator[Path]:
     """Yields a temporary folder beside ``path``; when the block ends well it gets its manifest and
-    replaces ``path``, in one step where the system can.
+    replaces ``path``, in one step where the system can. ``digests``, which the block may fill, are
+    the sha256 of files that need not be read again for it.
 
     Raises:
         UsageError: ``path`` is a file, or a folder with files that callama did not write.
@@ -163,7 +205,7 @@ def atomic_folder(path: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
         temporary.mkdir()
         try:
             yield temporary
-            _write_manifest(temporary, facts)
+            _write_manifest(temporary, facts, digests or {})
             _require_replaceable(path)
             if path.exists():
                 _swap(temporary, path)
@@ -209,13 +251,13 @@ def _swap(new: Path, old: Path) -> None:
     aside.replace(new)
 
 
-def _write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
+def _write_manifest(folder: Path, facts: Mapping[str, Any], digests: Mapping[str, str]) -> None:
     files = {}
     for entry in sorted(folder.rglob("*")):
         _sync(entry)
         if entry.is_file() and entry != folder / MANIFEST:
-            digest, size = sha256_file(entry), entry.stat().st_size
-            files[entry.relative_to(folder).as_posix()] = {"sha256": digest, "bytes": size}
+            name = entry.relative_to(folder).as_posix()
+            files[name] = {"sha256": digests.get(name) or sha256_file(entry), "bytes": entry.stat().st_size}
     write_json(folder / MANIFEST, {"callama": __version__, **facts, "files": files})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 # Llama 3.2 1B and 3B stretch RoPE 32-fold, every other scaled model 8-fold; params.json cannot say so.
@@ -69,6 +69,10 @@ class ModelParams:
         if params.head_dim % 2:
             raise ValueError(f"heads are {params.head_dim} wide (dim / n_heads); RoPE turns pairs, so it must be even")
         return params
+
+    def scaled_by(self, factor: float) -> ModelParams:
+        """The same with Llama 3.1's RoPE scaling by ``factor``."""
+        return replace(self, use_scaled_rope=True, rope_scale_factor=factor)
 
     def to_meta(self) -> dict[str, Any]:
         """Meta's keys only, so that Meta's own loaders accept the file."""

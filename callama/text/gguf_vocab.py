@@ -20,7 +20,12 @@ def _split(pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
-def _pre_tokenizer(name: str) -> list[dict[str, Any]]:
+def pre_tokenizer(name: str) -> list[dict[str, Any]]:
+    """The steps that llama.cpp knows by this name.
+
+    Raises:
+        CallamaError: the name is not known.
+    """
     gpt2 = {**_BYTE_LEVEL, "use_regex": True}
     by_name = {
         "gpt-2": [gpt2],
@@ -55,6 +60,6 @@ def tokenizer_json(
     }  # fmt: skip
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": _pre_tokenizer(pre)},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": pre_tokenizer(pre)},
         "post_processor": None, "decoder": {**_BYTE_LEVEL, "use_regex": True}, "model": model,
     }  # fmt: skip

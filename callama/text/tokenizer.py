@@ -111,8 +111,12 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return _load_tiktoken(path)
 
 
-def _load_tiktoken(path: Path) -> Tokenizer:
-    """Meta's format: one ``base64-bytes rank`` a line (llama-models, ``llama3/tokenizer.py``)."""
+def read_ranks(path: Path) -> dict[bytes, int]:
+    """Meta's format: one ``base64-bytes rank`` a line (llama-models, ``llama3/tokenizer.py``).
+
+    Raises:
+        CallamaError: the file is not Llama 3's ``tokenizer.model``, or damaged.
+    """
     ranks: dict[bytes, int] = {}
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line.strip():
@@ -131,14 +135,24 @@ def _load_tiktoken(path: Path) -> Tokenizer:
             f"{path} has {len(ranks):,} tokens, Llama 3's tokenizer.model {LLAMA3_RANKS:,}; "
             "the file is cut short or belongs to another model"
         )
-    base, specials, reserved = len(ranks), {}, 0
+    return ranks
+
+
+def llama3_specials() -> dict[str, int]:
+    """Ids of Llama 3's 256 special tokens by name (llama-models, ``llama3/tokenizer.py``)."""
+    specials, reserved = {}, 0
     for offset in range(LLAMA3_SPECIALS):
         name = _LLAMA3_NAMED.get(offset)
         if name is None:
             name, reserved = f"reserved_special_token_{reserved}", reserved + 1
-        specials[f"<|{name}|>"] = base + offset
+        specials[f"<|{name}|>"] = LLAMA3_RANKS + offset
+    return specials
+
+
+def _load_tiktoken(path: Path) -> Tokenizer:
+    ranks, specials = read_ranks(path), llama3_specials()
     encoding = tiktoken.Encoding("llama3", pat_str=LLAMA3_PATTERN, mergeable_ranks=ranks, special_tokens=specials)
-    pieces = [b"" for _ in range(base)]
+    pieces = [b""] * LLAMA3_RANKS
     for piece, rank in ranks.items():
         pieces[rank] = piece
     pieces += [name.encode() for name in specials]
@@ -157,6 +171,7 @@ def _byte_letters() -> dict[str, int]:
 
 
 _BYTE_LETTERS = _byte_letters()
+BYTE_TO_LETTER = {byte: letter for letter, byte in _BYTE_LETTERS.items()}
 # What a normaliser would compose, strip or lower, and where a space would be put in.
 _PROBE = "A\tb  É e\u0301 ﬁ ① 北京 😀 \u200d\r\n "
 

@@ -2,7 +2,8 @@
 
 Hugging Face keeps q and k in half-rotated order where Meta interleaves, so the rows of their
 ``lora_B`` are permuted on the way out and back; ``lora_A`` is the same in both. The original
-project's ``lora.json`` beside a ``.pt`` is read too.
+project's ``lora.json`` is read too, with the state dict beside it as one file or as the folder that
+DeepSpeed's ``zero_to_fp32.py`` writes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
@@ -23,17 +23,18 @@ from callama.common.files import read_json, require_file, write_json
 from callama.model.lora import ALL_LINEAR, QV_ONLY, LoRALinear, LoRAParams, add_lora, lora_modules
 from callama.model.params import ModelParams
 from callama.model.transformer import Transformer
-from callama.weights.native import load_tensors
+from callama.weights.lazy import Lazy, permute_rows, unpermute_rows
+from callama.weights.names import HF_LINEAR, head_count
+from callama.weights.pth import open_pth
+from callama.weights.safe import INDEX_SUFFIX, open_safetensors, open_sharded
 
 CONFIG, WEIGHTS, ORIGINAL_CONFIG = "adapter_config.json", "adapter_model.safetensors", "lora.json"
 LATEST = "latest"
-_HF_NAMES = {
-    "wq": "q_proj", "wk": "k_proj", "wv": "v_proj", "wo": "o_proj",
-    "w1": "gate_proj", "w2": "down_proj", "w3": "up_proj",
-}  # fmt: skip
-_META_NAMES = {hf: meta for meta, hf in _HF_NAMES.items()}
+_META_NAMES = {hf: meta for meta, hf in HF_LINEAR.items()}
 _KEY = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.weight")
-_ORIGINAL_KEY = re.compile(r"(layers\.\d+\.\w+\.w[qkvo123])\.lora_([AB])")
+_STATE_KEY = re.compile(r"(layers\.\d+\.\w+\.w[qkvo123])\.lora_([ABab])")
+# deepspeed/utils/zero_to_fp32.py writes one of these, whole or sharded, into the folder it is given.
+_CONSOLIDATED = (("pytorch_model", ".bin", open_pth), ("model", ".safetensors", open_safetensors))
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,6 @@ def _module_of(name: str) -> str:
     return "attention" if name in ("wq", "wk", "wv", "wo") else "feed_forward"
 
 
-def permute_rows(rows: Tensor, n_heads: int) -> Tensor:
-    """Meta's interleaved rows (out, …) to Hugging Face's half-rotated order
-    (transformers, ``convert_llama_weights_to_hf.py``)."""
-    return rows.view(n_heads, -1, 2, rows.shape[1]).transpose(1, 2).reshape(rows.shape)
-
-
-def unpermute_rows(rows: Tensor, n_heads: int) -> Tensor:
-    """The inverse of ``permute_rows``."""
-    return rows.view(n_heads, 2, -1, rows.shape[1]).transpose(1, 2).reshape(rows.shape)
-
-
-def _heads(name: str, params: ModelParams) -> int | None:
-    return {"wq": params.n_heads, "wk": params.kv_heads}.get(name)
-
-
 def adapter_of(model: Transformer, lora: LoRAParams) -> Adapter:
     """The adapter in a model that ``add_lora`` has wrapped; tensors are shared, not copied."""
     factors = {name: (m.lora_a.detach(), m.lora_b.detach()) for name, m in lora_modules(model)}
@@ -74,17 +60,17 @@ def save_adapter(folder: Path, adapter: Adapter, params: ModelParams, base: str)
     lora, tensors = adapter.lora, {}
     for module, (a, b) in adapter.factors.items():
         _, layer, _, name = module.split(".")
-        heads = _heads(name, params)
+        heads = head_count(name, params)
         b = permute_rows(b, heads) if heads else b
         block = "self_attn" if _module_of(name) == "attention" else "mlp"
-        key = f"base_model.model.model.layers.{layer}.{block}.{_HF_NAMES[name]}"
+        key = f"base_model.model.model.layers.{layer}.{block}.{HF_LINEAR[name]}"
         tensors[f"{key}.lora_A.weight"] = a.cpu().contiguous()
         tensors[f"{key}.lora_B.weight"] = b.cpu().contiguous()
     alpha = lora.scaling * lora.rank
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": lora.rank,
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha, "lora_dropout": lora.dropout,
-        "target_modules": [_HF_NAMES[n] for n in lora.layers], "bias": "none", "fan_in_fan_out": False,
+        "target_modules": [HF_LINEAR[n] for n in lora.layers], "bias": "none", "fan_in_fan_out": False,
         "inference_mode": True, "modules_to_save": None, "use_rslora": False, "use_dora": False,
     }  # fmt: skip
     write_json(folder / CONFIG, config)
@@ -98,8 +84,23 @@ def find_adapter(path: Path) -> Path:
     return path
 
 
+def is_adapter(path: Path) -> bool:
+    """Whether this is an adapter in any layout that ``read_adapter`` knows, or a job's folder with one."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in (CONFIG, LATEST, ORIGINAL_CONFIG))
+    return path.is_file() and path.suffix != ".gguf" and (path.parent / ORIGINAL_CONFIG).is_file()
+
+
+def base_name(path: Path) -> str:
+    """What an adapter says that it was trained on; empty where it does not say."""
+    if not (path / CONFIG).is_file():
+        return ""
+    return str(_read_config(path / CONFIG, "PEFT's adapter configuration").get("base_model_name_or_path") or "")
+
+
 def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None) -> Adapter:
-    """Reads a PEFT folder, or the original's state dict with ``lora.json`` beside it or in ``config_dir``.
+    """Reads a PEFT folder, or a state dict (a file, or DeepSpeed's folder) with the original's
+    ``lora.json`` beside it, in it, or in ``config_dir``.
 
     Raises:
         UsageError: a file is missing. CallamaError: a file is damaged, or the adapter does not fit
@@ -108,13 +109,23 @@ def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None
     if path.is_dir() and (path / CONFIG).is_file():
         adapter = _read_peft(path, params)
     elif path.is_file():
-        adapter = _read_original(path, config_dir or path.parent)
+        adapter = _read_state(path, open_pth(path), config_dir or path.parent)
+    elif (state := _consolidated(path)) is not None:
+        beside = path if (path / ORIGINAL_CONFIG).is_file() else path.parent
+        adapter = _read_state(path, state, config_dir or beside)
     else:
         raise UsageError(f"{path} is neither an adapter folder ({CONFIG}, {WEIGHTS}) nor an adapter file")
     if not adapter.factors:
         raise CallamaError(f"{path} holds no LoRA weights")
     _check_fit(path, adapter, params)
     return adapter
+
+
+def _consolidated(path: Path) -> dict[str, Lazy] | None:
+    for stem, suffix, open_one in _CONSOLIDATED:
+        if any((path / f"{stem}{suffix}{more}").is_file() for more in ("", INDEX_SUFFIX)):
+            return open_sharded(path, stem, suffix, open_one)
+    return None
 
 
 def _read_config(path: Path, what: str) -> dict[str, Any]:
@@ -149,27 +160,24 @@ def _read_peft(folder: Path, params: ModelParams) -> Adapter:
         rank,
         _get(config, "lora_alpha", (int, float), path) / rank,
         float(config.get("lora_dropout") or 0.0),
-        tuple(name for name in ALL_LINEAR if _HF_NAMES[name] in targets),
+        tuple(name for name in ALL_LINEAR if HF_LINEAR[name] in targets),
     )
     require_file(folder / WEIGHTS, "the adapter's weights")
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except SafetensorError as error:
-        raise CallamaError(f"{folder / WEIGHTS} is damaged ({error})") from None
+    tensors = {name: tensor.whole() for name, tensor in open_safetensors(folder / WEIGHTS).items()}
     halves: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
         if match is None or match[2] not in _META_NAMES:
             raise CallamaError(f"{folder / WEIGHTS}: tensor {key!r} is not a LoRA factor of Llama")
         name = _META_NAMES[match[2]]
-        heads = _heads(name, params) if match[3] == "B" else None
+        heads = head_count(name, params) if match[3] == "B" else None
         if heads and tensor.shape[0] == heads * params.head_dim:
             tensor = unpermute_rows(tensor, heads)
         halves.setdefault(f"layers.{match[1]}.{_module_of(name)}.{name}", {})[match[3]] = tensor.float()
     return Adapter(lora, _pairs(halves, folder / WEIGHTS))
 
 
-def _read_original(path: Path, config_dir: Path) -> Adapter:
+def _read_state(path: Path, state: Mapping[str, Lazy], config_dir: Path) -> Adapter:
     config_path = config_dir / ORIGINAL_CONFIG
     config = _read_config(config_path, f"the LoRA settings that {path.name} was trained with")
     if config.get("train_embedding"):
@@ -178,9 +186,9 @@ def _read_original(path: Path, config_dir: Path) -> Adapter:
     rank = _get_rank(config, "lora_rank", config_path)
     lora = LoRAParams(rank, float(_get(config, "lora_scaling", (int, float), config_path)), 0.0, layers)
     halves: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in load_tensors(path).items():
-        if match := _ORIGINAL_KEY.fullmatch(key.removeprefix("module.")):
-            halves.setdefault(match[1], {})[match[2]] = tensor.float()
+    for key, tensor in state.items():
+        if match := _STATE_KEY.fullmatch(key.removeprefix("module.")):
+            halves.setdefault(match[1], {})[match[2].upper()] = tensor.whole().float()
         elif "lora_" in key:
             raise CallamaError(f"{path}: {key} is not a LoRA factor of a linear layer of Llama")
     return Adapter(lora, _pairs(halves, path))

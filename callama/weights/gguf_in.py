@@ -7,9 +7,6 @@ was lost when the file was quantised stays lost.
 
 from __future__ import annotations
 
-import re
-import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +15,21 @@ import numpy as np
 import torch
 
 from callama.common.errors import CallamaError
-from callama.common.files import require_file, sha256_file, write_json
+from callama.common.files import require_file, sha256_file
 from callama.model.params import ModelParams
 from callama.model.rope import rope_frequencies
 from callama.text.gguf_vocab import tokenizer_json
-from callama.weights.native import check_state, write_native
+from callama.weights.lazy import Lazy, cast, of_file, read_bytes
+from callama.weights.names import ffn_keys, gguf_name
+from callama.weights.native import write_native
+from callama.weights.source import Source, check_state, expected_shapes
 
-_TOP = {
-    "token_embd.weight": "tok_embeddings.weight",
-    "output_norm.weight": "norm.weight",
-    "output.weight": "output.weight",
+ROPE_DIVISORS = "rope_freqs.weight"
+_PLAIN = {
+    gguf.GGMLQuantizationType.F32: torch.float32,
+    gguf.GGMLQuantizationType.F16: torch.float16,
+    gguf.GGMLQuantizationType.BF16: torch.bfloat16,
 }
-_BLOCK = {
-    "attn_q": "attention.wq", "attn_k": "attention.wk", "attn_v": "attention.wv", "attn_output": "attention.wo",
-    "ffn_gate": "feed_forward.w1", "ffn_down": "feed_forward.w2", "ffn_up": "feed_forward.w3",
-    "attn_norm": "attention_norm", "ffn_norm": "ffn_norm",
-}  # fmt: skip
-_ROPE_DIVISORS = "rope_freqs.weight"
-_BLOCK_NAME = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
-
-
-def _native_name(name: str) -> str | None:
-    if block := _BLOCK_NAME.fullmatch(name):
-        part = _BLOCK.get(block[2])
-        return part and f"layers.{block[1]}.{part}.weight"
-    return _TOP.get(name)
 
 
 class _Fields:
@@ -73,7 +60,7 @@ def _params(fields: _Fields, vocab_size: int) -> ModelParams:
         "vocab_size": vocab_size,
         "norm_eps": round(float(get("attention.layer_norm_rms_epsilon")), 10),
         "rope_theta": float(get("rope.freq_base", 10_000.0)),
-        **_ffn_keys(dim, ffn_dim),
+        **ffn_keys(dim, ffn_dim),
     }
     return ModelParams.from_meta(meta, max_seq_len=int(get("context_length")))
 
@@ -81,20 +68,11 @@ def _params(fields: _Fields, vocab_size: int) -> ModelParams:
 def _stretched(params: ModelParams, divisors: torch.Tensor, path: Path) -> ModelParams:
     """Params with Llama 3.1's RoPE scaling, which GGUF keeps as what each frequency is divided by
     (ggml-org/llama.cpp, ``convert_hf_to_gguf.py``)."""
-    scaled = replace(params, use_scaled_rope=True, rope_scale_factor=round(float(divisors.max()), 3))
+    scaled = params.scaled_by(round(float(divisors.max()), 3))
     expected = rope_frequencies(params)
     if divisors.shape != expected.shape or not torch.allclose(rope_frequencies(scaled), expected / divisors, rtol=1e-4):
-        raise CallamaError(f"{path}: {_ROPE_DIVISORS} is not Llama 3.1's scaling of RoPE, the only one callama knows")
+        raise CallamaError(f"{path}: {ROPE_DIVISORS} is not Llama 3.1's scaling of RoPE, the only one callama knows")
     return scaled
-
-
-def _ffn_keys(dim: int, ffn_dim: int) -> dict[str, Any]:
-    """Meta's two keys that give this hidden width by Meta's formula."""
-    multiple = next(m for m in (256, 128, 64, 32, 16, 8, 4, 2, 1) if ffn_dim % m == 0)
-    if ModelParams(dim, 1, 1, 1, multiple_of=multiple).ffn_dim == ffn_dim:
-        return {"multiple_of": multiple}
-    # Half a channel more, because the formula rounds the product down.
-    return {"multiple_of": multiple, "ffn_dim_multiplier": (ffn_dim + 0.5) / int(8 * dim / 3)}
 
 
 def _check_kind(fields: _Fields, path: Path) -> None:
@@ -106,17 +84,40 @@ def _check_kind(fields: _Fields, path: Path) -> None:
         raise CallamaError(f"{path} scales RoPE by {scaling!r}; callama knows Llama 3.1's scaling only")
 
 
-def _values(tensor: Any, path: Path) -> torch.Tensor:
+def _tensor(path: Path, tensor: Any) -> Lazy:
+    """A tensor of the file; F32, F16 and BF16 as they are, quantised kinds dequantised to fp32 row by row."""
+    shape = tuple(int(n) for n in reversed(tensor.shape))
+    kind, offset = tensor.tensor_type, int(tensor.data_offset)
+    if kind in _PLAIN:
+        return of_file(path, offset, shape, _PLAIN[kind])
     try:
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        gguf.quants.dequantize(np.zeros(gguf.GGML_QUANT_SIZES[kind][1], dtype=np.uint8), kind)
     except NotImplementedError:
-        kind = tensor.tensor_type.name
-        raise CallamaError(f"{path}: tensor {tensor.name} is quantised as {kind}, which gguf cannot read") from None
-    return torch.from_numpy(values.reshape(tuple(int(n) for n in reversed(tensor.shape))))
+        raise CallamaError(
+            f"{path}: tensor {tensor.name} is quantised as {kind.name}, which gguf cannot read"
+        ) from None
+    row_bytes = int(tensor.n_bytes) // shape[0]
+
+    def read(start: int, stop: int) -> torch.Tensor:
+        packed = read_bytes(path, offset + start * row_bytes, (stop - start) * row_bytes).reshape(stop - start, -1)
+        values = gguf.quants.dequantize(packed, kind)
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).view(stop - start, *shape[1:])
+
+    return Lazy(shape, torch.float32, read)
 
 
-def gguf_to_native(path: Path, folder: Path) -> ModelParams:
-    """Writes the native checkpoint of a GGUF file with the tokenizer inside it.
+def _narrowed(tensors: dict[str, Lazy]) -> dict[str, Lazy]:
+    """Norms, which GGUF keeps in F32, in the matrices' type where that loses nothing."""
+    matrices = {tensor.dtype for tensor in tensors.values() if len(tensor.shape) == 2}
+    if len(matrices) != 1:
+        return tensors
+    (dtype,) = matrices
+    exact = all(torch.equal(v, v.to(dtype).float()) for t in tensors.values() if len(t.shape) == 1 for v in [t.whole()])
+    return {name: cast(tensor, dtype) for name, tensor in tensors.items()} if exact else tensors
+
+
+def open_gguf(path: Path) -> Source:
+    """A GGUF file for conversion, with the tokenizer inside it.
 
     Raises:
         UsageError: no such file.
@@ -131,25 +132,33 @@ def gguf_to_native(path: Path, folder: Path) -> ModelParams:
     _check_kind(fields, path)
     tokens = fields.get("tokenizer.ggml.tokens")
     params = _params(fields, len(tokens))
-    state: dict[str, torch.Tensor] = {}
+    native_names = {gguf_name(name): name for name in expected_shapes(params, tied=False)}
+    tensors: dict[str, Lazy] = {}
     for tensor in reader.tensors:
-        name = _native_name(tensor.name)
-        if tensor.name == _ROPE_DIVISORS:
-            params = _stretched(params, _values(tensor, path), path)
+        name = native_names.get(tensor.name)
+        if tensor.name == ROPE_DIVISORS:
+            params = _stretched(params, _tensor(path, tensor).whole(), path)
         elif name is None:
-            raise CallamaError(f"{path}: tensor {tensor.name} is not part of a Llama model")
+            raise CallamaError(f"{path}: tensor {tensor.name} is not part of a Llama model of {params.n_layers} layers")
         else:
-            state[name] = _values(tensor, path)
-    check_state(path, state, params, "its llama.* fields")
+            tensors[name] = _tensor(path, tensor)
+    check_state(path, tensors, params, "its llama.* fields")
     spec = tokenizer_json(
         tokens,
         fields.get("tokenizer.ggml.token_type"),
         fields.get("tokenizer.ggml.merges"),
         fields.get("tokenizer.ggml.pre", "gpt-2"),
     )
-    facts = {"source": path.name, "source_sha256": sha256_file(path), "dtype": "fp32"}
-    with tempfile.TemporaryDirectory() as temporary:
-        tokenizer_file = Path(temporary) / "tokenizer.json"
-        write_json(tokenizer_file, spec)
-        write_native(folder, params, state, tokenizer_file, facts)
-    return params
+    return Source("GGUF file", path, params, _narrowed(tensors), spec)
+
+
+def gguf_to_native(path: Path, folder: Path) -> ModelParams:
+    """Writes the native checkpoint of a GGUF file with the tokenizer inside it.
+
+    Raises:
+        As ``open_gguf``.
+    """
+    source = open_gguf(path)
+    facts = {**source.origin(), "source_sha256": sha256_file(path)}
+    write_native(folder, source.params, source.tensors, source.tokenizer, facts)
+    return source.params

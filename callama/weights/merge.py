@@ -1,35 +1,51 @@
-"""Base plus adapter, once, in fp32: the merged checkpoint that engines without LoRA can load."""
+"""Base plus adapter, once, in fp32: the merged checkpoint that engines without LoRA can load.
+
+Nothing is written before the merge's error is known: what rounding the merged weights changes in
+the model's logits is measured on a probe set, and too much of it is refused.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest
-from callama.common.progress import Meter
-from callama.text.tokenizer import TOKENIZER_FILES
 from callama.weights.adapter import Adapter, find_adapter, read_adapter
-from callama.weights.native import DTYPES, WEIGHTS, NativeCheckpoint, read_native, write_native
+from callama.weights.budget import MergeError, measure
+from callama.weights.lazy import Lazy
+from callama.weights.native import WEIGHTS, open_native, write_native
+from callama.weights.source import DTYPES, Source, dtype_word
+
+MAX_CHANGED = 0.05
 
 
-def merged_tensor(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
-    """``weight + scaling · b a``, computed in fp32, returned in fp32 (out, in)."""
+def merged_rows(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
+    """``weight + scaling · b a`` for rows (n, in) of a weight and of b, computed in fp32, in fp32."""
     return weight.float().addmm(b.float(), a.float(), alpha=scaling)
 
 
-def merge(base: NativeCheckpoint, adapter: Adapter, dtype: str | None = None) -> dict[str, Tensor]:
-    """The merged state dict; tensors keep the base's dtype unless another is named."""
-    state = {}
-    with Meter("merging", len(base.state), "tensors") as meter:
-        for name, tensor in base.state.items():
-            target = DTYPES[dtype] if dtype else tensor.dtype
-            factors = adapter.factors.get(name.removesuffix(".weight"))
-            merged = merged_tensor(tensor, *factors, adapter.lora.scaling) if factors else tensor
-            state[name] = merged.to(target)
-            meter.advance()
-    return state
+def merged(base: Mapping[str, Lazy], adapter: Adapter, dtype: str | None = None) -> dict[str, Lazy]:
+    """The merged state dict, computed when it is read; tensors keep the base's dtype unless another is named."""
+    return {name: _merged_tensor(name, tensor, adapter, dtype) for name, tensor in base.items()}
+
+
+def _merged_tensor(name: str, tensor: Lazy, adapter: Adapter, dtype: str | None) -> Lazy:
+    target = DTYPES[dtype] if dtype else tensor.dtype
+    factors = adapter.factors.get(name.removesuffix(".weight"))
+
+    def read(start: int, stop: int) -> Tensor:
+        rows = tensor.read(start, stop)
+        if factors is not None:
+            a, b = factors
+            rows = merged_rows(rows, a, b[start:stop], adapter.lora.scaling)
+        return rows.to(target)
+
+    return replace(tensor, dtype=target, read=read)
 
 
 def merge_to_folder(
@@ -40,29 +56,44 @@ def merge_to_folder(
     base_weights: Path | None = None,
     config_dir: Path | None = None,
     dtype: str | None = None,
-) -> None:
-    """Writes ``out``, a native checkpoint, from a base and an adapter in either layout.
+    max_changed: float = MAX_CHANGED,
+) -> dict[str, MergeError]:
+    """Writes ``out``, a native checkpoint, from a base and an adapter in any layout; returns the
+    error of the merge for each dtype it could be written in.
 
     Raises:
         UsageError: a file is missing, or ``out`` is the base or the adapter itself.
-        CallamaError: the adapter was trained on another base.
+        CallamaError: the adapter was trained on another base, or rounding changes more than
+            ``max_changed`` of the greedy tokens of the probe set.
     """
     adapter_path = find_adapter(adapter_path)
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"{config_dir} is not a folder; expected the one with the adapter's lora.json")
     if out.resolve() in (base_dir.resolve(), adapter_path.resolve()):
         raise UsageError(f"{out} is also a source of this merge; choose another folder")
-    base = read_native(base_dir, base_weights)
+    base = open_native(base_dir, base_weights)
     adapter = read_adapter(adapter_path, base.params, config_dir)
+    _check_base(base, adapter_path, (base_weights or base_dir / WEIGHTS).name)
+    target = dtype or dtype_word(base.tensors)
+    errors = measure(base, adapter, {name: merged(base.tensors, adapter, name) for name in DTYPES})
+    if (found := errors[target]).changed_tokens > max_changed:
+        raise CallamaError(
+            f"merging into {target} changes {found.changed_tokens:.1%} of the greedy tokens on the probe set (at most "
+            f"{max_changed:.1%} is allowed; |Δlogit| max {found.max_logit:.3g}, mean {found.mean_logit:.3g}); nothing "
+            "was written. Take --dtype fp32, or allow it with --max-changed"
+        )
+    known = read_manifest(adapter_path) if adapter_path.is_dir() else {}
+    facts: dict[str, Any] = {
+        **base.origin(), "adapter": adapter_path.name, "dtype": target,
+        **{key: known[key] for key in ("dialect",) if key in known},
+        "merge_error": {name: error._asdict() for name, error in errors.items()},
+    }  # fmt: skip
+    write_native(out, base.params, merged(base.tensors, adapter, dtype), base.tokenizer, facts)
+    return errors
+
+
+def _check_base(base: Source, adapter_path: Path, weights_name: str) -> None:
     trained_on = read_manifest(adapter_path).get("base_sha256") if adapter_path.is_dir() else None
-    facts = read_manifest(base_dir)
-    found = facts.get("files", {}).get((base_weights or base_dir / WEIGHTS).name, {}).get("sha256")
+    found = base.facts.get("files", {}).get(weights_name, {}).get("sha256")
     if trained_on and found and trained_on != found:
-        raise CallamaError(f"{adapter_path} was trained on weights {trained_on[:12]}…, {base_dir} has {found[:12]}…")
-    tokenizer = next((base_dir / n for n in TOKENIZER_FILES if (base_dir / n).is_file()), None)
-    sources = {
-        "source": base_dir.name,
-        "adapter": adapter_path.name,
-        "dtype": dtype or facts.get("dtype", "as in base"),
-    }
-    write_native(out, base.params, merge(base, adapter, dtype), tokenizer, sources)
+        raise CallamaError(f"{adapter_path} was trained on weights {trained_on[:12]}…, {base.path} has {found[:12]}…")

@@ -1,8 +1,8 @@
 """The native checkpoint: a folder with Meta's ``params.json``, ``consolidated.pth`` and the tokenizer.
 
-The state dict has Meta's names and is written in torch's zip format, so it is memory-mapped on
-reading: a tensor costs memory only once it is touched. What Meta's params.json cannot say (context,
-RoPE factor) stands in the folder's manifest.
+The state dict has Meta's names and is written in torch's zip format, tensor by tensor. A model that
+is to run is memory-mapped; a conversion reads block by block (``open_native``). What Meta's
+params.json cannot say (context, RoPE factor) stands in the folder's manifest.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_folder, read_json, read_manifest, require_file, write_json
+from callama.common.progress import Meter
 from callama.model.params import ModelParams
 from callama.model.transformer import Dropout, Transformer
+from callama.weights.lazy import Lazy, of_tensor
+from callama.weights.names import OUTPUT
+from callama.weights.pth import open_pth, save_pth
+from callama.weights.source import Source, check_state, find_tokenizer
 
-PARAMS, WEIGHTS, OUTPUT = "params.json", "consolidated.pth", "output.weight"
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PARAMS, WEIGHTS, TOKENIZER_JSON = "params.json", "consolidated.pth", "tokenizer.json"
+_ROPE_CONSTANT = "rope.freqs"  # carried along by Meta's older files
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,16 @@ def save_tensors(value: Any, path: Path) -> None:
             raise
 
 
-def read_params(folder: Path) -> ModelParams:
-    """The model's shape from ``params.json`` and, where there is one, the manifest.
+def read_params(place: Path) -> ModelParams:
+    """The model's shape from ``params.json`` (or the folder it lies in) and, where there is one, the
+    manifest beside it.
 
     Raises:
         UsageError: no params.json. CallamaError: its content is not a Llama 3 shape.
     """
-    path = folder / PARAMS
+    path = place / PARAMS if place.is_dir() else place
     raw = read_json(path, "Meta's params.json of a native checkpoint")
-    facts = read_manifest(folder)
+    facts = read_manifest(path.parent)
     if not isinstance(raw, Mapping):
         raise CallamaError(f"{path} must be a JSON object")
     try:
@@ -94,13 +100,6 @@ def read_params(folder: Path) -> ModelParams:
     except (TypeError, ValueError) as error:
         raise CallamaError(f"{path}: {error}") from None
     return replace(params, rope_scale_factor=facts.get("rope_scale_factor", params.rope_scale_factor))
-
-
-def expected_shapes(params: ModelParams, *, tied: bool) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor in a checkpoint of this shape."""
-    with torch.device("meta"):
-        model = Transformer(params, tied=tied)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def read_native(folder: Path, weights: Path | None = None) -> NativeCheckpoint:
@@ -115,24 +114,9 @@ def read_native(folder: Path, weights: Path | None = None) -> NativeCheckpoint:
     params = read_params(folder)
     path = weights or folder / WEIGHTS
     state = load_tensors(path)
-    state.pop("rope.freqs", None)  # a constant that Meta's older files carry along
+    state.pop(_ROPE_CONSTANT, None)
     check_state(path, state, params, str(folder / PARAMS))
     return NativeCheckpoint(folder, params, state)
-
-
-def check_state(path: Path, state: Mapping[str, Tensor], params: ModelParams, asked_by: str) -> None:
-    """Makes sure that a state dict from ``path`` has the tensors and shapes that ``params`` ask for.
-
-    Raises:
-        CallamaError: naming the first tensor at fault; ``asked_by`` says where the shape comes from.
-    """
-    expected = expected_shapes(params, tied=OUTPUT not in state)
-    for name in sorted(set(expected) ^ set(state)):
-        what = "lacks" if name in expected else "has an unexpected"
-        raise CallamaError(f"{path} {what} tensor {name} by the shape in {asked_by}")
-    for name, shape in expected.items():
-        if (found := tuple(state[name].shape)) != shape:
-            raise CallamaError(f"{path}: {name} has shape {found}, but {asked_by} asks for {shape}")
 
 
 def build_model(
@@ -151,19 +135,52 @@ def build_model(
     return model
 
 
+def open_native(folder: Path, weights: Path | None = None, params: ModelParams | None = None) -> Source:
+    """A native checkpoint for conversion: nothing but its index is read.
+
+    Raises:
+        UsageError: a file is missing.
+        CallamaError: params and tensors disagree, naming the first tensor at fault.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; expected a native checkpoint ({PARAMS}, {WEIGHTS})")
+    params = params or read_params(folder)
+    path = weights or folder / WEIGHTS
+    tensors = open_pth(path)
+    tensors.pop(_ROPE_CONSTANT, None)
+    check_state(path, tensors, params, str(folder / PARAMS))
+    return Source("native checkpoint", folder, params, tensors, find_tokenizer(folder), read_manifest(folder))
+
+
+def own_facts(params: ModelParams) -> dict[str, Any]:
+    """What a manifest says of a model's shape because params.json cannot."""
+    known: dict[str, Any] = {"max_seq_len": params.max_seq_len}
+    if params.use_scaled_rope:
+        known["rope_scale_factor"] = params.rope_scale_factor
+    return known
+
+
 def write_native(
     folder: Path,
     params: ModelParams,
-    state: Mapping[str, Tensor],
-    tokenizer_file: Path | None,
+    state: Mapping[str, Tensor] | Mapping[str, Lazy],
+    tokenizer: Path | Mapping[str, Any] | None,
     facts: Mapping[str, Any],
 ) -> None:
     """Writes a native checkpoint, whole or not at all."""
-    known = {"kind": "native checkpoint", "max_seq_len": params.max_seq_len}
-    if params.use_scaled_rope:
-        known["rope_scale_factor"] = params.rope_scale_factor
-    with atomic_folder(folder, {**known, **facts}) as temporary:
+    tensors = {name: t if isinstance(t, Lazy) else of_tensor(t) for name, t in state.items()}
+    digests: dict[str, str] = {}
+    facts = {"kind": "native checkpoint", **own_facts(params), **facts}
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    with atomic_folder(folder, facts, digests) as temporary, Meter("writing", total, "bytes") as meter:
         write_json(temporary / PARAMS, params.to_meta())
-        save_tensors(dict(state), temporary / WEIGHTS)
-        if tokenizer_file is not None:
-            shutil.copyfile(tokenizer_file, temporary / tokenizer_file.name)
+        digests[WEIGHTS] = save_pth(temporary / WEIGHTS, tensors, meter.advance)
+        copy_tokenizer(tokenizer, temporary)
+
+
+def copy_tokenizer(tokenizer: Path | Mapping[str, Any] | None, folder: Path) -> None:
+    """Puts a tokenizer's file, as it is, into a folder."""
+    if isinstance(tokenizer, Path):
+        shutil.copyfile(tokenizer, folder / tokenizer.name)
+    elif tokenizer is not None:
+        write_json(folder / TOKENIZER_JSON, tokenizer)

@@ -18,6 +18,8 @@ FLAGS = {
     "scripts/clean_dataset.py": ["--source-file", "--save-file", "--remove-no-fc"],
     "scripts/build_dataset.py": ["--source-file", "--tokenizer-file", "--save-dir"],
     "scripts/convert_lora_weights.py": ["--config-dir", "--base-ckpt-path", "--lora-ckpt-path", "--output-dir"],
+    "scripts/convert_from_meta_weights.py": ["--llama3-dir", "--output-dir"],
+    "scripts/convert_to_meta_weights.py": ["--config-file", "--ckpt-file", "--num-shards", "--output-dir"],
     "finetune.py": ["--config-file", "--resume", "--fresh"],
     "chat_completion.py": ["--ckpt_dir", "--tokenizer_path", "--temperature", "--top_p", "--max_seq_len",
                            "--max_batch_size", "--max_gen_len", "--device", "--seed"],
@@ -50,6 +52,10 @@ def test_help_names_the_originals_flags(here: RunHere, script: str) -> None:
         ("scripts/build_dataset.py", ["--source-file", "none", "--tokenizer-file", "MODEL", "--save-dir", "o"], "none"),
         ("scripts/convert_lora_weights.py", ["--config-dir", "x", "--base-ckpt-path", "none/consolidated.pth",
           "--lora-ckpt-path", "y", "--output-dir", "o"], "x is not a folder; expected the one"),
+        ("scripts/convert_from_meta_weights.py", ["--llama3-dir", "none", "--output-dir", "o"],
+         "none does not exist; expected a model"),
+        ("scripts/convert_to_meta_weights.py", ["--config-file", "none", "--ckpt-file", "none", "--output-dir", "o"],
+         "none does not exist; expected Meta's params.json"),
     ],
 )  # fmt: skip
 def test_a_users_mistake_is_one_line(
@@ -94,7 +100,7 @@ def test_from_raw_rows_to_a_chat(run: Run, here: RunHere, world: Path, tmp_path:
 
     merged = run("scripts/convert_lora_weights.py", "--config-dir", checkpoint, "--base-ckpt-path",
                  model / "consolidated.pth", "--lora-ckpt-path", checkpoint, "--output-dir", "merged")  # fmt: skip
-    assert (merged.returncode, merged.stdout) == (0, "merged: merged\n"), merged.stderr
+    assert merged.returncode == 0 and merged.stdout.endswith("merged: merged\n"), merged.stderr
 
     flags = ["--ckpt_dir", "merged", "--tokenizer_path", model / "tokenizer.json", "--max_gen_len", "6"]
     greedy = run("chat_completion.py", *flags)
@@ -106,6 +112,16 @@ def test_from_raw_rows_to_a_chat(run: Run, here: RunHere, world: Path, tmp_path:
     assert here("chat_completion.py", *flags).out == greedy.stdout
     sampled = here("chat_completion.py", *flags, "--temperature", "2", "--top_p", "0.95", "--seed", "5")
     assert sampled.status == 0 and sampled.out != greedy.stdout
+
+
+def test_to_metas_shards_and_back(here: RunHere, world: Path, tmp_path: Path) -> None:
+    model = world / "model"
+    done = here("scripts/convert_to_meta_weights.py", "--config-file", model / "params.json", "--ckpt-file",
+                model / "consolidated.pth", "--num-shards", "2", "--output-dir", "meta")  # fmt: skip
+    assert (done.status, done.out) == (0, "meta: Meta checkpoint, 2 shards\n"), done.err
+    done = here("scripts/convert_from_meta_weights.py", "--llama3-dir", "meta", "--output-dir", "native")
+    assert (done.status, done.out) == (0, "native: native checkpoint\n"), done.err
+    assert (tmp_path / "native" / "consolidated.pth").read_bytes() == (model / "consolidated.pth").read_bytes()
 
 
 @pytest.mark.skipif(not GLAIVE.is_file(), reason=f"{GLAIVE} is absent")

@@ -11,7 +11,7 @@ from callama.common.errors import CallamaError
 from callama.generate.engine import Generation, Generator
 from callama.generate.sampling import Sampling, choose
 from callama.model.transformer import Transformer
-from callama.weights.adapter import permute_rows
+from callama.weights.lazy import permute_rows
 from tests import tiny
 
 VOCAB = 97

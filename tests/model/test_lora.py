@@ -8,7 +8,8 @@ from peft import PeftModel
 
 from callama.model.lora import ALL_LINEAR, QV_ONLY, LoRAParams, add_lora, lora_modules
 from callama.model.transformer import Transformer
-from callama.weights.adapter import adapter_of, save_adapter, unpermute_rows
+from callama.weights.adapter import adapter_of, save_adapter
+from callama.weights.lazy import unpermute_rows
 from tests.model.tiny import LLAMA_3, hf_model, hf_name, logits, tiny, tokens, twin
 
 LORA = LoRAParams(rank=4, scaling=1.5)

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from callama.model.attend import Documents
 from callama.model.params import ModelParams
 from callama.model.transformer import Dropout, Transformer
-from callama.weights.adapter import unpermute_rows
+from callama.weights.lazy import unpermute_rows
 
 LLAMA_3 = ModelParams(dim=128, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=97, multiple_of=64)
 LLAMA_3_1 = replace(LLAMA_3, use_scaled_rope=True, rope_scale_factor=8.0, max_seq_len=131_072)

@@ -221,7 +221,6 @@ class AlmostFull(io.FileIO):
 
 
 def really_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error comes up through torch's own writer, which words it differently."""
     real = Path.open
 
     def almost_full(path: Path, *args: Any, **kwargs: Any) -> Any:
@@ -233,12 +232,12 @@ def really_full(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "fill",
     [
-        lambda patch: patch.setattr(native.torch, "save", full_disk),
+        lambda patch: patch.setattr(native, "save_pth", full_disk),
         lambda patch: patch.setattr(files.os, "fsync", full_disk),
         lambda patch: patch.setattr(native.shutil, "copyfile", full_disk),
         really_full,
     ],
-    ids=["while saving", "at fsync", "while copying", "inside torch"],
+    ids=["while saving", "at fsync", "while copying", "inside the writer"],
 )
 @pytest.mark.parametrize("existing", [True, False])
 def test_a_full_disk_leaves_the_destination_as_it_was(
@@ -263,7 +262,7 @@ def test_a_stopped_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(native.torch, "save", stopped)
+        patch.setattr(native, "save_pth", stopped)
         with pytest.raises(KeyboardInterrupt):
             write(tmp_path / "out", LLAMA_3)
     assert same(read_native(tmp_path / "out").state, state)

@@ -1,0 +1,134 @@
+"""Tensors that are read a few rows at a time, so that memory does not grow with the model.
+
+A conversion is a chain of these: where the numbers lie, how their order or type changes, what is
+added to them. Nothing is read before a writer asks for the next block. Files are read rather than
+mapped: pages of a mapping would count as this process's memory for as long as nobody else needs them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from callama.common.errors import CallamaError
+
+BLOCK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A tensor of ``shape`` (rows, …) and ``dtype``; ``read(start, stop)`` gives those rows.
+
+    ``step`` rows belong together: start and stop must be multiples of it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    read: Callable[[int, int], Tensor]
+    step: int = 1
+
+    def blocks(self) -> Iterator[Tensor]:
+        """All rows in order, in blocks of about 32 MiB (counted in fp32)."""
+        row_bytes = 4 * math.prod(self.shape[1:])
+        rows = max(self.step, BLOCK_BYTES // max(row_bytes, 1) // self.step * self.step)
+        for start in range(0, self.shape[0], rows):
+            yield self.read(start, min(start + rows, self.shape[0]))
+
+    def whole(self) -> Tensor:
+        """The tensor itself."""
+        return self.read(0, self.shape[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def of_tensor(tensor: Tensor) -> Lazy:
+    """A tensor that is there already."""
+    return Lazy(tuple(tensor.shape), tensor.dtype, lambda start, stop: tensor[start:stop])
+
+
+def read_bytes(path: Path, offset: int, count: int) -> np.ndarray:
+    """``count`` bytes of a file as uint8.
+
+    Raises:
+        CallamaError: the file ends before them.
+    """
+    found = np.fromfile(path, dtype=np.uint8, count=count, offset=offset)
+    if found.size != count:
+        raise CallamaError(f"{path} is cut short: it ends {count - found.size:,} bytes too early")
+    return found
+
+
+def of_file(path: Path, offset: int, shape: tuple[int, ...], dtype: torch.dtype) -> Lazy:
+    """A tensor that lies in a file, row after row in the machine's byte order, from ``offset`` on."""
+    width = math.prod(shape[1:]) * dtype.itemsize
+
+    def read(start: int, stop: int) -> Tensor:
+        data = read_bytes(path, offset + start * width, (stop - start) * width)
+        return torch.from_numpy(data).view(dtype).view(stop - start, *shape[1:])
+
+    return Lazy(shape, dtype, read)
+
+
+def cast(tensor: Lazy, dtype: torch.dtype) -> Lazy:
+    """The same numbers, rounded to another type."""
+    if dtype == tensor.dtype:
+        return tensor
+    return replace(tensor, dtype=dtype, read=lambda start, stop: tensor.read(start, stop).to(dtype))
+
+
+def joined(parts: Sequence[Lazy], dim: int) -> Lazy:
+    """Pieces put side by side along rows (0) or columns (1)."""
+    shape = list(parts[0].shape)
+    shape[dim] = sum(part.shape[dim] for part in parts)
+
+    def rows(start: int, stop: int) -> Tensor:
+        found, first = [], 0
+        for part in parts:
+            low, high = max(start - first, 0), min(stop - first, part.shape[0])
+            if low < high:
+                found.append(part.read(low, high))
+            first += part.shape[0]
+        return torch.cat(found)
+
+    def columns(start: int, stop: int) -> Tensor:
+        return torch.cat([part.read(start, stop) for part in parts], dim=1)
+
+    return Lazy(tuple(shape), parts[0].dtype, columns if dim else rows)
+
+
+def permute_rows(rows: Tensor, n_heads: int) -> Tensor:
+    """Meta's interleaved rows (out, …) to Hugging Face's half-rotated order
+    (transformers, ``convert_llama_weights_to_hf.py``)."""
+    return rows.view(n_heads, -1, 2, rows.shape[1]).transpose(1, 2).reshape(rows.shape)
+
+
+def unpermute_rows(rows: Tensor, n_heads: int) -> Tensor:
+    """The inverse of ``permute_rows``."""
+    return rows.view(n_heads, 2, -1, rows.shape[1]).transpose(1, 2).reshape(rows.shape)
+
+
+def by_head(tensor: Lazy, head_dim: int, permute: Callable[[Tensor, int], Tensor]) -> Lazy:
+    """A projection whose rows are put in another order within each head of ``head_dim`` rows."""
+
+    def read(start: int, stop: int) -> Tensor:
+        return permute(tensor.read(start, stop), (stop - start) // head_dim)
+
+    return replace(tensor, read=read, step=head_dim)
+
+
+def same_numbers(left: Lazy, right: Lazy) -> bool:
+    """Whether two tensors are bit for bit the same; reads only as far as they are."""
+    if (left.shape, left.dtype) != (right.shape, right.dtype):
+        return False
+    # As bytes, because NaN is not equal to itself.
+    pairs = zip(left.blocks(), right.blocks(), strict=True)
+    return all(torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) for a, b in pairs)
