@@ -142,7 +142,7 @@ def measure(base: Source, adapter: Adapter, merged: Mapping[str, Mapping[str, La
     variants = list(merged.values())
     with Meter("measuring the merge's error", base.params.n_layers, "layers") as meter:
         model, table_ids = _streamed_model(base, adapter, variants, ids, meter)
-        hidden = model(table_ids, Documents([len(document) for document in documents]))
+        hidden = model(table_ids, Documents([[len(document)] for document in documents]))
     name = EMBEDDING if base.tied else OUTPUT
     compared = _compare(hidden, [base.tensors[name], *(variant[name] for variant in variants)])
     return dict(zip(merged, compared, strict=True))

@@ -129,7 +129,7 @@ def test_peft_loads_the_exported_adapter_on_the_exported_base_and_gives_our_logi
     ours = add_lora(build_model(read_native(tmp_path / "native"), dtype=torch.float32), LORA).eval()
     load_adapter(ours, read_adapter(adapter, SHAPE))
     ids = torch.arange(24) * 7 % SHAPE.vocab_size
-    found = ours.logits(ours(ids[None], Documents([24])))[0]
+    found = ours.logits(ours(ids[None], Documents([[24]])))[0]
     assert (found - theirs(ids[None]).logits[0]).abs().max() <= 1e-4
     assert snapshot(tmp_path / "peft").keys() == {"adapter_config.json", "adapter_model.safetensors", "MANIFEST.json"}
     first, second = (read_adapter(path, SHAPE).factors for path in (adapter, tmp_path / "peft"))
@@ -200,7 +200,7 @@ def test_the_merges_error_is_that_of_the_two_models_themselves(tmp_path: Path) -
             parameter.copy_(original[name])
     documents = probe_ids(open_native(tmp_path / "native"))
     ids = torch.tensor([token for document in documents for token in document])
-    where = Documents([len(document) for document in documents])
+    where = Documents([[len(document)] for document in documents])
     first, second = (m.logits(m(ids[None], where))[0] for m in (reference, changed))
     assert errors["bf16"].max_logit == pytest.approx(float((first - second).abs().max()), rel=1e-2)
     assert errors["bf16"].mean_logit == pytest.approx(float((first - second).abs().mean()), rel=1e-2)

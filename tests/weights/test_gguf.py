@@ -227,7 +227,7 @@ def test_the_embedded_model_has_the_loss_that_transformers_finds_in_the_same_ggu
     ours = build_model(read_native(embedded_model_dir()), dtype=torch.float32).eval()
 
     tokens = torch.tensor(ids)
-    logits = ours.logits(ours(tokens[None], Documents([len(ids)])))[0]
+    logits = ours.logits(ours(tokens[None], Documents([[len(ids)]])))[0]
     found, expected = (
         F.cross_entropy(x[:-1], tokens[1:], reduction="none") for x in (logits, theirs(tokens[None]).logits[0])
     )

@@ -34,7 +34,7 @@ def test_transformers_loads_the_export_and_gives_our_logits(tmp_path: Path, fami
     ids = torch.arange(24) * 7 % params.vocab_size
     # Beyond 8192 the scaling of RoPE decides: the same tokens again, at positions that only 3.1 and later reach.
     for first in [0, *([20_000] if params.use_scaled_rope else [])]:
-        where = Documents([24])
+        where = Documents([[24]])
         where.positions = where.positions + first
         expected = theirs.eval()(ids[None], position_ids=where.positions).logits[0]
         assert (ours.logits(ours(ids[None], where))[0] - expected).abs().max() <= 1e-4

@@ -180,5 +180,5 @@ def test_metas_own_model_loads_the_shards_and_gives_our_logits(tmp_path: Path, c
     model = build_model(read_native(tmp_path / "native"), dtype=torch.float32).eval()
     ids = torch.arange(24) * 7 % SHAPE.vocab_size
     with torch.no_grad():
-        ours = model.logits(model(ids[None], Documents([24])))[0]
+        ours = model.logits(model(ids[None], Documents([[24]])))[0]
     assert (ours - torch.load(out, weights_only=True)).abs().max() <= 1e-4
