@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from callama.common.errors import CallamaError, UsageError
+from callama.contract.grammar import Choice
 from callama.contract.messages import Conversation
-from callama.generate.engine import Generator
+from callama.generate.constrain import Constrainer
+from callama.generate.engine import Generation, Generator
 from callama.generate.sampling import Sampling
 from callama.model.device import choose_device, choose_dtype
+from callama.model.lora import add_lora
 from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
-from callama.weights.native import build_model, read_native
+from callama.weights.adapter import find_adapter, load_adapter, read_adapter
+from callama.weights.merge import check_base
+from callama.weights.native import build_model, open_native, read_native
 
 
 class ChatModel:
@@ -25,8 +31,10 @@ class ChatModel:
         device: str = "auto",
         slots: int = 16,
         max_seq_len: int | None = None,
+        adapter: Path | None = None,
     ) -> None:
-        """Loads the checkpoint; the tokenizer is taken from its folder unless named.
+        """Loads the checkpoint; the tokenizer is taken from its folder unless named. An ``adapter`` (or
+        a training job's folder: its newest) is applied beside the weights, not merged into them.
 
         Raises:
             UsageError: a file is missing, there is no such device, or ``max_seq_len`` exceeds the context.
@@ -46,7 +54,39 @@ class ChatModel:
                 f"{checkpoint.params.vocab_size:,}: this tokenizer does not belong to this checkpoint"
             )
         self.model = build_model(checkpoint, dtype=choose_dtype("auto", place), device=place)
+        if adapter is not None:
+            self._add_adapter(folder, find_adapter(adapter))
         self._generator = Generator(self.model, self.renderer.stop_ids, slots, max_seq_len)
+
+    def _add_adapter(self, folder: Path, path: Path) -> None:
+        base = open_native(folder)
+        adapter = read_adapter(path, base.params)
+        check_base(base, path)
+        load_adapter(add_lora(self.model, adapter.lora), adapter)
+
+    @cached_property
+    def _constrainer(self) -> Constrainer:
+        return Constrainer(self.renderer.tokenizer, self.renderer.stop_ids)
+
+    def generate(
+        self,
+        conversations: Sequence[Conversation],
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
+        on_done: Callable[[int], None] | None = None,
+        choice: Choice | None = None,
+        logprobs: bool = False,
+    ) -> list[Generation]:
+        """The assistant's next turn in each conversation, as ids. With a ``choice`` it is text or calls
+        that validate against the conversation's tools; an answer cut at ``max_new_tokens`` may end in
+        the middle of a call.
+
+        Raises:
+            CallamaError: a prompt is too long, or a tool's schema cannot be made a grammar.
+        """
+        prompts = [self.renderer.prompt(c) for c in conversations]
+        guides = None if choice is None else [self._constrainer.guide(c.tools, choice) for c in conversations]
+        return self._generator.generate(prompts, max_new_tokens, sampling, on_done, guides, logprobs)
 
     def answer(
         self,
@@ -54,8 +94,8 @@ class ChatModel:
         max_new_tokens: int,
         sampling: Sampling | None = None,
         on_done: Callable[[int], None] | None = None,
+        choice: Choice | None = None,
     ) -> list[str]:
-        """The assistant's next turn in each conversation, as text."""
-        prompts = [self.renderer.prompt(c) for c in conversations]
-        done = self._generator.generate(prompts, max_new_tokens, sampling, on_done)
+        """The assistant's next turn in each conversation, as text; see ``generate``."""
+        done = self.generate(conversations, max_new_tokens, sampling, on_done, choice)
         return [self.renderer.tokenizer.decode(g.ids) for g in done]

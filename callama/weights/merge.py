@@ -73,7 +73,7 @@ def merge_to_folder(
         raise UsageError(f"{out} is also a source of this merge; choose another folder")
     base = open_native(base_dir, base_weights)
     adapter = read_adapter(adapter_path, base.params, config_dir)
-    _check_base(base, adapter_path, (base_weights or base_dir / WEIGHTS).name)
+    check_base(base, adapter_path, (base_weights or base_dir / WEIGHTS).name)
     target = dtype or dtype_word(base.tensors)
     errors = measure(base, adapter, {name: merged(base.tensors, adapter, name) for name in DTYPES})
     if (found := errors[target]).changed_tokens > max_changed:
@@ -92,7 +92,12 @@ def merge_to_folder(
     return errors
 
 
-def _check_base(base: Source, adapter_path: Path, weights_name: str) -> None:
+def check_base(base: Source, adapter_path: Path, weights_name: str = WEIGHTS) -> None:
+    """Makes sure that an adapter was trained on this base, as far as either says.
+
+    Raises:
+        CallamaError: it was trained on other weights.
+    """
     trained_on = read_manifest(adapter_path).get("base_sha256") if adapter_path.is_dir() else None
     found = base.facts.get("files", {}).get(weights_name, {}).get("sha256")
     if trained_on and found and trained_on != found:
