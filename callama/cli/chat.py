@@ -9,6 +9,7 @@ import typer
 
 from callama.common.errors import CallamaError
 from callama.common.files import read_json
+from callama.contract.grammar import Choice
 from callama.contract.jsontext import canonical_result, dumps
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.contract.tool_uses import parse_answer
@@ -39,6 +40,12 @@ def chat(
         Path | None, typer.Option("--tools", help="JSON list of OpenAI tools; default: a weather tool.")
     ] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="LoRA folder on top of the model, applied without merging.")
+    ] = None,
+    constrained: Annotated[
+        bool, typer.Option("--constrained", help="Allow only text or calls that fit the offered tools.")
+    ] = False,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
     top_p: Annotated[float, typer.Option(min=0, max=1)] = 0.9,
     max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
@@ -51,7 +58,8 @@ def chat(
     Example: callama chat checkpoints/demo-merged --tools my_tools.json
     """
     offered = DEFAULT_TOOLS if tools is None else _read_tools(tools)
-    chat_model = ChatModel(model, device=device, slots=1)
+    chat_model = ChatModel(model, device=device, slots=1, adapter=adapter)
+    choice = Choice() if constrained else None
     print(f"Functions: {', '.join(t.name for t in offered)}. An empty line ends the chat.")
     messages = [Message("system", system)] if system else []
     sampling = Sampling(temperature, top_p)
@@ -59,9 +67,8 @@ def chat(
         before = len(messages)
         messages.append(Message("user", text))
         while True:
-            answer = parse_answer(
-                chat_model.answer([Conversation(tuple(messages), offered)], max_new_tokens, sampling)[0]
-            )
+            conversation = Conversation(tuple(messages), offered)
+            answer = parse_answer(chat_model.answer([conversation], max_new_tokens, sampling, choice=choice)[0])
             serial = sum(len(m.tool_calls) for m in messages)
             calls = tuple(ToolCall(c.name, c.arguments, f"call_{serial + i}") for i, c in enumerate(answer.calls))
             if answer.text:

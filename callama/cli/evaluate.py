@@ -20,6 +20,12 @@ def evaluate(
     suite: Annotated[Path, typer.Argument(help="Conversations; every assistant turn is a case.")],
     model: Annotated[Path, typer.Option("--model", help="Native checkpoint to evaluate ('tuned' in the report).")],
     base: Annotated[Path | None, typer.Option("--base", help="Checkpoint to compare with ('base').")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", help="LoRA folder on top of --model, applied without merging.")
+    ] = None,
+    constrained: Annotated[
+        bool, typer.Option("--constrained", help="Allow only text or calls that fit the offered tools.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Write the report as JSON here.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N conversations.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 160,
@@ -34,7 +40,15 @@ def evaluate(
     if out is not None:
         require_writable(out.parent)
     models = ({"base": base} if base is not None else {}) | {"tuned": model}
-    result = run_evaluation(suite, models, limit=limit, max_new_tokens=max_new_tokens, slots=slots)
+    result = run_evaluation(
+        suite,
+        models,
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        slots=slots,
+        adapters={"tuned": adapter} if adapter is not None else None,
+        constrained=constrained,
+    )
     if as_json:
         print_json(result.report)
     else:

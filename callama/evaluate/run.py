@@ -10,6 +10,7 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.common.files import sha256_file
 from callama.common.progress import Meter
+from callama.contract.grammar import Choice
 from callama.data.read import read_conversations
 from callama.evaluate.cases import Case, cases_of
 from callama.evaluate.report import rates
@@ -40,18 +41,28 @@ def load_cases(suite: Path, limit: int | None) -> list[Case]:
     return cases
 
 
-def answer_cases(name: str, model: ChatModel, cases: Sequence[Case], max_new_tokens: int) -> list[Outcome]:
-    """Greedy answers of one model, scored."""
+def answer_cases(
+    name: str, model: ChatModel, cases: Sequence[Case], max_new_tokens: int, choice: Choice | None = None
+) -> list[Outcome]:
+    """Greedy answers of one model, scored; free, or constrained by a ``choice``."""
     with Meter(f"evaluating {name}", len(cases), "cases") as meter:
         prompts = [case.prompt for case in cases]
-        texts = model.answer(prompts, max_new_tokens, on_done=lambda _: meter.advance())
+        texts = model.answer(prompts, max_new_tokens, on_done=lambda _: meter.advance(), choice=choice)
     return [score(case, text) for case, text in zip(cases, texts, strict=True)]
 
 
 def evaluate(
-    suite: Path, models: Mapping[str, Path], *, limit: int | None = None, max_new_tokens: int = 160, slots: int = 16
+    suite: Path,
+    models: Mapping[str, Path],
+    *,
+    limit: int | None = None,
+    max_new_tokens: int = 160,
+    slots: int = 16,
+    adapters: Mapping[str, Path] | None = None,
+    constrained: bool = False,
 ) -> Evaluation:
-    """Evaluates model folders by name (``base``, ``tuned``) on a file of conversations.
+    """Evaluates model folders by name (``base``, ``tuned``) on a file of conversations; ``adapters`` by
+    the same names are applied unmerged.
 
     Raises:
         UsageError: the suite or a model is missing. CallamaError: one of them is damaged.
@@ -62,10 +73,11 @@ def evaluate(
         load_tokenizer(folder)
     outcomes = {}
     for name, folder in models.items():
-        outcomes[name] = answer_cases(name, ChatModel(folder, slots=slots), cases, max_new_tokens)
+        model = ChatModel(folder, slots=slots, adapter=(adapters or {}).get(name))
+        outcomes[name] = answer_cases(name, model, cases, max_new_tokens, Choice() if constrained else None)
     report: dict[str, Any] = {
         "suite": {"file": suite.name, "sha256": sha256_file(suite), "cases": len(cases)},
-        "decoding": {"temperature": 0.0, "constrained": False, "max_new_tokens": max_new_tokens},
+        "decoding": {"temperature": 0.0, "constrained": constrained, "max_new_tokens": max_new_tokens},
         **{name: rates(of) for name, of in outcomes.items()},
     }
     return Evaluation(outcomes, report)

@@ -8,11 +8,20 @@ import pytest
 import torch
 
 from callama.common.errors import CallamaError, UsageError
+from callama.common.files import atomic_folder, sha256_file
+from callama.contract.grammar import Choice
 from callama.contract.messages import Conversation, Message
+from callama.contract.tool_uses import parse_answer
 from callama.data.build import build
 from callama.data.dataset import Dataset
 from callama.generate.chat import ChatModel
 from callama.generate.engine import Generator
+from callama.generate.sampling import Sampling
+from callama.model.attend import Documents
+from callama.model.lora import LoRAParams, add_lora, lora_modules
+from callama.weights.adapter import adapter_of, save_adapter
+from callama.weights.merge import merge_to_folder
+from callama.weights.native import build_model, read_native
 from tests import tiny
 
 
@@ -58,6 +67,53 @@ def test_a_named_tokenizer_is_used(world: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(CallamaError, match=r"has 300 tokens, the model in .* 400: this tokenizer does not belong"):
         ChatModel(world / "model", other, "cpu")
+
+
+def add_adapter(world: Path, folder: Path, base_sha256: str) -> Path:
+    """An adapter with effect for the world's model, and what it says it was trained on."""
+    lora = LoRAParams(rank=4, scaling=1.5, layers=("wq", "wv", "w2"))
+    model = add_lora(build_model(read_native(world / "model"), dtype=torch.float32), lora)
+    torch.manual_seed(6)
+    for _, module in lora_modules(model):
+        torch.nn.init.normal_(module.lora_b, std=0.1)
+    with atomic_folder(folder, {"base_sha256": base_sha256}) as out:
+        save_adapter(out, adapter_of(model, lora), model.params, "base")
+    return folder
+
+
+@torch.inference_mode()
+def test_an_adapter_beside_the_weights_is_the_merged_model(world: Path, tmp_path: Path) -> None:
+    adapter = add_adapter(world, tmp_path / "adapter", sha256_file(world / "model" / "consolidated.pth"))
+    merge_to_folder(world / "model", adapter, tmp_path / "merged", dtype="fp32", max_changed=1.0)
+    base, beside = ChatModel(world / "model", device="cpu"), ChatModel(world / "model", device="cpu", adapter=adapter)
+    merged = ChatModel(tmp_path / "merged", device="cpu")
+    ids = torch.tensor([base.renderer.prompt(question(0))])
+
+    def logits(model: ChatModel) -> torch.Tensor:
+        return model.model.logits(model.model(ids, Documents([[ids.shape[1]]])))
+
+    tolerance = 1e-4 if merged.model.norm.weight.dtype == torch.float32 else 0.1
+    expected = logits(merged)
+    assert (logits(beside) - expected).abs().max() <= tolerance * expected.abs().max()
+    assert (logits(base) - expected).abs().max() > 0.2 * expected.abs().max()
+    assert beside.answer([question(0)], 5) != []
+
+
+def test_an_adapter_of_another_base_is_refused(world: Path, tmp_path: Path) -> None:
+    adapter = add_adapter(world, tmp_path / "adapter", "0" * 64)
+    with pytest.raises(CallamaError, match="was trained on weights 000000000000…"):
+        ChatModel(world / "model", device="cpu", adapter=adapter)
+    with pytest.raises(UsageError, match="is neither an adapter folder"):
+        ChatModel(world / "model", device="cpu", adapter=tmp_path / "none")
+
+
+def test_constrained_answers_are_text_or_valid_calls(world: Path) -> None:
+    model = ChatModel(world / "model", device="cpu")
+    questions = [question(i) for i in range(4)]
+    answers = model.answer(questions, 400, Sampling(1.0, seed=2), choice=Choice(required=True, parallel=False))
+    for conversation, answer in zip(questions, map(parse_answer, answers), strict=True):
+        (call,) = answer.calls
+        assert (call.name, set(call.arguments)) == (conversation.tools[0].name, {"city"})
 
 
 def test_wrong_use(world: Path, tmp_path: Path) -> None:

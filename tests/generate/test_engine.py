@@ -88,6 +88,56 @@ def test_greedy_ids_equal_transformers(
     assert ids(Generator(model, (), slots).generate(prompts, 24)) == expected
 
 
+def test_fifty_prompts_answer_as_in_transformers(model: Transformer) -> None:
+    """Half of them begin alike, so that one takes over what another has read."""
+    generator = torch.Generator().manual_seed(4)
+    start = torch.randint(VOCAB, (30,), generator=generator).tolist()
+    rests = [torch.randint(VOCAB, (1 + i % 9,), generator=generator).tolist() for i in range(50)]
+    prompts = [[*(start if i % 2 else ()), *rest] for i, rest in enumerate(rests)]
+    assert ids(Generator(model, (), 8).generate(prompts, 16)) == reference(model, prompts, 16)
+
+
+def read_tokens(model: Transformer, prompts: list[list[int]], slots: int) -> tuple[list[list[int]], int]:
+    """Three ids after each prompt, and how many tokens went through the model."""
+    seen = 0
+
+    def count(_: object, inputs: tuple[torch.Tensor, object]) -> None:
+        nonlocal seen
+        seen += inputs[0].numel()
+
+    handle = model.register_forward_pre_hook(count)
+    made = ids(Generator(model, (), slots).generate(prompts, 3))
+    handle.remove()
+    return made, seen
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_what_prompts_begin_with_alike_is_read_once(
+    model: Transformer, prompts: list[list[int]], slots: int, dirty_memory: None
+) -> None:
+    starts = [prompts[3], prompts[1] + prompts[6]]
+    many = [[*start, i, 7] for i in range(6) for start in starts] + [prompts[2], [*starts[0], 3, 7]]
+    alone = [read_tokens(model, [prompt], 1)[0][0] for prompt in many]
+    made, seen = read_tokens(model, many, slots)
+    assert made == alone
+    # Two beginnings, twelve rests, one prompt of its own, the last token of one that came twice, and
+    # of each answer what its last token was chosen from.
+    assert seen == sum(map(len, starts)) + 12 * 2 + len(prompts[2]) + 1 + 2 * len(many)
+
+
+@pytest.mark.parametrize("slots", [2, 16])
+def test_shared_beginnings_leave_the_answers_as_they_are(
+    model: Transformer, prompts: list[list[int]], slots: int
+) -> None:
+    """With stops, so that slots are taken over while others are in the middle of an answer."""
+    many = [[*prompts[3], *prompt, i] for i, prompt in enumerate(prompts * 3)]
+    free = ids(Generator(model, (), 1).generate(many[:1], 40))
+    stops = {free[0][3], free[0][20], 5, 6}
+    alone = [Generator(model, stops, 1).generate([prompt], 40)[0] for prompt in many]
+    assert len({len(generation.ids) for generation in alone}) > 3
+    assert Generator(model, stops, slots).generate(many, 40) == alone
+
+
 def test_a_batch_answers_like_one_by_one(model: Transformer, prompts: list[list[int]]) -> None:
     """With stops, so that slots fall free at different times and are taken by waiting prompts."""
     free = ids(Generator(model, (), 1).generate(prompts, 40))

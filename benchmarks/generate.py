@@ -1,0 +1,124 @@
+"""Generation on the embedded model: callama beside ``transformers``, constrained beside free.
+
+The first 64 cases of a suite of conversations, greedy, at equal batch, one thread as the environment
+says, prompts of equal ids. ``transformers`` gets the same weights in the same dtype, its prompts padded on the
+left. Rates count new tokens up to the stop token. ``per_sampled_seconds`` leaves out what the
+grammar forces. Appends to ``benchmarks/results/generate.json``.
+
+    python benchmarks/generate.py SUITE [--model models/smollm2-135m] [--cases 64] [--batch 16] [--tokens 96]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from callama.contract.grammar import Choice
+from callama.contract.messages import Conversation
+from callama.evaluate.run import load_cases
+from callama.generate.chat import ChatModel
+from callama.weights.convert import convert
+
+RESULTS = Path(__file__).parent / "results" / "generate.json"
+
+
+def ours(model: ChatModel, conversations: list[Conversation], tokens: int, choice: Choice | None) -> dict[str, Any]:
+    """Seconds and tokens of one run, after a short one that loads and compiles."""
+    model.generate(conversations[:2], 4, choice=choice)
+    began, cpu = time.perf_counter(), time.process_time()
+    done = model.generate(conversations, tokens, choice=choice)
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    new, forced = sum(len(g.ids) for g in done), sum(g.forced for g in done)
+    return {
+        "seconds": seconds, "cpu_seconds": cpu_seconds, "tokens": new, "forced_tokens": forced,
+        "tokens_per_second": new / seconds, "per_sampled_seconds": seconds / (new - forced),
+        "stopped": sum(g.stopped for g in done), "ids": [g.ids for g in done],
+    }  # fmt: skip
+
+
+def theirs(folder: Path, model: ChatModel, prompts: list[list[int]], batch: int, tokens: int) -> dict[str, Any]:
+    """The same prompts through ``transformers``' generate, in batches of the same size and order."""
+    from transformers import LlamaForCausalLM
+
+    dtype = model.model.tok_embeddings.weight.dtype
+    with tempfile.TemporaryDirectory() as temporary:
+        convert(folder, Path(temporary) / "hf", "hf")
+        peer = LlamaForCausalLM.from_pretrained(Path(temporary) / "hf", dtype=dtype).eval()
+    stops = sorted(model.renderer.stop_ids)
+
+    def run(some: list[list[int]], count: int) -> list[list[int]]:
+        width = max(map(len, some))
+        ids = torch.tensor([[stops[0]] * (width - len(p)) + p for p in some])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in some])
+        made = peer.generate(
+            ids, attention_mask=mask, max_new_tokens=count, do_sample=False, eos_token_id=stops, pad_token_id=stops[0]
+        )
+        rows = made[:, width:].tolist()
+        return [row[: next((i for i, t in enumerate(row) if t in stops), len(row))] for row in rows]
+
+    run(prompts[:2], 4)
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
+    out: list[list[int]] = [[] for _ in prompts]
+    began, cpu = time.perf_counter(), time.process_time()
+    for start in range(0, len(order), batch):
+        group = order[start : start + batch]
+        for index, row in zip(group, run([prompts[i] for i in group], tokens), strict=True):
+            out[index] = row
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    new = sum(map(len, out))
+    return {
+        "seconds": seconds, "cpu_seconds": cpu_seconds, "tokens": new, "tokens_per_second": new / seconds, "ids": out
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Parses, measures, prints, appends."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", type=Path)
+    parser.add_argument("--model", type=Path, default=Path("models/smollm2-135m"))
+    parser.add_argument("--cases", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=96)
+    args = parser.parse_args()
+    conversations = [case.prompt for case in load_cases(args.suite, None)[: args.cases]]
+    model = ChatModel(args.model, slots=args.batch)
+    prompts = [model.renderer.prompt(c) for c in conversations]
+    runs: dict[str, dict[str, Any]] = {"transformers": theirs(args.model, model, prompts, args.batch, args.tokens)}
+    runs["free"] = ours(model, conversations, args.tokens, None)
+    runs["constrained"] = ours(model, conversations, args.tokens, Choice())
+    runs["required"] = ours(model, conversations, args.tokens, Choice(required=True))
+    peer, free = runs["transformers"], runs["free"]
+    equal = sum(a == b for a, b in zip(peer["ids"], free["ids"], strict=True))
+    for name, run in runs.items():
+        del run["ids"]
+        sampled = f"  {run['per_sampled_seconds'] * 1000:6.1f} ms a sampled token" if "forced_tokens" in run else ""
+        print(f"{name:13}{run['tokens']:6} tokens  {run['seconds']:7.1f} s  {run['tokens_per_second']:7.1f}/s{sampled}")
+    ratio = free["tokens_per_second"] / peer["tokens_per_second"]
+    per_sampled = runs["constrained"]["per_sampled_seconds"] / free["per_sampled_seconds"]
+    print(f"free beside transformers: {ratio:.2f} times the rate; {equal} of {len(prompts)} answers with equal ids")
+    print(f"constrained beside free: {per_sampled:.3f} of the time a sampled token")
+    result = {
+        "benchmark": "generate", "model": args.model.name, "suite": args.suite.name, "cases": len(prompts),
+        "prompt_tokens": sum(map(len, prompts)), "batch": args.batch, "max_new_tokens": args.tokens,
+        "dtype": str(model.model.tok_embeddings.weight.dtype).removeprefix("torch."), "runs": runs,
+        "free_over_transformers": ratio, "equal_answers": equal, "constrained_per_sampled": per_sampled,
+        "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0],
+        "versions": {name: version(name) for name in ("torch", "transformers", "llguidance")},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": datetime.now(UTC).date().isoformat(),
+    }  # fmt: skip
+    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    RESULTS.write_text(json.dumps([*known, result], indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
