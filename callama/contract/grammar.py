@@ -121,12 +121,14 @@ class _Rewriter:
         self._tool, self._place = tool, place
         # A part of a composed object cannot know what the other parts declare.
         self._closing = not any(_is_mixed(node) for node in _nodes(tool.parameters))
+        # Two copies of a type that contains itself cannot be intersected.
+        self._any: Any = _ANY if self._closing else True
 
     def schema(self, raw: Any, top: bool = False) -> Any:
         if raw is False:
             return False
         if raw is True:
-            return _ANY
+            return self._any
         if words := sorted(_NOT_EXPRESSED & raw.keys()):
             raise CallamaError(
                 f"tool {self._tool.name}: constrained decoding cannot express {words[0]!r}; take it out of the "
@@ -139,7 +141,7 @@ class _Rewriter:
         if not said:
             kinds = [kind for kind, words_of in _KINDS.items() if words_of & out.keys()]
             if not kinds:
-                return {**_ANY, **out}
+                return {**_ANY, **out} if self._closing else out or True
             out["type"] = kinds
         if "enum" not in out and "const" not in out and "type" in out:
             self._bound(out, out["type"] if isinstance(out["type"], list) else [out["type"]], top)
@@ -158,11 +160,11 @@ class _Rewriter:
         """Says outright what JSON Schema leaves open."""
         if "object" in kinds and not set(_COMPOSED) & out.keys():
             properties = out.setdefault("properties", {})
-            properties.update({name: _ANY for name in out.get("required", ()) if name not in properties})
+            properties.update({name: self._any for name in out.get("required", ()) if name not in properties})
             closed = self._closing and (bool(properties) or top)
-            out.setdefault("additionalProperties", False if closed else _ANY)
+            out.setdefault("additionalProperties", False if closed else self._any)
         if "array" in kinds and "items" not in out:
-            out["items"] = _ANY
+            out["items"] = self._any
         if limit := MAX_NUMBER if "number" in kinds else MAX_INTEGER if "integer" in kinds else 0:
             given = [out[k] for k in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum") if k in out]
             limit = max([limit, *(abs(value) for value in given)])

@@ -173,7 +173,9 @@ class _Batch:
 
     def place(self, slot: int, request: _Running) -> None:
         """Puts a request into a slot, with what a slot holds of its beginning."""
-        shared, source = max(((_common(r.read, request.pending), s) for s, r in enumerate(self.running)), default=(0, 0))
+        shared, source = max(
+            ((_common(r.read, request.pending), s) for s, r in enumerate(self.running)), default=(0, 0)
+        )
         # The prompt's last token is read in any case: the first choice follows from it.
         shared = min(shared, len(request.pending) - len(request.out.ids) - 1)
         if shared and source != slot:

@@ -160,8 +160,9 @@ def test_a_full_round_through_json(callama: Callama, world: Path, tmp_path: Path
     report = callama(*arguments)
     assert report.status == 0 and report.last_json == json.loads(Path("report.json").read_text())
     assert report.last_json["tuned"]["exact_call"]["count"] == 3
-    unmerged = callama("evaluate", world / "conversations.jsonl", "--model", world / "model", "--adapter",
-                       "checkpoints/job", "--constrained", "--limit", "2", "--max-new-tokens", "5", "--json")  # fmt: skip
+    unmerged = callama("evaluate", world / "conversations.jsonl", "--model", world / "model",
+                       "--adapter", "checkpoints/job", "--constrained", "--limit", "2",
+                       "--max-new-tokens", "5", "--json")  # fmt: skip
     assert unmerged.status == 0 and unmerged.last_json["decoding"]["constrained"] is True
     assert unmerged.last_json["tuned"]["malformed"]["count"] == 2
 

@@ -197,9 +197,9 @@ def test_the_watch_knows_objects_strings_and_escapes() -> None:
 @pytest.mark.parametrize(
     ("tools", "choice", "message"),
     [
-        ((tool("f", {"a": {"not": {"type": "string"}}}),), FREE, "tool f: constrained decoding cannot express 'not'"),
-        ((TOOLS[0], tool("f", {"a": {"type": "string", "pattern": "(?=x)y"}})), FREE, "tool f: its schema cannot be made"),
-        (TOOLS[:2], Choice(tool="fly"), "of fly is required, but the conversation's tools are: get_weather, get_weather.v2"),
+        ((tool("f", {"a": {"not": {"type": "string"}}}),), FREE, "tool f: .* cannot express 'not'"),
+        ((TOOLS[0], tool("f", {"a": {"type": "string", "pattern": "(?=x)y"}})), FREE, "tool f: its schema cannot"),
+        (TOOLS[:2], Choice(tool="fly"), "of fly is required, but .* are: get_weather, get_weather.v2"),
         ((), REQUIRED, "a call is required, but the conversation's tools are: none"),
     ],
 )  # fmt: skip

@@ -15,21 +15,22 @@ def tool(name: str, properties: dict[str, Any], required: tuple[str, ...] = (), 
     return Tool.from_dict({"name": name, "parameters": schema})
 
 
-WORD = {"type": "string", "maxLength": 8}
+WORD, WHOLE, MAYBE = {"type": "string", "maxLength": 8}, {"type": "integer"}, {"type": ["string", "null"]}
+CODE, NODE = {"type": "string", "pattern": "^[A-Z]{3}$"}, {"$ref": "#/$defs/node"}
 TOOLS = (
     tool("get_weather", {"city": {"type": "string"}, "unit": {"enum": ["celsius", "fahrenheit"]}}, ("city",)),
     tool("get_weather.v2", {"days": {"type": "integer", "minimum": 1, "maximum": 14}, "exact": {"type": "boolean"}}),
     tool("now", {}),
     tool("pay", {"amount": {"type": "number", "exclusiveMinimum": 0}, "to": WORD}, ("amount", "to")),
-    tool("book", {"on": {"type": "string", "format": "date"}, "code": {"type": "string", "pattern": "^[A-Z]{3}$"}}, ("on",)),
-    tool("tag", {"tags": {"type": "array", "items": WORD, "minItems": 1, "maxItems": 3}, "note": {"type": ["string", "null"]}}),
+    tool("book", {"on": {"type": "string", "format": "date"}, "code": CODE}, ("on",)),
+    tool("tag", {"tags": {"type": "array", "items": WORD, "minItems": 1, "maxItems": 3}, "note": MAYBE}),
     tool("label", {"labels": {"type": "object", "additionalProperties": {"type": "integer"}}}, ("labels",)),
     tool("anything", {"value": {}, "number": {"type": "number"}}),
     tool("place", {"at": {"$ref": "#/$defs/point"}, "to": {"anyOf": [{"$ref": "#/$defs/point"}, WORD]}}, ("at",), **{
-        "$defs": {"point": {"type": "object", "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}}, "required": ["x"]}},
+        "$defs": {"point": {"type": "object", "properties": {"x": WHOLE, "y": WHOLE}, "required": ["x"]}},
     }),
-    tool("tree", {"node": {"$ref": "#/$defs/node"}}, ("node",), **{
-        "$defs": {"node": {"type": "object", "properties": {"v": {"const": "é\n\"{"}, "kid": {"$ref": "#/$defs/node"}}}},
+    tool("tree", {"node": NODE}, ("node",), **{
+        "$defs": {"node": {"type": "object", "properties": {"v": {"const": "é\n\"{"}, "kid": NODE}}},
     }),
     tool("both", {}, allOf=[
         {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]},
