@@ -180,6 +180,7 @@ def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:
         return
     yield schema
     for key, value in schema.items():
+        members: list[Any]
         if key in ("properties", "$defs", "definitions"):
             members = [*value.values()]
         elif key in ("anyOf", "oneOf", "allOf", "prefixItems"):

@@ -83,7 +83,7 @@ class _Short:
         width, self._span = max(end - start for _, start, end, _ in short), max(end for _, _, end, _ in short)
         slots = [slot for slot, *_ in short]
         packed = slots == [*range(slots[0], slots[0] + len(slots))]
-        self._slots = slice(slots[0], slots[-1] + 1) if packed else torch.tensor(slots, device=device)
+        self._slots: slice | Tensor = slice(slots[0], slots[-1] + 1) if packed else torch.tensor(slots, device=device)
         # Padding stands in front and repeats a piece's first token; its result is not read.
         padded = [[max(last - width + i, last - (end - start)) for i in range(width)] for _, start, end, last in short]
         self._take = torch.tensor(padded, device=device)
