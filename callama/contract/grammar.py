@@ -8,7 +8,7 @@ docs/json_schema.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ def answer_grammar(tools: Sequence[Tool], choice: Choice) -> str:
     """The grammar of the answers to a conversation with these tools.
 
     Text may stand before calls, on lines of its own. Objects with declared properties take no others
-    unless their schema says so or is composed of several; numbers lie within ±10^15, integers within
+    unless their schema says so; numbers lie within ±10^15, integers within
     ±10^18. ``uniqueItems`` and unknown formats are not enforced.
 
     Raises:
@@ -119,20 +119,20 @@ class _Rewriter:
 
     def __init__(self, tool: Tool, place: str) -> None:
         self._tool, self._place = tool, place
-        # A part of a composed object cannot know what the other parts declare.
-        self._closing = not any(_is_mixed(node) for node in _nodes(tool.parameters))
-        # Two copies of a type that contains itself cannot be intersected.
-        self._any: Any = _ANY if self._closing else True
 
     def schema(self, raw: Any, top: bool = False) -> Any:
         if raw is False:
             return False
         if raw is True:
-            return self._any
-        if words := sorted(_NOT_EXPRESSED & raw.keys()):
+            return _ANY
+        words = sorted(_NOT_EXPRESSED & raw.keys())
+        if words or _is_mixed(raw):
+            what = (
+                repr(words[0]) if words else "schemas combined by allOf, or by properties beside anyOf, oneOf or $ref"
+            )
             raise CallamaError(
-                f"tool {self._tool.name}: constrained decoding cannot express {words[0]!r}; take it out of the "
-                "tool's schema or generate without constraint"
+                f"tool {self._tool.name}: constrained decoding cannot express {what}; simplify the tool's "
+                "schema or generate without constraint"
             )
         out = {key: self._keyword(key, value) for key, value in raw.items() if key in _KEPT}
         if raw.get("format") in _FORMATS:
@@ -141,7 +141,7 @@ class _Rewriter:
         if not said:
             kinds = [kind for kind, words_of in _KINDS.items() if words_of & out.keys()]
             if not kinds:
-                return {**_ANY, **out} if self._closing else out or True
+                return {**_ANY, **out}
             out["type"] = kinds
         if "enum" not in out and "const" not in out and "type" in out:
             self._bound(out, out["type"] if isinstance(out["type"], list) else [out["type"]], top)
@@ -160,11 +160,11 @@ class _Rewriter:
         """Says outright what JSON Schema leaves open."""
         if "object" in kinds and not set(_COMPOSED) & out.keys():
             properties = out.setdefault("properties", {})
-            properties.update({name: self._any for name in out.get("required", ()) if name not in properties})
-            closed = self._closing and (bool(properties) or top)
-            out.setdefault("additionalProperties", False if closed else self._any)
+            properties.update({name: _ANY for name in out.get("required", ()) if name not in properties})
+            closed = bool(properties) or top
+            out.setdefault("additionalProperties", False if closed else _ANY)
         if "array" in kinds and "items" not in out:
-            out["items"] = self._any
+            out["items"] = _ANY
         if limit := MAX_NUMBER if "number" in kinds else MAX_INTEGER if "integer" in kinds else 0:
             given = [out[k] for k in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum") if k in out]
             limit = max([limit, *(abs(value) for value in given)])
@@ -174,24 +174,7 @@ class _Rewriter:
                 out.setdefault("maximum", limit)
 
 
-def _nodes(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """A schema and all schemas inside it."""
-    if not isinstance(schema, Mapping):
-        return
-    yield schema
-    for key, value in schema.items():
-        members: list[Any]
-        if key in ("properties", "$defs", "definitions"):
-            members = [*value.values()]
-        elif key in ("anyOf", "oneOf", "allOf", "prefixItems"):
-            members = value
-        else:
-            members = [value] if key in ("items", "additionalProperties") else []
-        for member in members:
-            yield from _nodes(member)
-
-
 def _is_mixed(schema: Mapping[str, Any]) -> bool:
-    """Whether an object's properties may stand in several places."""
+    """Whether a value has to fit several schemas at once, none of which knows what the others declare."""
     ways = [key for key in (*_COMPOSED, "properties") if key in schema]
     return "allOf" in ways or len(ways) > 1
