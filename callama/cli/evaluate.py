@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from callama.cli.common import print_json
+from callama.common.errors import UsageError
 from callama.common.files import require_writable, write_json
 from callama.evaluate.report import RATES, example, table
 from callama.evaluate.run import Evaluation
@@ -32,6 +33,8 @@ def evaluate(
     Example: callama evaluate datasets/demo/held_out.jsonl --model checkpoints/demo-merged --base models/smollm2-135m
     """
     if out is not None:
+        if out.is_dir():
+            raise UsageError(f"{out} is a folder; name a file for the report")
         require_writable(out.parent)
     models = ({"base": base} if base is not None else {}) | {"tuned": model}
     result = run_evaluation(suite, models, limit=limit, max_new_tokens=max_new_tokens, slots=slots)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from callama.common.errors import CallamaError, UsageError
+from callama.common.errors import UsageError
 from callama.contract.messages import Conversation
 from callama.generate.engine import Generator
 from callama.generate.sampling import Sampling
 from callama.model.device import choose_device, choose_dtype
 from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
-from callama.weights.native import build_model, read_native
+from callama.weights.native import build_model, read_native, require_own_tokenizer
 
 
 class ChatModel:
@@ -40,11 +40,7 @@ class ChatModel:
         if max_seq_len is not None and max_seq_len > (context := checkpoint.params.max_seq_len):
             raise UsageError(f"max_seq_len {max_seq_len} is longer than the context of {folder}, {context} tokens")
         self.renderer = Renderer(load_tokenizer(tokenizer or folder))
-        if (found := self.renderer.tokenizer.vocab_size) != checkpoint.params.vocab_size:
-            raise CallamaError(
-                f"{self.renderer.tokenizer.file} has {found:,} tokens, the model in {folder} "
-                f"{checkpoint.params.vocab_size:,}: this tokenizer does not belong to this checkpoint"
-            )
+        require_own_tokenizer(checkpoint, self.renderer.tokenizer)
         self.model = build_model(checkpoint, dtype=choose_dtype("auto", place), device=place)
         self._generator = Generator(self.model, self.renderer.stop_ids, slots, max_seq_len)
 
