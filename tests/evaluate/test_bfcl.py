@@ -147,8 +147,9 @@ def test_prompts_follow_the_official_run(suites: dict[str, Suite]) -> None:
 
 def test_the_checker_stays_in_its_process(folder: Path) -> None:
     wheel = folder / WHEEL
-    job = {"functions": [{"name": "f", "parameters": {"type": "dict", "properties": {"x": {"type": "integer"}}, "required": ["x"]}}],
-           "answer": [{"f": {"x": [1]}}], "language": "python", "category": "simple_python"}  # fmt: skip
+    schema = {"type": "dict", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    job = {"functions": [{"name": "f", "parameters": schema}], "answer": [{"f": {"x": [1]}}]}
+    job |= {"language": "python", "category": "simple_python"}
     assert check(wheel, [job | {"calls": [{"f": {"x": 1}}]}]) == [{"valid": True, "error": ""}]
     assert check(wheel, [job | {"calls": [{"f": {"x": 2}}]}])[0]["valid"] is False
     assert check(wheel, [job | {"calls": [{"f": {"x": [{}]}}], "answer": [{}]}])[0]["error"].startswith("checker:")

@@ -136,9 +136,9 @@ def test_all_cases_are_answered_whatever_becomes_of_some() -> None:
 
 def test_a_hopeless_server_ends_the_run() -> None:
     kept: dict[int, Reply] = {}
-    with serving(lambda body: (401, {}, b"who are you")) as (url, _):
-        with pytest.raises(CallamaError, match=rf"none of the first {HOPELESS_AFTER} cases: HTTP 401 .*who are you"):
-            endpoint(url).answer(cases_of(map(tiny.conversation, range(40))), kept.__setitem__)
+    words = rf"none of the first {HOPELESS_AFTER} cases: HTTP 401 .*who are you"
+    with serving(lambda body: (401, {}, b"who are you")) as (url, _), pytest.raises(CallamaError, match=words):
+        endpoint(url).answer(cases_of(map(tiny.conversation, range(40))), kept.__setitem__)
     assert len(kept) == HOPELESS_AFTER
 
 
