@@ -6,13 +6,12 @@ have, with the same request and the same expected turn, are compared; the others
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_json, require_file
@@ -145,7 +144,7 @@ def _read_side(path: Path, model: str, name: str) -> Side:
     entries: dict[tuple[str, str], Entry] = {}
     for number, line in enumerate(answers.read_bytes().splitlines(), 1):
         try:
-            entry = orjson.loads(line)
+            entry = json.loads(line)
             if entry.get("model") == model and _whole(entry):
                 entries[entry["suite"], entry["case"]] = entry
         except (ValueError, AttributeError, KeyError, TypeError):

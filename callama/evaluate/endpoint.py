@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from callama.common.errors import CallamaError, UsageError
-from callama.contract.jsontext import dumps, loads_strict
+from callama.contract.jsontext import check_json, dumps, loads_strict
 from callama.contract.messages import Conversation, ToolCall
 from callama.evaluate.cases import Case
 from callama.evaluate.reply import Reply
@@ -79,6 +79,9 @@ class Endpoint:
     def identity(self) -> dict[str, Any]:
         """Address, name and limits; what weights stand behind it, only its owner knows."""
         return {"endpoint": self.url, "model": self.name, "max_new_tokens": self.max_new_tokens}
+
+    def close(self) -> None:
+        """Nothing is held between questions."""
 
     def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
         """Asks about all cases, ``slots`` at a time.
@@ -203,7 +206,8 @@ def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
         message = json.loads(body)["choices"][0]["message"]
         content, raw = message.get("content"), message.get("tool_calls") or []
         functions = [(call["function"]["name"], call["function"]["arguments"]) for call in raw]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        check_json(message)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, CallamaError):
         raise _AgainError(f"not a chat completion: {body[:120]!r}") from None
     if not isinstance(content, str | None):
         raise _AgainError(f"not a chat completion: content is a {type(content).__name__}")

@@ -14,8 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-import orjson
-
 from callama.common.errors import CallamaError
 from callama.common.files import atomic_file
 from callama.contract.jsontext import dumps
@@ -46,7 +44,7 @@ class Journal:
         if path is not None and path.is_file():
             for line in path.read_bytes().splitlines():
                 try:
-                    entry = orjson.loads(line)
+                    entry = json.loads(line)
                     reply = Reply.from_dict(entry["reply"])
                 except (ValueError, KeyError, TypeError, CallamaError):
                     continue

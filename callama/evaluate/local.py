@@ -50,6 +50,10 @@ class LocalModel:
             self._chat = ChatModel(self.folder, slots=self.slots)
         return self._chat
 
+    def close(self) -> None:
+        """Frees the weights, so that two models need the memory of one."""
+        self._chat = None
+
     def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
         """Answers greedily; ``keep`` gets each case's index and reply. A prompt that cannot be put to the
         model is a failed case, not the end of the run."""

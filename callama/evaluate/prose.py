@@ -1,7 +1,7 @@
 """How well a model still knows plain text: perplexity before and after, to see what was forgotten.
 
-The text is read in windows of equal length, each by itself behind the tokenizer's opening tokens, so
-that every model is asked the same and the windows can be resampled. Bits per byte compare across tokenizers.
+The text is read in windows of equal length, each by itself, so that the windows can be resampled for an
+interval. Perplexity compares models with one tokenizer, bits per byte also those with different ones.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def perplexity(model: LocalModel, path: Path) -> dict[str, Any]:
     low, high = _interval(nats, counts)
     mean = sum(nats) / sum(counts)
     # The first token of a window is given, not predicted: its bytes are not counted.
-    seen = sum(len(chat.renderer.tokenizer.decode(window[1:]).encode()) for window in windows)
+    pieces = chat.renderer.tokenizer.pieces
+    seen = sum(len(pieces[token]) for window in windows for token in window[1:])
+    model.close()
     return {"perplexity": _exp(mean), "low": _exp(low), "high": _exp(high), "tokens": sum(counts),
             "bits_per_byte": sum(nats) / math.log(2) / seen, "windows": len(windows),
             "file": path.name, "sha256": sha256_file(path)}  # fmt: skip

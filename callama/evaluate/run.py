@@ -28,6 +28,9 @@ class Model(Protocol):
     def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
         """Hands ``keep`` each case's index and reply, in any order, as they come."""
 
+    def close(self) -> None:
+        """Frees what it holds in memory; it may be asked again."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -61,6 +64,7 @@ def evaluate(suites: Sequence[Suite], models: Mapping[str, Model], *, out: Path 
                 replies = _ask(f"{name} on {suite.name}", model, suite.cases, keys[name, suite.name], journal)
                 scored = [score(case, reply) for case, reply in zip(suite.cases, replies, strict=True)]
                 outcomes[suite.name][name] = suite.settle(scored)
+            model.close()
     journal.rewrite(
         {"key": key, "suite": suite.name, "model": name, **trail(outcome)}
         for suite in suites

@@ -45,16 +45,17 @@ def literal(value: Any, declared: dict[str, Any], language: str) -> Any:
     """A ground truth's value as a model would write it: Java and JavaScript values stand in strings."""
     if language == "python" or isinstance(value, str):
         return value
+    kind, inner = declared["type"], declared.get("items", {}).get("type", "")
     if isinstance(value, list) and language == "java":
-        inner = ", ".join(dumps(item) for item in value)
-        return f"new ArrayList<>(Arrays.asList({inner}))" if declared["type"] == "ArrayList" else f"{{{inner}}}"
+        quoted = kind == "ArrayList" and inner == "String"
+        items = ", ".join(dumps(v) if quoted else literal(v, {"type": inner}, language) for v in value)
+        return f"new ArrayList<>(Arrays.asList({items}))" if kind == "ArrayList" else f"new {inner}[]{{{items}}}"
     if isinstance(value, dict) and language == "java":
         puts = " ".join(f"put({dumps(k)}, {dumps(first(v))});" for k, v in value.items())
         return f"new HashMap<String, Object>() {{{{ {puts} }}}}"
     if isinstance(value, dict):
         return dumps({k: first(v) for k, v in value.items()})
-    suffix = {"long": "L", "Bigint": "n"}.get(declared["type"], "")
-    return dumps(value) + suffix
+    return dumps(value) + {"long": "L", "Bigint": "n", "float": "f" if language == "java" else ""}.get(kind, "")
 
 
 def first(allowed: Any) -> Any:
@@ -80,11 +81,9 @@ def oracle(suite: Suite) -> dict[str, Reply]:
         for answer in entry.answer:
             for name, values in answer.items():
                 schema = next(f for f in entry.functions if f["name"] == name)["parameters"]
-                kept = {k: a for k, a in values.items() if "" not in a or k in schema.get("required", [])}
-                declared = schema["properties"]
-                arguments = {
-                    k: literal(plain(first(a)), declared.get(k, {}), language) for k, a in kept.items() if k in declared
-                }
+                declared, required = schema["properties"], schema.get("required", [])
+                kept = {k: a for k, a in values.items() if k in declared and ("" not in a or k in required)}
+                arguments = {k: chosen(a, declared[k], language) for k, a in kept.items()}
                 calls.append(ToolCall(name, arguments))
         if entry.answer:
             out[entry.id] = Reply("call", "calls", tuple(calls))
@@ -93,6 +92,14 @@ def oracle(suite: Suite) -> dict[str, Reply]:
         else:
             out[entry.id] = Reply.read("I have no function for that.")
     return out
+
+
+def chosen(allowed: list[Any], declared: dict[str, Any], language: str) -> Any:
+    """One of the allowed values, as it is written in that language; "any" is text outside Python."""
+    texts = [a for a in allowed if isinstance(a, str) and a]
+    if language != "python":
+        return texts[0] if declared["type"] == "any" and texts else literal(first(allowed), declared, language)
+    return plain(first(allowed))
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

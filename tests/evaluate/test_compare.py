@@ -30,6 +30,9 @@ class Scripted:
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts, self.identity = texts, {"texts": list(texts)}
 
+    def close(self) -> None:
+        """Nothing to free."""
+
     def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
         for index in range(len(cases)):
             keep(index, Reply.read(self.texts[index]))

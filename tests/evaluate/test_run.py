@@ -49,6 +49,9 @@ class Scripted:
         self.texts, self.limit, self.asked = texts, limit, 0
         self.identity = {"name": name}
 
+    def close(self) -> None:
+        """Nothing to free."""
+
     def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
         for index in range(len(cases)):
             if self.asked == self.limit:
