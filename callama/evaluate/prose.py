@@ -64,7 +64,7 @@ def _nats(model: Any, tokens: Tensor) -> float:
     """Negative log-likelihood of (1, n) tokens behind the first, in nats."""
     hidden = model(tokens, Documents([[tokens.shape[1]]], tokens.device))[0, :-1]
     total = 0.0
-    for rows, targets in zip(hidden.split(_LOGIT_ROWS), tokens[0, 1:].split(_LOGIT_ROWS), strict=True):
+    for rows, targets in zip(*(torch.split(x, _LOGIT_ROWS) for x in (hidden, tokens[0, 1:])), strict=True):
         total += float(F.cross_entropy(model.logits(rows), targets, reduction="sum"))
     return total
 
