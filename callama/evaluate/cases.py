@@ -83,6 +83,5 @@ def reports_error(result: str) -> bool:
         return False
     status = value.get("status")
     bad_status = status in ("error", "failed", "failure") or (type(status) is int and 400 <= status < 600)
-    return (
-        bad_status or any(value.get(k) for k in ("error", "errors")) or False in (value.get("success"), value.get("ok"))
-    )
+    refused = any(value.get(key) is False for key in ("success", "ok"))
+    return bad_status or refused or any(bool(value.get(key)) for key in ("error", "errors"))
