@@ -35,7 +35,7 @@ def table(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Table:
     for name in ARGUMENTS:
         if any(c["arguments"][name]["count"] for c in columns.values()):
             out.add_row(f"arguments: {name}", "", *(cell(c["arguments"][name]) for c in columns.values()))
-    if len(first["scenarios"]) > 1:
+    if any(len(c["scenarios"]) > 1 for c in columns.values()):
         out.add_section()
         for scenario, rate in first["scenarios"].items():
             cells = (cell(c["scenarios"][scenario]) for c in columns.values())
