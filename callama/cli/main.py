@@ -25,6 +25,8 @@ PIPELINE = (
     ("verify", "callama verify checkpoints/demo-merged", ""),
     ("evaluate", "callama evaluate datasets/demo/held_out.jsonl --model checkpoints/demo-merged "
      "--base models/smollm2-135m --out checkpoints/demo-report.json", "checkpoints/*.json"),
+    ("compare", "callama compare checkpoints/demo-report.json --html checkpoints/demo-report.html",
+     "checkpoints/*.html"),
     ("chat", "callama chat checkpoints/demo-merged", ""),
     ("convert", "callama convert checkpoints/demo-merged exports/demo-hf --to hf", "exports/*/MANIFEST.json"),
 )  # fmt: skip
@@ -68,6 +70,7 @@ def main() -> None:
     from callama.cli.chat import chat
     from callama.cli.check import check
     from callama.cli.clean import clean
+    from callama.cli.compare import compare
     from callama.cli.convert import convert
     from callama.cli.evaluate import evaluate
     from callama.cli.inspect import inspect
@@ -78,6 +81,6 @@ def main() -> None:
     from callama.cli.verify import verify
 
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
-    for verb in (pull, synth, clean, build, check, inspect, train, merge, verify, evaluate, chat, convert):
+    for verb in (pull, synth, clean, build, check, inspect, train, merge, verify, evaluate, compare, chat, convert):
         app.command(no_args_is_help=verb is not synth)(verb)
     common.guarded(app)

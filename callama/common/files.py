@@ -127,6 +127,8 @@ def _disk_errors(path: Path) -> Iterator[None]:
             raise
         if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
             raise CallamaError(f"no permission to write {path}; choose another place or change its rights") from None
+        if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+            raise UsageError(f"{path} cannot be written: its folder cannot be made there") from None
         if isinstance(error, NotADirectoryError | FileExistsError):
             raise UsageError(f"{path} cannot be written: {named} is a file, not a folder") from None
         raise
@@ -198,7 +200,7 @@ def atomic_folder(path: Path, facts: Mapping[str, Any], digests: Mapping[str, st
         CallamaError: the disk is full or writing is not allowed.
     """
     path = Path(os.path.realpath(path))
-    _require_replaceable(path)
+    require_replaceable(path)
     temporary = _neighbour(path)
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +208,7 @@ def atomic_folder(path: Path, facts: Mapping[str, Any], digests: Mapping[str, st
         try:
             yield temporary
             _write_manifest(temporary, facts, digests or {})
-            _require_replaceable(path)
+            require_replaceable(path)
             if path.exists():
                 _swap(temporary, path)
             else:
@@ -216,7 +218,12 @@ def atomic_folder(path: Path, facts: Mapping[str, Any], digests: Mapping[str, st
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _require_replaceable(path: Path) -> None:
+def require_replaceable(path: Path) -> None:
+    """Makes sure that ``atomic_folder`` may put its folder here.
+
+    Raises:
+        UsageError: a file stands there, or a folder with files that callama did not write.
+    """
     if not path.exists():
         return
     if not path.is_dir():

@@ -49,15 +49,16 @@ class Declared:
         Raises:
             DropError: they break its schema, or pass what it does not declare.
         """
-        if fault := self._fault(arguments):
+        if fault := self.fault(arguments):
             respelled = _respelled(arguments, self.tool.parameters, 0)
-            if fault.reason is not Drop.ARGUMENTS_INVALID or respelled == arguments or self._fault(respelled):
+            if fault.reason is not Drop.ARGUMENTS_INVALID or respelled == arguments or self.fault(respelled):
                 raise fault
             repairs.append(Repair.ARGUMENT_TYPE)
             return dict(respelled)
         return arguments
 
-    def _fault(self, arguments: dict[str, Any]) -> DropError | None:
+    def fault(self, arguments: dict[str, Any]) -> DropError | None:
+        """Why the arguments do not fit the function as they stand; None: they do."""
         name = self.tool.name
         try:
             self._validator.validate(arguments)

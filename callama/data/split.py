@@ -52,11 +52,11 @@ def functions_of(conversation: Conversation) -> frozenset[str]:
 def split(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
     """Assigns every conversation to a side; the same for any order of equal rows and one seed.
 
-    A label that says ``train`` or ``validation`` on every conversation is believed (``callama synth``
-    writes it, because there one tool appears under several names); near-duplicates of the other
-    side are left out all the same.
+    Labels that say ``train`` or ``validation`` on every conversation, and both of them, are believed
+    (``callama synth`` writes them, because there one tool appears under several names);
+    near-duplicates of the other side are left out all the same.
     """
-    if rows and all(row.label in ("train", "validation") for row in rows):
+    if {row.label for row in rows} == set(SIDES):
         return Split(_without_near([row.label for row in rows], rows), "by label")
     if val_ratio <= 0:
         return Split(["train"] * len(rows), "no validation asked for")

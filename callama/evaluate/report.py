@@ -1,63 +1,27 @@
-"""From outcomes to figures: rates with 95 % intervals, as JSON and as a table."""
+"""Figures for the terminal: one row a rate, one column a model; and cases verbatim."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
 
 from callama.contract.jsontext import dumps
+from callama.evaluate.cases import Case
+from callama.evaluate.rates import ARGUMENTS, RATES
 from callama.evaluate.score import Outcome
 
-RATES = {
-    "parse_rate": "call wanted: the answer parses as a call",
-    "right_function": "call wanted: the right functions, all of them",
-    "exact_call": "call wanted: the exact calls, every argument",
-    "right_abstention": "no call wanted: answered in text",
-    "malformed": "all cases: a broken call",
-}
-_Z95 = 1.959963984540054
 
-
-def wilson(hits: int, count: int) -> dict[str, Any]:
-    """A rate with its 95 % interval (Wilson 1927, JASA 22:209); an empty count has no rate."""
-    if not count:
-        return {"rate": None, "low": None, "high": None, "hits": 0, "count": 0}
-    share, z2 = hits / count, _Z95**2
-    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = _Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    low, high = max(0.0, centre - half), min(1.0, centre + half)
-    return {"rate": share, "low": low, "high": high, "hits": hits, "count": count}
-
-
-def rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The rates of ``RATES`` and, by scenario, the share of right turns."""
-    calls = [o for o in outcomes if o.case.wants_call]
-    texts = [o for o in outcomes if not o.case.wants_call]
-    by_scenario: defaultdict[str, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        by_scenario[outcome.case.scenario].append(outcome)
-    return {
-        "parse_rate": wilson(sum(o.answer.kind == "call" for o in calls), len(calls)),
-        "right_function": wilson(sum(o.right_function for o in calls), len(calls)),
-        "exact_call": wilson(sum(o.exact_call for o in calls), len(calls)),
-        "right_abstention": wilson(sum(o.answer.kind == "text" for o in texts), len(texts)),
-        "malformed": wilson(sum(o.answer.kind == "malformed" for o in outcomes), len(outcomes)),
-        "scenarios": {name: wilson(sum(o.right for o in of), len(of)) for name, of in sorted(by_scenario.items())},
-    }
-
-
-def _cell(rate: Mapping[str, Any]) -> str:
+def cell(rate: Mapping[str, Any]) -> str:
+    """A rate beside its interval."""
     if rate["rate"] is None:
         return "–"
     return f"{rate['rate']:6.1%}  [{rate['low']:.1%}, {rate['high']:.1%}]"
 
 
 def table(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One row a rate, one column a model; then the share of right turns by scenario."""
+    """The rates that have cases, the arguments, the share of right turns by scenario."""
     out = Table(title=title, title_justify="left")
     out.add_column("measure")
     out.add_column("cases", justify="right")
@@ -65,28 +29,56 @@ def table(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Table:
         out.add_column(f"{name}  [95 % interval]", justify="right")
     first = next(iter(columns.values()))
     for name in RATES:
-        out.add_row(name, str(first[name]["count"]), *(_cell(c[name]) for c in columns.values()))
+        if any(c[name]["count"] for c in columns.values()):
+            out.add_row(name, str(first[name]["count"]), *(cell(c[name]) for c in columns.values()))
     out.add_section()
-    for scenario, rate in first["scenarios"].items():
-        cells = (_cell(c["scenarios"][scenario]) for c in columns.values())
-        out.add_row(f"right turn: {scenario}", str(rate["count"]), *cells)
+    for name in ARGUMENTS:
+        if any(c["arguments"][name]["count"] for c in columns.values()):
+            out.add_row(f"arguments: {name}", "", *(cell(c["arguments"][name]) for c in columns.values()))
+    if any(len(c["scenarios"]) > 1 for c in columns.values()):
+        out.add_section()
+        for scenario, rate in first["scenarios"].items():
+            cells = (cell(c["scenarios"][scenario]) for c in columns.values())
+            out.add_row(f"right turn: {scenario}", str(rate["count"]), *cells)
     return out
 
 
-def _said(outcome: Outcome, limit: int = 300) -> str:
-    text = " ".join(outcome.text.split())
+def paired_line(names: tuple[str, str], test: Mapping[str, Any]) -> str:
+    """McNemar's test in a sentence."""
+    first, second = names
+    return (
+        f"right turns: {test['only_second']} only by {second}, {test['only_first']} only by {first}, "
+        f"{test['both']} by both, {test['neither']} by neither; McNemar's exact p = {test['p']:.3g}"
+    )
+
+
+def _short(text: str, limit: int = 300) -> str:
+    text = " ".join(text.split())
     return text if len(text) <= limit else text[:limit] + " …"
+
+
+def request(case: Case) -> str:
+    """What the model answers: the last thing that a user or a tool said."""
+    return next((m.content or "" for m in reversed(case.prompt.messages) if m.role in ("user", "tool")), "")
+
+
+def wanted(case: Case) -> str:
+    """The expected turn."""
+    if case.any_call:
+        return "a call"
+    if case.wants_call:
+        return "; ".join(f"{c.name}({dumps(c.arguments)})" for c in case.expected.tool_calls)
+    return f"text, such as: {case.expected.content}" if case.expected.content else "text"
+
+
+def said(outcome: Outcome) -> str:
+    """The answer, or why there is none."""
+    return outcome.reply.text or f"({outcome.reply.reason or 'nothing'})"
 
 
 def example(outcomes: Mapping[str, Outcome]) -> str:
     """One case as text: the request, what was expected, what each model said."""
     case = next(iter(outcomes.values())).case
-    question = next((m.content or "" for m in reversed(case.prompt.messages) if m.role in ("user", "tool")), "")
-    wanted = (
-        "; ".join(f"{c.name}({dumps(c.arguments)})" for c in case.expected.tool_calls)
-        if case.wants_call
-        else f"text, such as: {case.expected.content}"
-    )
-    lines = [f"[{case.scenario}] {' '.join(question.split())[:300]}", f"  wanted  {wanted}"]
-    lines += [f"  {name:7} {'✓' if o.right else '✗'} {_said(o)}" for name, o in outcomes.items()]
+    lines = [f"[{case.scenario}] {_short(request(case))}", f"  wanted  {wanted(case)}"]
+    lines += [f"  {name:7} {'✓' if o.right else '✗'} {_short(said(o))}" for name, o in outcomes.items()]
     return "\n".join(lines)

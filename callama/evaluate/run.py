@@ -2,82 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from callama.common.errors import CallamaError
-from callama.common.files import sha256_file
+from callama.common.files import atomic_file
 from callama.common.progress import Meter
-from callama.contract.grammar import Choice
-from callama.data.read import read_conversations
-from callama.evaluate.cases import Case, cases_of
-from callama.evaluate.report import rates
+from callama.evaluate.cases import Case
+from callama.evaluate.journal import Journal, answers_file, case_key
+from callama.evaluate.rates import paired, rates
+from callama.evaluate.reply import Reply
 from callama.evaluate.score import Outcome, score
-from callama.generate.chat import ChatModel
-from callama.text.tokenizer import load_tokenizer
-from callama.weights.native import read_native
+from callama.evaluate.suites import Suite
+from callama.evaluate.trail import trail
+
+
+class Model(Protocol):
+    """Whatever answers: a checkpoint here, a server elsewhere."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides its answers, as JSON."""
+
+    def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
+        """Hands ``keep`` each case's index and reply, in any order, as they come."""
+
+    def close(self) -> None:
+        """Frees what it holds in memory; it may be asked again."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Outcomes of each model on the same cases, in the same order, and the report as data."""
+    """Outcomes by suite and model, on the same cases in the same order, and the report as data."""
 
-    outcomes: dict[str, list[Outcome]]
+    outcomes: dict[str, dict[str, list[Outcome]]]
     report: dict[str, Any]
 
 
-def load_cases(suite: Path, limit: int | None) -> list[Case]:
-    """The cases of a conversation file; ``limit`` takes that many conversations from its start.
+def evaluate(suites: Sequence[Suite], models: Mapping[str, Model], *, out: Path | None = None) -> Evaluation:
+    """Evaluates models by name (``base``, ``tuned``) on suites.
+
+    With ``out`` (the report's file; it is not written here) answers are kept beside it as they come and
+    taken from there when the same run is started again; broken records go to ``….quarantine.jsonl``.
 
     Raises:
-        UsageError: no such file. CallamaError: no assistant turn in it.
+        CallamaError: a model cannot be loaded, an endpoint answers nothing at all, the disk is full.
     """
-    conversations = list(read_conversations(suite))
-    cases = cases_of(conversations[:limit])
-    if not cases:
-        raise CallamaError(f"{suite} holds no assistant turn to test; expected conversations with answers")
-    return cases
-
-
-def answer_cases(
-    name: str, model: ChatModel, cases: Sequence[Case], max_new_tokens: int, choice: Choice | None = None
-) -> list[Outcome]:
-    """Greedy answers of one model, scored; free, or constrained by a ``choice``."""
-    with Meter(f"evaluating {name}", len(cases), "cases") as meter:
-        prompts = [case.prompt for case in cases]
-        texts = model.answer(prompts, max_new_tokens, on_done=lambda _: meter.advance(), choice=choice)
-    return [score(case, text) for case, text in zip(cases, texts, strict=True)]
-
-
-def evaluate(
-    suite: Path,
-    models: Mapping[str, Path],
-    *,
-    limit: int | None = None,
-    max_new_tokens: int = 160,
-    slots: int = 16,
-    adapters: Mapping[str, Path] | None = None,
-    constrained: bool = False,
-) -> Evaluation:
-    """Evaluates model folders by name (``base``, ``tuned``) on a file of conversations; ``adapters`` by
-    the same names are applied unmerged.
-
-    Raises:
-        UsageError: the suite or a model is missing. CallamaError: one of them is damaged.
-    """
-    cases = load_cases(suite, limit)
-    for folder in models.values():
-        read_native(folder)  # cheap, and a slip in the second folder must not cost the first one's time
-        load_tokenizer(folder)
-    outcomes = {}
-    for name, folder in models.items():
-        model = ChatModel(folder, slots=slots, adapter=(adapters or {}).get(name))
-        outcomes[name] = answer_cases(name, model, cases, max_new_tokens, Choice() if constrained else None)
-    report: dict[str, Any] = {
-        "suite": {"file": suite.name, "sha256": sha256_file(suite), "cases": len(cases)},
-        "decoding": {"temperature": 0.0, "constrained": constrained, "max_new_tokens": max_new_tokens},
-        **{name: rates(of) for name, of in outcomes.items()},
+    identities = {name: model.identity for name, model in models.items()}
+    keys = {
+        (name, suite.name): [case_key(identities[name], case) for case in suite.cases]
+        for name in models
+        for suite in suites
     }
+    if out is not None:
+        _write_quarantine(out.with_suffix(".quarantine.jsonl"), suites)
+    outcomes: dict[str, dict[str, list[Outcome]]] = {suite.name: {} for suite in suites}
+    with Journal(None if out is None else answers_file(out), (k for of in keys.values() for k in of)) as journal:
+        for name, model in models.items():
+            for suite in suites:
+                replies = _ask(f"{name} on {suite.name}", model, suite.cases, keys[name, suite.name], journal)
+                scored = [score(case, reply) for case, reply in zip(suite.cases, replies, strict=True)]
+                outcomes[suite.name][name] = suite.settle(scored)
+            model.close()
+    journal.rewrite(
+        {"key": key, "suite": suite.name, "model": name, **trail(outcome)}
+        for suite in suites
+        for name in models
+        for key, outcome in zip(keys[name, suite.name], outcomes[suite.name][name], strict=True)
+    )
+    tables = {suite.name: _figures(suite, outcomes[suite.name]) for suite in suites}
+    report = {**tables[suites[0].name], "models": identities}
+    if len(suites) > 1:
+        report["suites"] = tables
     return Evaluation(outcomes, report)
+
+
+def _figures(suite: Suite, outcomes: Mapping[str, list[Outcome]]) -> dict[str, Any]:
+    figures: dict[str, Any] = {"suite": {"name": suite.name, **suite.facts}}
+    figures |= {name: rates(of) for name, of in outcomes.items()}
+    if len(outcomes) == 2:
+        figures["paired"] = paired(*outcomes.values())
+    return figures
+
+
+def _ask(what: str, model: Model, cases: Sequence[Case], keys: Sequence[str], journal: Journal) -> list[Reply]:
+    # Equal cases (two conversations that open alike) are asked once.
+    open_cases = list({key: i for i, key in enumerate(keys) if key not in journal.known}.values())
+    with Meter(f"evaluating {what}", len(open_cases), "cases") as meter:
+        if known := len(cases) - len(open_cases):
+            meter.advance(0, f"{known} answers known")
+
+        def keep(index: int, reply: Reply) -> None:
+            journal.add(keys[open_cases[index]], reply)
+            meter.advance()
+
+        if open_cases:
+            model.answer([cases[i] for i in open_cases], keep)
+    return [journal.known[key] for key in keys]
+
+
+def _write_quarantine(path: Path, suites: Sequence[Suite]) -> None:
+    lines = [line for suite in suites for line in suite.quarantine]
+    if lines:
+        with atomic_file(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from callama.common.errors import CallamaError, UsageError
+from callama.common.errors import UsageError
 from callama.contract.grammar import Choice
 from callama.contract.messages import Conversation
 from callama.generate.constrain import Constrainer
@@ -18,7 +18,7 @@ from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
 from callama.weights.adapter import find_adapter, load_adapter, read_adapter
 from callama.weights.merge import check_base
-from callama.weights.native import build_model, open_native, read_native
+from callama.weights.native import build_model, open_native, read_native, require_own_tokenizer
 
 
 class ChatModel:
@@ -48,11 +48,7 @@ class ChatModel:
         if max_seq_len is not None and max_seq_len > (context := checkpoint.params.max_seq_len):
             raise UsageError(f"max_seq_len {max_seq_len} is longer than the context of {folder}, {context} tokens")
         self.renderer = Renderer(load_tokenizer(tokenizer or folder))
-        if (found := self.renderer.tokenizer.vocab_size) != checkpoint.params.vocab_size:
-            raise CallamaError(
-                f"{self.renderer.tokenizer.file} has {found:,} tokens, the model in {folder} "
-                f"{checkpoint.params.vocab_size:,}: this tokenizer does not belong to this checkpoint"
-            )
+        require_own_tokenizer(checkpoint, self.renderer.tokenizer)
         self.model = build_model(checkpoint, dtype=choose_dtype("auto", place), device=place)
         if adapter is not None:
             self._add_adapter(folder, find_adapter(adapter))

@@ -131,7 +131,7 @@ class Generator:
         batch = _Batch(self, cache, sampling or Sampling(), logprobs)
         out = [Generation() for _ in prompts]
         # In order of their ids, backwards, prompts that begin alike stand together.
-        waiting = sorted(range(len(prompts)), key=lambda i: prompts[i], reverse=True)
+        waiting = sorted(range(len(prompts)), key=lambda i: list(prompts[i]), reverse=True)
 
         def start(slot: int) -> bool:
             """Starts waiting requests in a slot until one of them has more to say."""

@@ -187,7 +187,8 @@ def _load_tokenizers_json(path: Path) -> Tokenizer:
         if min([*vocab.values(), *added.values()]) < 0 or size > MAX_TOKENS:
             raise ValueError(f"ids beyond 0 … {MAX_TOKENS - 1:,}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CallamaError(f"{path} is not a tokenizer.json ({error!r})") from None
+        why = f"it has no key {error}" if isinstance(error, KeyError) else str(error)
+        raise CallamaError(f"{path} is not a tokenizer.json: {why}") from None
     ordinary = {token: i for token, i in vocab.items() if token not in added}
     pieces = [b""] * size
     for token, token_id in ordinary.items():

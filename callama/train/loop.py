@@ -88,6 +88,8 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
     earlier = step_folders(job) if config.checkpoint.enabled and not resume else []
     if earlier and not fresh:
         raise UsageError(f"{job} holds checkpoints of an earlier run: --resume goes on, --fresh starts over")
+    if resume:
+        _refuse_changed_settings(config)
     run = prepare(config)
     engine = PlainEngine(run.model, config.optimizer, config.train.gradient_clipping)
     budget = config.train.micro_batch_size * config.model.max_seq_len
@@ -200,7 +202,12 @@ def _fit_into_time(config: TrainConfig, progress: Progress, watch: Watch) -> Non
     """Plans as many steps as fit into ``train.max_minutes`` at the pace measured so far."""
     if progress.step == MEASURE_STEPS:
         progress.warm_up_seconds = progress.seconds
-    if config.train.max_minutes is None or progress.step < 2 * MEASURE_STEPS:
+    if config.train.max_minutes is None:
+        return
+    if progress.elapsed_seconds >= config.train.max_minutes * 60:
+        progress.total_steps = progress.step
+        return
+    if progress.step < 2 * MEASURE_STEPS:
         return
     pace = (progress.seconds - progress.warm_up_seconds) / (progress.step - MEASURE_STEPS)
     left = config.train.max_minutes * 60 - progress.elapsed_seconds
@@ -223,13 +230,11 @@ def _restore(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progr
     """Puts a run back where its newest checkpoint, the folder returned, stands.
 
     Raises:
-        UsageError: there is none. CallamaError: settings or data are not those of the checkpoint.
+        CallamaError: the data are not those of the checkpoint.
     """
-    job = config.checkpoint.folder
-    folder = find_adapter(job)
-    if folder == job:
-        raise UsageError(f"{job} holds no checkpoint to resume; start without --resume")
-    _refuse_changes(config, run, folder)
+    folder = find_adapter(config.checkpoint.folder)
+    if read_manifest(folder).get("data_sha256") != run.facts["data_sha256"]:
+        raise CallamaError(f"{run.train_data.path} has changed since {folder} was written; start over with --fresh")
     load_adapter(run.model, read_adapter(folder, run.checkpoint.params))
     trainer = load_trainer(folder)
     engine.load_state(trainer["optimizer"])
@@ -242,11 +247,27 @@ def _restore(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progr
     return restored, folder
 
 
-def _refuse_changes(config: TrainConfig, run: Run, folder: Path) -> None:
-    before, now = read_json(folder / CONFIG, "the settings of the run"), config.saved()
-    for key in now:
-        if key not in _MAY_CHANGE and before.get(key) != now[key]:
-            raise CallamaError(f"{key} differs from the run in {folder}: {before.get(key)} then, {now[key]} now")
-    facts = read_manifest(folder)
-    if facts.get("data_sha256") != run.facts["data_sha256"]:
-        raise CallamaError(f"{run.train_data.path} has changed since {folder} was written; start over with --fresh")
+def _refuse_changed_settings(config: TrainConfig) -> None:
+    """Holds the settings against those of the newest checkpoint, before anything is loaded.
+
+    Raises:
+        UsageError: there is no checkpoint. CallamaError: a setting differs that the result depends on.
+    """
+    job = config.checkpoint.folder
+    folder = find_adapter(job) if job.is_dir() else job
+    if folder == job:
+        raise UsageError(f"{job} holds no checkpoint to resume; start without --resume")
+    before = dict(_flat(read_json(folder / CONFIG, "the settings of the run")))
+    for key, now in _flat(config.saved()):
+        if key.split(".")[0] not in _MAY_CHANGE and before.get(key) != now:
+            raise CallamaError(
+                f"{key} was {before.get(key)} in {folder} and is {now} now; put it back, or start over with --fresh"
+            )
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -17,7 +17,7 @@ from callama.model.lora import add_lora
 from callama.model.transformer import Transformer
 from callama.text.tokenizer import Tokenizer, load_tokenizer
 from callama.train.config import TrainConfig
-from callama.weights.native import WEIGHTS, NativeCheckpoint, build_model, read_native
+from callama.weights.native import WEIGHTS, NativeCheckpoint, build_model, read_native, require_own_tokenizer
 
 
 @dataclass
@@ -60,11 +60,7 @@ def prepare(config: TrainConfig) -> Run:
     checkpoint = read_native(folder, None if weights.is_dir() else weights)
     _check_shape(config, checkpoint)
     tokenizer = load_tokenizer(config.tokenizer_file or folder)
-    if tokenizer.vocab_size != checkpoint.params.vocab_size:
-        raise CallamaError(
-            f"{tokenizer.file} has {tokenizer.vocab_size:,} tokens, the model in {folder} "
-            f"{checkpoint.params.vocab_size:,}: this tokenizer does not belong to this checkpoint"
-        )
+    require_own_tokenizer(checkpoint, tokenizer)
     for data in filter(None, (train_data, validation_data)):
         _check_data(config, data, tokenizer, checkpoint)
     for output in (config.checkpoint, config.tensorboard):
@@ -95,11 +91,16 @@ def _check_shape(config: TrainConfig, checkpoint: NativeCheckpoint) -> None:
     for key, given in config.model.shape().items():
         found = getattr(checkpoint.params, key)
         if given != found:
-            raise CallamaError(f"model_config.{key} is {given}, but {checkpoint.path / 'params.json'} says {found}")
+            raise UsageError(f"model_config.{key} is {given}, but {checkpoint.path / 'params.json'} says {found}")
     if config.model.max_seq_len > checkpoint.params.max_seq_len:
-        raise CallamaError(
+        raise UsageError(
             f"model_config.max_seq_len is {config.model.max_seq_len}, longer than the model's context of "
-            f"{checkpoint.params.max_seq_len} tokens"
+            f"{checkpoint.params.max_seq_len} tokens; set that or less"
+        )
+    if config.lora.lora_rank > checkpoint.params.dim:
+        raise UsageError(
+            f"lora_config.lora_rank is {config.lora.lora_rank}, above the model's width of {checkpoint.params.dim}; "
+            "usual ranks are 8 to 64"
         )
 
 

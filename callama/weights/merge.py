@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import read_manifest
+from callama.common.files import read_manifest, require_replaceable
 from callama.weights.adapter import Adapter, find_adapter, read_adapter
 from callama.weights.budget import MergeError, measure
 from callama.weights.lazy import Lazy
@@ -71,6 +71,7 @@ def merge_to_folder(
         raise UsageError(f"{config_dir} is not a folder; expected the one with the adapter's lora.json")
     if out.resolve() in (base_dir.resolve(), adapter_path.resolve()):
         raise UsageError(f"{out} is also a source of this merge; choose another folder")
+    require_replaceable(out)
     base = open_native(base_dir, base_weights)
     adapter = read_adapter(adapter_path, base.params, config_dir)
     check_base(base, adapter_path, (base_weights or base_dir / WEIGHTS).name)

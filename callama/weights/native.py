@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, read_json, read_manifest, require_file, write_json
+from callama.common.files import atomic_folder, read_json, read_manifest, require_file, sha256_file, write_json
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
 from callama.model.transformer import Dropout, Transformer
+from callama.text.tokenizer import Tokenizer
 from callama.weights.lazy import Lazy, of_tensor
 from callama.weights.names import OUTPUT
 from callama.weights.pth import open_pth, save_pth
@@ -117,6 +118,27 @@ def read_native(folder: Path, weights: Path | None = None) -> NativeCheckpoint:
     state.pop(_ROPE_CONSTANT, None)
     check_state(path, state, params, str(folder / PARAMS))
     return NativeCheckpoint(folder, params, state)
+
+
+def require_own_tokenizer(checkpoint: NativeCheckpoint, tokenizer: Tokenizer) -> None:
+    """Checks that a tokenizer is the checkpoint's: as many tokens, and where the checkpoint's folder has a
+    file of the same name, the same content.
+
+    Raises:
+        CallamaError: it is not.
+    """
+    found, wanted = tokenizer.vocab_size, checkpoint.params.vocab_size
+    if found != wanted:
+        raise CallamaError(
+            f"{tokenizer.file} has {found:,} tokens, the model in {checkpoint.path} {wanted:,}: "
+            "this tokenizer does not belong to this checkpoint"
+        )
+    own = checkpoint.path / tokenizer.file.name
+    if own.is_file() and sha256_file(own) != tokenizer.sha256:
+        raise CallamaError(
+            f"{tokenizer.file} is not the tokenizer of the checkpoint: {own} has other content. Use that one, or put "
+            "the right one into its place"
+        )
 
 
 def build_model(

@@ -81,7 +81,7 @@ def test_inspect_writes_a_page(here: RunHere, world: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["inspect", "none.jsonl"], "none.jsonl is not a built data set; name a tokenizer with --tokenizer"),
+        (["inspect", "none.jsonl"], "none.jsonl does not exist"),
         (["inspect", "none", "--tokenizer", "MODEL"], "none does not exist"),
         (["inspect", "CONVERSATIONS", "--tokenizer", "MODEL", "--record", "99"], "has no record 99"),
         (["inspect", "CONVERSATIONS", "--tokenizer", "MODEL", "--limit", "0"], "--limit at least 1"),

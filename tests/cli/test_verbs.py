@@ -194,3 +194,17 @@ def test_the_console_script_in_its_own_process(run: Run, tmp_path: Path) -> None
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate_and_compare_for_people(callama: Callama, world: Path) -> None:
+    Path("plain.txt").write_text("The weather in Oslo is 7. The tide in Cork is 7.")
+    model = world / "model"
+    shown = callama("evaluate", "--suite", world / "conversations.jsonl", "--model", model, "--base", model, "--limit",
+                    "3", "--max-new-tokens", "4", "--text", "plain.txt", "--out", "report.json")  # fmt: skip
+    assert shown.status == 0 and "McNemar's exact p = 1" in shown.out and "perplexity of tuned" in shown.out
+    compared = callama("compare", "report.json", "--html", "page.html")
+    assert compared.status == 0 and "right turns by suite" in compared.out and Path("page.html").stat().st_size > 5000
+    counts = callama("compare", "report.json", "--json").last_json
+    assert (counts["cases"], counts["worse"], counts["better"], counts["p"]) == (4, [], [], 1.0)
+    suite = ["evaluate", "--suite", "bfcl:simple_python", "--model", world / "model"]
+    assert_one_line_error(callama(*suite), "callama pull bfcl")

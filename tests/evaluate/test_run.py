@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import sha256_file
-from callama.contract.messages import Conversation, Message
-from callama.evaluate.report import RATES
-from callama.evaluate.run import answer_cases, evaluate, load_cases
+from callama.contract.messages import Conversation, Message, dump_line
+from callama.evaluate.cases import Case
+from callama.evaluate.journal import answers_file
+from callama.evaluate.local import LocalModel
+from callama.evaluate.rates import RATES
+from callama.evaluate.reply import Reply
+from callama.evaluate.run import evaluate
+from callama.evaluate.suites import load_file
 from callama.generate.chat import ChatModel
 from callama.train.config import load_config
 from callama.train.loop import train
@@ -32,34 +38,55 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def local(folder: Path, max_new_tokens: int = 60, slots: int = 5) -> LocalModel:
+    return LocalModel(folder, max_new_tokens=max_new_tokens, slots=slots)
+
+
+class Scripted:
+    """Answers from a list and stops, as a killed run does, after ``limit`` answers."""
+
+    def __init__(self, texts: Sequence[str], limit: int = 10**6, name: str = "scripted") -> None:
+        self.texts, self.limit, self.asked = texts, limit, 0
+        self.identity = {"name": name}
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
+        for index in range(len(cases)):
+            if self.asked == self.limit:
+                raise KeyboardInterrupt
+            self.asked += 1
+            text = self.texts[index % len(self.texts)]
+            keep(index, Reply.failed("busy") if text == "FAIL" else Reply.read(text))
+
+
 def test_report_of_base_and_tuned(world: Path) -> None:
-    suite = world / "conversations.jsonl"
-    result = evaluate(suite, {"base": world / "model", "tuned": world / "tuned"}, max_new_tokens=60, slots=5)
+    suite = load_file(world / "conversations.jsonl")
+    result = evaluate([suite], {"base": local(world / "model"), "tuned": local(world / "tuned")})
     report = result.report
-    assert report["suite"] == {"file": "conversations.jsonl", "sha256": sha256_file(suite), "cases": 20}
-    assert set(report["base"]) == set(report["tuned"]) == {*RATES, "scenarios"}
-    for model in ("base", "tuned"):
-        counts = {name: report[model][name]["count"] for name in RATES}
-        assert counts == {
-            "parse_rate": 16,
-            "right_function": 16,
-            "exact_call": 16,
-            "right_abstention": 4,
-            "malformed": 20,
-        }
-        assert {n: r["count"] for n, r in report[model]["scenarios"].items()} == {"answer_from_result": 8, "single": 12}
-        texts = [outcome.text for outcome in result.outcomes[model]]
-        cases = [outcome.case for outcome in result.outcomes[model]]
-        assert texts == ChatModel(world / {"base": "model"}.get(model, model), slots=5).answer(
-            [c.prompt for c in cases], 60
-        )
+    facts = {"name": "conversations.jsonl", "file": "conversations.jsonl", "cases": 20, "broken_records": {}}
+    assert report["suite"] == {**facts, "sha256": sha256_file(world / "conversations.jsonl")}
+    assert set(report["base"]) == set(report["tuned"]) >= {*RATES, "scenarios"}
+    for name in ("base", "tuned"):
+        counts = {rate: report[name][rate]["count"] for rate in RATES if report[name][rate]["count"]}
+        calls = dict.fromkeys(("parse_rate", "schema_valid", "right_function", "exact_call", "exact_sequence"), 16)
+        whole = dict.fromkeys(("right_turn", "malformed", "hallucinated", "failed"), 20)
+        assert counts == {**calls, **whole, "right_abstention": 4}
+        assert {n: r["count"] for n, r in report[name]["scenarios"].items()} == {"answer_from_result": 8, "single": 12}
+        outcomes = result.outcomes["conversations.jsonl"][name]
+        texts = [outcome.reply.text for outcome in outcomes]
+        folder = world / {"base": "model"}.get(name, name)
+        assert texts == ChatModel(folder, slots=5).answer([o.case.prompt for o in outcomes], 60)
     assert report["base"]["parse_rate"]["hits"] == report["base"]["exact_call"]["hits"] == 0
     assert report["tuned"]["parse_rate"]["hits"] >= 8
+    paired = report["paired"]
+    assert paired["only_second"] + paired["both"] == report["tuned"]["right_turn"]["hits"]
     json.dumps(report, allow_nan=False)
 
 
 def test_a_limit_takes_conversations_from_the_start(world: Path) -> None:
-    cases = load_cases(world / "conversations.jsonl", 5)
+    cases = load_file(world / "conversations.jsonl", 5).cases
     assert len(cases) == 7
     assert [c.expected for c in cases] == [
         m for i in range(5) for m in tiny.conversation(i).messages if m.role == "assistant"
@@ -67,24 +94,85 @@ def test_a_limit_takes_conversations_from_the_start(world: Path) -> None:
 
 
 def test_answers_are_cut_at_max_new_tokens(world: Path) -> None:
-    model = ChatModel(world / "model", device="cpu")
-    cases = load_cases(world / "conversations.jsonl", 3)
-    prompts = [case.prompt for case in cases]
-    texts = [outcome.text for outcome in answer_cases("base", model, cases, 4)]
-    assert texts == model.answer(prompts, 4) != model.answer(prompts, 8)
+    suite = load_file(world / "conversations.jsonl", 3)
+    outcomes = evaluate([suite], {"tuned": local(world / "model", 4)}).outcomes["conversations.jsonl"]["tuned"]
+    model, prompts = ChatModel(world / "model", device="cpu"), [case.prompt for case in suite.cases]
+    assert [o.reply.text for o in outcomes] == model.answer(prompts, 4) != model.answer(prompts, 8)
 
 
-def test_a_suite_without_answers_is_refused(world: Path, tmp_path: Path) -> None:
+def test_a_suite_without_answers_is_refused(tmp_path: Path) -> None:
     suite = tiny.write_conversations(tmp_path / "suite.jsonl", [Conversation((Message("user", "Hello?"),))])
     with pytest.raises(CallamaError, match=r"suite\.jsonl holds no assistant turn to test"):
-        evaluate(suite, {"tuned": world / "model"})
+        load_file(suite)
     with pytest.raises(UsageError, match=r"none\.jsonl does not exist"):
-        evaluate(tmp_path / "none.jsonl", {"tuned": world / "model"})
+        load_file(tmp_path / "none.jsonl")
 
 
-def test_models_are_checked_before_time_is_spent_on_the_first(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_models_are_checked_before_time_is_spent(tmp_path: Path, world: Path) -> None:
     with pytest.raises(UsageError, match="none is not a folder"):
-        evaluate(world / "conversations.jsonl", {"base": world / "model", "tuned": tmp_path / "none"})
-    assert "evaluating" not in capsys.readouterr().err
+        local(tmp_path / "none")
+    (tmp_path / "bare").mkdir()
+    for name in ("params.json", "consolidated.pth"):
+        (tmp_path / "bare" / name).symlink_to(world / "model" / name)
+    with pytest.raises(CallamaError, match="tokenizer"):
+        local(tmp_path / "bare")
+
+
+def test_broken_records_are_counted_and_put_aside(tmp_path: Path, world: Path) -> None:
+    glaive = {"system": "", "chat": "USER: Hi\n\n\nASSISTANT: Hello. <|endoftext|>\n\n\n"}
+    lines = [dump_line(tiny.conversation(1)), "{torn", '{"messages": 5}', json.dumps(glaive), "[1]"]
+    (tmp_path / "suite.jsonl").write_text("\n".join(lines))
+    suite = load_file(tmp_path / "suite.jsonl")
+    assert [case.expected.content for case in suite.cases] == [None, "Hello."]
+    assert sum(suite.facts["broken_records"].values()) == 3
+    evaluate([suite], {"tuned": Scripted(["x"])}, out=tmp_path / "r.json")
+    kept = [json.loads(line) for line in (tmp_path / "r.quarantine.jsonl").read_text().splitlines()]
+    assert [entry["where"] for entry in kept] == ["line 2", "line 3", "line 5"]
+    assert kept[0]["text"] == "{torn" and kept[1]["record"] == {"messages": 5}
+    (tmp_path / "all.jsonl").write_text('{"messages": 5}\n{"messages": 6}\n')
+    with pytest.raises(CallamaError, match=r"no record of .*all\.jsonl can be read; the first fault: .*line 1"):
+        load_file(tmp_path / "all.jsonl")
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, world: Path) -> None:
+    suite, out = load_file(world / "conversations.jsonl"), tmp_path / "report.json"
+    texts = [f"answer {i}" for i in range(20)]
+    whole = evaluate([suite], {"tuned": Scripted(texts)})
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([suite], {"tuned": Scripted(texts, limit=7)}, out=out)
+    with answers_file(out).open("a") as file:
+        file.write('{"key": "torn by a kill')
+    rest = Scripted(texts[7:])
+    resumed = evaluate([suite], {"tuned": rest}, out=out)
+    assert rest.asked == 13
+    assert resumed.report == whole.report
+    other = Scripted(texts, name="another model")
+    evaluate([suite], {"tuned": other}, out=out)
+    assert other.asked == 20
+
+
+def test_failed_answers_are_asked_for_again(tmp_path: Path, world: Path) -> None:
+    suite, out = load_file(world / "conversations.jsonl"), tmp_path / "report.json"
+    report = evaluate([suite], {"tuned": Scripted(["FAIL", "Hello."])}, out=out).report
+    assert report["tuned"]["failed"]["hits"] == 10
+    again = Scripted(["Hello."])
+    assert evaluate([suite], {"tuned": again}, out=out).report["tuned"]["failed"]["hits"] == 0 and again.asked == 10
+
+
+def test_a_prompt_that_does_not_fit_is_a_failed_case(tmp_path: Path, world: Path) -> None:
+    long = Conversation((Message("user", "weather " * tiny.CONTEXT), Message("assistant", "No.")))
+    suite = load_file(tiny.write_conversations(tmp_path / "s.jsonl", [long, tiny.conversation(1)]))
+    first, second = evaluate([suite], {"tuned": local(world / "model", 2)}).outcomes["s.jsonl"]["tuned"]
+    assert first.reply.kind == "failed" and "the model's context 1024" in first.reply.reason
+    assert second.reply.kind != "failed"
+
+
+def test_several_suites_stand_side_by_side_without_a_sum(tmp_path: Path, world: Path) -> None:
+    few = tiny.write_conversations(tmp_path / "few.jsonl", [tiny.conversation(0)])
+    suites = [load_file(world / "conversations.jsonl"), load_file(few)]
+    report = evaluate(suites, {"tuned": Scripted(["x"])}).report
+    assert {name: of["suite"]["cases"] for name, of in report["suites"].items()} == {
+        "conversations.jsonl": 20,
+        "few.jsonl": 2,
+    }
+    assert report["tuned"] == report["suites"]["conversations.jsonl"]["tuned"]

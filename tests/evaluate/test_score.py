@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from callama.contract.messages import Conversation, Message, ToolCall
+from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.contract.tool_uses import answer_segments
-from callama.evaluate.cases import Case, cases_of
-from callama.evaluate.report import RATES, example, rates, table, wilson
-from callama.evaluate.score import Outcome, score
+from callama.evaluate.cases import Case, cases_of, reports_error
+from callama.evaluate.rates import RATES, paired, rates
+from callama.evaluate.reply import KINDS, Reply
+from callama.evaluate.report import example, table
+from callama.evaluate.score import Outcome, loops, score
+from callama.evaluate.statistics import mcnemar, ratio, wilson
 from tests import tiny
 
 Calls = list[tuple[str, dict[str, Any]]]
@@ -30,7 +33,7 @@ def says(calls: Calls) -> str:
 
 def scored(wanted: Calls, text: str, scenario: str = "s") -> Outcome:
     expected = message(wanted) if wanted else Message("assistant", "In words.")
-    return score(Case(PROMPT, expected, scenario), text)
+    return score(Case(PROMPT, expected, scenario), Reply.read(text))
 
 
 F = ("f", {"city": "Oslo", "days": 1})
@@ -71,7 +74,7 @@ G = ("g", {"on": True})
 )  # fmt: skip
 def test_calls(wanted: Calls, made: Calls, function: bool, exact: bool) -> None:
     outcome = scored(wanted, says(made))
-    assert outcome.answer.kind == "call"
+    assert outcome.reply.kind == "call"
     assert (outcome.right_function, outcome.exact_call, outcome.right) == (function, exact, exact)
 
 
@@ -89,7 +92,7 @@ def test_calls(wanted: Calls, made: Calls, function: bool, exact: bool) -> None:
 )
 def test_trap_29_what_is_no_call(text: str, kind: str) -> None:
     called = scored([F], text)
-    assert (called.answer.kind, called.right_function, called.exact_call, called.right) == (kind, False, False, False)
+    assert (called.reply.kind, called.right_function, called.exact_call, called.right) == (kind, False, False, False)
     abstained = scored([], text)
     assert abstained.right == (kind == "text")
     assert not abstained.exact_call and not abstained.right_function
@@ -142,12 +145,26 @@ def test_rates_count_what_they_say() -> None:
     report = rates(outcomes())
     counted = {name: (report[name]["hits"], report[name]["count"]) for name in RATES}
     assert counted == {
+        "right_turn": (2, 8),
         "parse_rate": (3, 5),
+        "schema_valid": (0, 5),
         "right_function": (2, 5),
         "exact_call": (1, 5),
+        "exact_sequence": (1, 5),
         "right_abstention": (1, 3),
+        "asked_back": (0, 0),
+        "recovered": (0, 0),
+        "plain_chat": (1, 3),
         "malformed": (2, 8),
+        "hallucinated": (4, 8),
+        "failed": (0, 8),
     }
+    assert report["confusion"] == {
+        "call": {"call": 3, "text": 1, "malformed": 1, "failed": 0},
+        "text": {"call": 1, "text": 1, "malformed": 1, "failed": 0},
+    }
+    functions = {name: (rate["hits"], rate["count"]) for name, rate in report["functions"].items()}
+    assert functions == {"f": (1, 5), "g": (0, 1)}
     scenarios = {name: (rate["hits"], rate["count"]) for name, rate in report["scenarios"].items()}
     assert scenarios == {"chat": (1, 3), "one": (1, 2), "two": (0, 3)}
     json.dumps(report, allow_nan=False)
@@ -159,8 +176,8 @@ def test_the_table_shows_every_rate_beside_its_interval() -> None:
     report = rates(outcomes())
     console.print(table("suite", {"base": rates(outcomes()[2:5]), "tuned": report}))
     lines = sink.getvalue().splitlines()
-    for name in RATES:
-        assert any(name in line for line in lines)
+    for name, rate in report.items():
+        assert name not in RATES or any(name in line for line in lines) == bool(rate["count"])
     exact = next(line for line in lines if "exact_call" in line)
     assert "20.0%  [3.6%, 62.4%]" in exact and "0.0%  [0.0%, 56.1%]" in exact
     assert any("right turn: two" in line for line in lines)
@@ -172,3 +189,143 @@ def test_an_example_shows_request_wish_and_answers() -> None:
     assert "[s] Go on." in text and 'wanted  f({"city": "Oslo", "days": 1})' in text
     assert "base    ✗ No idea." in text and "tuned   ✓ {" in text
     assert "wanted  text, such as: In words." in example({"base": scored([], "x")})
+
+
+SCHEMA = {"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]}
+OFFERED = Conversation((Message("user", "Go on."),), (Tool.from_dict({"name": "f", "parameters": SCHEMA}),))
+
+
+@pytest.mark.parametrize(
+    ("made", "valid", "hallucinated"),
+    [([F], True, ()), ([("f", {"city": "Rome"})], True, ()), ([("f", {"days": 1})], False, ()),
+     ([("f", {"city": 3})], False, ()), ([("f", {"city": "Oslo", "unit": "c"})], False, ()), ([F, G], False, ("g",))],
+)  # fmt: skip
+def test_schemas_and_hallucinated_functions(made: Calls, valid: bool, hallucinated: tuple[str, ...]) -> None:
+    outcome = score(Case(OFFERED, message([F]), "s"), Reply.read(says(made)))
+    assert (outcome.schema_valid, outcome.hallucinated) == (valid, hallucinated)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "made", "verdicts", "sizes"),
+    [
+        ([F], [F], {"city": "right", "days": "right"}, (2, 2)),
+        ([F], [("f", {"city": "Rome", "days": "1", "x": None})],
+         {"city": "wrong_value", "days": "wrong_type", "x": "invented"}, (2, 3)),
+        ([F], [("f", {"days": 1.0})], {"city": "missing", "days": "right"}, (2, 1)),
+        ([F], [G], {}, (2, 1)),
+        ([F, G], [F], {"city": "right", "days": "right"}, (3, 2)),
+    ],
+)  # fmt: skip
+def test_arguments_one_by_one(wanted: Calls, made: Calls, verdicts: dict[str, str], sizes: tuple[int, int]) -> None:
+    found = scored(wanted, says(made)).arguments
+    assert [argument.verdict for argument in found.judged] == list(verdicts.values())
+    assert (found.wanted, found.made) == sizes
+
+
+def test_calls_of_one_function_are_matched_by_their_arguments() -> None:
+    first, second = ("f", {"city": "Oslo", "days": 1}), ("f", {"city": "Rome", "days": 2})
+    outcome = scored([first, second], says([second, first]))
+    assert outcome.arguments.count("right") == 4
+    assert (outcome.exact_call, outcome.exact_sequence) == (True, False)
+
+
+def test_argument_rates_and_f1() -> None:
+    made = [says([F]), says([("f", {"city": 5, "x": 1})]), says([G]), "No idea."]
+    report = rates([scored([F], text) for text in made])
+    counted = {name: (rate["hits"], rate["count"]) for name, rate in report["arguments"].items()}
+    # Two calls are matched: 4 wanted arguments, of which "days" is left out once and "city" once a number;
+    # 4 given ones. Of all: 2 right, 8 wanted, 5 given.
+    assert counted == {
+        "missing": (1, 4),
+        "wrong_type": (1, 4),
+        "wrong_value": (0, 4),
+        "invented": (1, 4),
+        "f1": (4, 13),
+    }
+    types = {name: (rate["hits"], rate["count"]) for name, rate in report["argument_types"].items()}
+    assert types == {"number": (1, 2), "string": (1, 2)}
+
+
+def test_failed_answers_are_neither_calls_nor_abstentions() -> None:
+    outcome = score(Case(PROMPT, Message("assistant", "In words."), "s"), Reply.failed("no answer in 3 attempts"))
+    report = rates([outcome])
+    assert not outcome.right and report["right_abstention"]["hits"] == 0 and report["failed"]["hits"] == 1
+    assert report["confusion"]["text"] == {kind: int(kind == "failed") for kind in KINDS}
+    assert "(no answer in 3 attempts)" in example({"tuned": outcome})
+
+
+def test_any_call_is_right_where_relevance_is_asked() -> None:
+    case = Case(OFFERED, Message("assistant"), "live_relevance", any_call=True)
+    assert [score(case, Reply.read(text)).right for text in (says([F]), "No.", '{"tool_uses": [')] == [
+        True,
+        False,
+        False,
+    ]
+    report = rates([score(case, Reply.read(says([F])))])
+    assert report["exact_call"]["count"] == 0 and report["parse_rate"]["count"] == report["right_turn"]["hits"] == 1
+
+
+def test_what_is_missing_is_asked_for() -> None:
+    question, call = {"role": "assistant", "content": "In which city?"}, {"function": {"name": "f", "arguments": F[1]}}
+    chat = [{"role": "user", "content": "How warm?"}, question, {"role": "user", "content": "Oslo"},
+            {"role": "assistant", "tool_calls": [call]}]  # fmt: skip
+    asking, calling = cases_of([Conversation.from_dict({"messages": chat, "tools": [{"name": "f"}]})])
+    assert asking.asks_back and not calling.asks_back
+    offer = Conversation.from_dict({"messages": [chat[0], question], "tools": [{"name": "f"}]})
+    assert not cases_of([offer])[0].asks_back
+    labelled = Conversation(offer.messages, offer.tools, {"scenario": "missing_argument"})
+    assert cases_of([labelled])[0].asks_back
+    texts = ["Where?", "In Oslo it is warm.", says([F])]
+    assert [score(asking, Reply.read(text)).asked_back for text in texts] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("result", "bad"),
+    [('{"error": "no such city"}', True), ("Error: timeout", True),
+     ('{"status": 404}', True), ('{"status": "failed"}', True),
+     ('{"success": false}', True), ('{"error": null, "value": 3}', False), ('{"status": 200}', False), ("[]", False),
+     ("The error rate fell.", False), ('{"ok": 0}', False)],
+)  # fmt: skip
+def test_recovery_is_asked_after_a_tool_error(result: str, bad: bool) -> None:
+    assert reports_error(result) == bad
+    chat = [Message("user", "How warm?"), Message("assistant", None, (ToolCall("f", F[1], "a"),)),
+            Message("tool", result, (), "a"), Message("assistant", "I could not find out.")]  # fmt: skip
+    first, second = cases_of([Conversation(tuple(chat), OFFERED.tools)])
+    assert (first.after_error, second.after_error) == (False, bad)
+    report = rates([score(second, Reply.read("Sorry."))])
+    assert report["recovered"]["count"] == report["recovered"]["hits"] == int(bad)
+
+
+def test_text_that_goes_round_in_circles_is_no_conversation() -> None:
+    assert loops("I am here to help you. " * 5)
+    assert not loops("one two three " * 2)
+    assert not loops("The quick brown fox jumps over the lazy dog while seven large cats look on from an old red wall.")
+    assert not scored([], "I am here to help you. " * 5).chats and scored([], "Good day.").chats
+    assert not scored([], "").chats
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "p"),
+    # Two-sided binomial tails by hand: 2·(1+10)/2^10, 2·(1+5)/2^5 over 1, 2/2^6.
+    [(1, 9, 22 / 1024), (1, 4, 12 / 32), (0, 6, 2 / 64), (3, 3, 1.0), (0, 0, 1.0)],
+)
+def test_mcnemars_exact_test(lost: int, won: int, p: float) -> None:
+    pairs = [(True, False)] * lost + [(False, True)] * won + [(True, True)] * 5 + [(False, False)] * 2
+    test = mcnemar(*(list(side) for side in zip(*pairs, strict=True)))
+    assert test == {"both": 5, "neither": 2, "only_first": lost, "only_second": won, "p": pytest.approx(p)}
+
+
+def test_mcnemar_needs_the_same_cases_and_holds_for_thousands() -> None:
+    with pytest.raises(ValueError):
+        paired(outcomes(), outcomes()[1:])
+    test = mcnemar([True] * 2000 + [False] * 2100, [False] * 2000 + [True] * 2100)
+    assert test["p"] == pytest.approx(0.1222, abs=2e-3)
+
+
+def test_a_bootstrap_over_cases() -> None:
+    parts, wholes = [1, 0, 2, 1] * 25, [2, 2, 2, 2] * 25
+    found = ratio(parts, wholes)
+    assert (found["rate"], found["hits"], found["count"]) == (0.5, 100, 200)
+    # Parts have a variance of 0.5, so the ratio's standard error is sqrt(0.5 / 100) / 2.
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * 0.0354, rel=0.1)
+    assert ratio(parts, wholes) == found and ratio([], []) == ratio([0], [0]) == wilson(0, 0)

@@ -170,6 +170,12 @@ def test_max_minutes_shortens_the_schedule_and_still_saves(configure: Configure,
     assert find_adapter(job).name == f"step_{result['step']:06}"
 
 
+def test_a_limit_that_is_over_ends_a_run_before_its_pace_is_known(configure: Configure) -> None:
+    result = train(configure(train__num_epochs=200, train__max_minutes=1e-6))
+    assert result["step"] == result["total_steps"] == 1
+    assert result["checkpoint"]
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(configure: Configure, job: Path) -> None:
     config = configure(scheduler__max_lr=1e30, scheduler__warmup_num_steps=1, checkpoint__save_interval=1)
     with pytest.raises(

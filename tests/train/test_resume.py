@@ -103,11 +103,11 @@ def test_a_finished_run_has_nothing_left_to_do(configure: Configure, job: Path) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 4}, "seed differs from the run in .*: 3 then, 4 now"),
-        ({"lora_config__lora_rank": 8}, "lora_config differs"),
-        ({"scheduler__max_lr": 1e-3}, "scheduler differs"),
-        ({"train__micro_batch_size": 2}, "train differs"),
-        ({"model_config__hidden_dropout": 0.2}, "model_config differs"),
+        ({"seed": 4}, "seed was 3 in .* and is 4 now; put it back"),
+        ({"lora_config__lora_rank": 8}, "lora_config.lora_rank was 4"),
+        ({"scheduler__max_lr": 1e-3}, "scheduler.max_lr was 0.01"),
+        ({"train__micro_batch_size": 2}, "train.micro_batch_size was 1"),
+        ({"model_config__hidden_dropout": 0.2}, "model_config.hidden_dropout was 0.0"),
     ],
 )
 def test_changed_settings_are_refused(configure: Configure, change: dict[str, float], message: str) -> None:

@@ -14,6 +14,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.data.build import build
 from callama.data.dataset import write_examples
 from callama.train.loop import train
+from callama.train.setup import prepare
 from tests import tiny
 from tests.train.conftest import Configure
 
@@ -114,3 +115,17 @@ def test_several_files_in_one_source(configure: Configure) -> None:
 def test_a_device_that_is_not_there(configure: Configure) -> None:
     with pytest.raises(UsageError, match="torch finds no CUDA device"):
         train(configure(device="cuda"))
+
+
+def test_a_tokenizer_of_another_model_with_as_many_tokens_is_refused(
+    configure: Configure, world: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "tokenizer.json"
+    other.write_text((world / "model" / "tokenizer.json").read_text() + "\n")
+    with pytest.raises(CallamaError, match=r"is not the tokenizer of the checkpoint: .* has other content"):
+        prepare(configure(tokenizer_file=str(other)))
+
+
+def test_a_rank_wider_than_the_model_is_refused(configure: Configure) -> None:
+    with pytest.raises(UsageError, match=r"lora_rank is 100000000000000000000, above the model's width"):
+        prepare(configure(lora_config__lora_rank=10**20))

@@ -64,12 +64,13 @@ def open_source(path: Path, tokenizer: Path | None) -> Source:
     Raises:
         UsageError: nothing is there, or the tokenizer is missing or not the one the data set was built with.
     """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; expected a file of conversations or a built data set")
     if path.suffix != ".arrow" and not path.is_dir():
         if tokenizer is None:
             raise UsageError(f"{path} is not a built data set; name a tokenizer with --tokenizer to look at it")
         renderer_of.cache_clear()
         renderer_of(tokenizer)
-        read_conversations(path)  # tells a missing file before any work
         return Source(path, tokenizer, {CONVERSATIONS: path})
     sides = {path.stem: path}
     if path.is_dir():

@@ -1,0 +1,72 @@
+"""``callama compare``: what improved and what got worse between two evaluations."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from callama.cli.common import print_json
+from callama.common.files import atomic_file
+from callama.evaluate.compare import Comparison, Pair, Row
+from callama.evaluate.compare import compare as compare_reports
+from callama.evaluate.look.page import page
+from callama.evaluate.report import cell, paired_line
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A.json", help="Report of `callama evaluate`.")],
+    second: Annotated[Path | None, typer.Argument(metavar="B.json", help="Another; without it, A's base.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page here.")] = None,
+    examples: Annotated[int, typer.Option(min=0, help="Regressions to show verbatim.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
+) -> None:
+    """Compare two models case by case: the tested ones of two reports, or base and tuned of one.
+
+    Example: callama compare checkpoints/demo-report.json --html checkpoints/demo-report.html
+    """
+    found = compare_reports(first, second)
+    if html is not None:
+        with atomic_file(html) as temporary:
+            temporary.write_text(page(found), encoding="utf-8")
+        print(f"page: {html}", file=sys.stderr)
+    if as_json:
+        places = {name: [[p.suite, p.first["case"]] for p in of] for name, of in
+                  (("worse", found.worse), ("better", found.better))}  # fmt: skip
+        print_json({"names": found.names, "cases": len(found.pairs), "alone": found.alone, **found.test, **places})
+        return
+    console = Console(highlight=False, width=None if Console().is_terminal else 110)
+    for title, rows in (
+        ("right turns by suite", [row for _, row, _ in found.by_suite()]),
+        ("right turns by scenario", found.by_scenario()),
+        ("right arguments by type", found.by_argument_type()),
+    ):
+        console.print(_table(title, rows, found))
+    console.print(paired_line(found.names, found.test), markup=False, soft_wrap=True)
+    if found.alone:
+        console.print(f"{found.alone} answers to cases that only one of them has were left out")
+    for pair in found.worse[:examples]:
+        print(f"\n{_verbatim(pair, found.names)}")
+    if len(found.worse) > examples:
+        print(f"\n{len(found.worse) - examples} more got worse; --html shows every one")
+
+
+def _table(title: str, rows: list[Row], found: Comparison) -> Table:
+    out = Table("", title=title, title_justify="left")
+    for name in ("cases", *(f"{name}  [95 % interval]" for name in found.names)):
+        out.add_column(name, justify="right")
+    for row in rows:
+        out.add_row(row.name, str(row.first["count"]), cell(row.first), cell(row.second))
+    return out
+
+
+def _verbatim(pair: Pair, names: tuple[str, str]) -> str:
+    first, second = pair.first, pair.second
+    return (
+        f"worse: {pair.suite}, case {first['case']} [{first['scenario']}]\n  asked   {first['request']}\n"
+        f"  wanted  {first['wanted']}\n  ✓ {names[0]}: {first['said']}\n  ✗ {names[1]}: {second['said']}"
+    )

@@ -1,0 +1,228 @@
+"""Any OpenAI-compatible server as the model under test, over chat completions with tools.
+
+A server that is slow, refuses, limits its rate or sends garbage is asked again a few times, with
+growing pauses, and then counted as failed: never as an abstention, which it could win by. One that
+fails from the first case on ends the run, because no figure would mean anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+from callama.common.errors import CallamaError, UsageError
+from callama.contract.jsontext import check_json, dumps, loads_strict
+from callama.contract.messages import Conversation, ToolCall
+from callama.evaluate.cases import Case
+from callama.evaluate.reply import Reply
+
+KEY_VARIABLE = "CALLAMA_API_KEY"
+MAX_ANSWER_BYTES = 4 << 20
+MAX_PAUSE_SECONDS = 60.0
+HOPELESS_AFTER = 20
+_AGAIN = {408, 409, 425, 429}
+_FOREIGN_CHAR = re.compile(r"[^A-Za-z0-9_-]")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server is waited for: seconds a request, requests a case, seconds before the second one
+    (each pause is twice the last)."""
+
+    timeout_seconds: float = 120.0
+    attempts: int = 4
+    pause_seconds: float = 1.0
+
+
+class _AgainError(Exception):
+    """Worth another attempt, after the pause that the server asked for, if it did."""
+
+    def __init__(self, reason: str, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *arguments: Any) -> None:
+        """A redirect would turn the question into a GET and could take the key elsewhere."""
+
+
+class Endpoint:
+    """A model behind ``URL/chat/completions``; ``URL`` ends in ``/v1`` with most servers."""
+
+    def __init__(
+        self, url: str, name: str, *, max_new_tokens: int, slots: int, patience: Patience | None = None
+    ) -> None:
+        """Asks nothing yet. A key is taken from the environment's ``CALLAMA_API_KEY``.
+
+        Raises:
+            UsageError: the address is not one of http or https.
+        """
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise UsageError(f"--endpoint {url!r} is no address; expected one such as http://localhost:8000/v1")
+        self.url, self.name = url.rstrip("/") + "/chat/completions", name
+        self.max_new_tokens, self.slots, self.patience = max_new_tokens, slots, patience or Patience()
+        self._opener = urllib.request.build_opener(_NoRedirect)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Address, name and limits; what weights stand behind it, only its owner knows."""
+        return {"endpoint": self.url, "model": self.name, "max_new_tokens": self.max_new_tokens}
+
+    def close(self) -> None:
+        """Nothing is held between questions."""
+
+    def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
+        """Asks about all cases, ``slots`` at a time.
+
+        Raises:
+            CallamaError: not one of the first cases was answered.
+        """
+        stop, answered, failed = threading.Event(), 0, 0
+        pool, waiting = ThreadPoolExecutor(self.slots), iter(range(len(cases)))
+        running: dict[Future[Reply], int] = {}
+        try:
+            while True:
+                while len(running) < self.slots and (index := next(waiting, None)) is not None:
+                    running[pool.submit(self.ask, cases[index].prompt, stop)] = index
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    reply = future.result()
+                    keep(running.pop(future), reply)
+                    failed, answered = failed + (reply.kind == "failed"), answered + (reply.kind != "failed")
+                    if failed >= HOPELESS_AFTER and not answered:
+                        raise CallamaError(f"{self.url} answered none of the first {failed} cases: {reply.reason}")
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+    def ask(self, conversation: Conversation, stop: threading.Event | None = None) -> Reply:
+        """One answer, after as many attempts as it takes and ``patience`` allows. Never raises."""
+        stop, names = stop or threading.Event(), _wire_names(conversation)
+        body = dumps(self._body(conversation, names)).encode()
+        reason, pause = "", self.patience.pause_seconds
+        for attempt in range(self.patience.attempts):
+            try:
+                return _read_answer(self._post(body), {wire: name for name, wire in names.items()})
+            except _AgainError as error:
+                reason = str(error)
+                if attempt + 1 < self.patience.attempts and stop.wait(min(max(pause, error.pause), MAX_PAUSE_SECONDS)):
+                    break
+                pause *= 2
+            except CallamaError as error:
+                return Reply.failed(str(error))
+        return Reply.failed(f"{reason}, after {self.patience.attempts} attempts")
+
+    def _body(self, conversation: Conversation, names: dict[str, str]) -> dict[str, Any]:
+        messages = [message.to_dict() for message in conversation.messages]
+        for message in messages:
+            for call in message.get("tool_calls", ()):
+                function = call["function"]
+                function["arguments"] = dumps(function["arguments"])
+                function["name"] = names.get(function["name"], function["name"])
+        body: dict[str, Any] = {"model": self.name, "messages": messages, "temperature": 0.0}
+        body["max_tokens"] = self.max_new_tokens
+        if conversation.tools:
+            body["tools"] = [tool.to_dict() for tool in conversation.tools]
+            for tool in body["tools"]:
+                tool["function"]["name"] = names[tool["function"]["name"]]
+        return body
+
+    def _post(self, body: bytes) -> bytes:
+        """The response's bytes.
+
+        Raises:
+            _AgainError: nothing usable came, and it may another time. CallamaError: the request was refused.
+        """
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "callama"}
+        if key := os.environ.get(KEY_VARIABLE):
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(self.url, body, headers)
+        deadline = time.monotonic() + self.patience.timeout_seconds
+        try:
+            with self._opener.open(request, timeout=self.patience.timeout_seconds) as response:
+                return _read_within(response, deadline)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read(300).decode(errors="replace")
+            reason = f"HTTP {error.code} {error.reason}: {' '.join(said.split())}"
+            if error.code in _AGAIN or error.code >= 500:
+                raise _AgainError(reason, _seconds(error.headers.get("Retry-After"))) from None
+            raise CallamaError(reason) from None
+        except (OSError, HTTPException, ValueError) as error:
+            raise _AgainError(f"no answer: {getattr(error, 'reason', None) or error!r}") from None
+
+
+def _read_within(response: Any, deadline: float) -> bytes:
+    """All of a response. A socket's timeout restarts with every byte, so a deadline holds for the whole."""
+    parts, size = [], 0
+    while part := response.read1(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise _AgainError(f"an answer of more than {MAX_ANSWER_BYTES:,} bytes")
+        if time.monotonic() > deadline:
+            raise _AgainError("no answer: timed out while it came in")
+    return b"".join(parts)
+
+
+def _seconds(header: str | None) -> float:
+    try:
+        return max(0.0, float(header or 0))
+    except ValueError:
+        return 0.0
+
+
+def _wire_names(conversation: Conversation) -> dict[str, str]:
+    """Tool names as OpenAI's API takes them (no dots); different names stay different."""
+    out: dict[str, str] = {}
+    for tool in conversation.tools:
+        wire, number = _FOREIGN_CHAR.sub("_", tool.name), 2
+        while wire in out.values():
+            wire, number = f"{_FOREIGN_CHAR.sub('_', tool.name)[:60]}_{number}", number + 1
+        out[tool.name] = wire
+    return out
+
+
+def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
+    """A completion's first choice.
+
+    Raises:
+        _AgainError: it is none.
+    """
+    try:
+        message = json.loads(body)["choices"][0]["message"]
+        content, raw = message.get("content"), message.get("tool_calls") or []
+        functions = [(call["function"]["name"], call["function"]["arguments"]) for call in raw]
+        check_json(message)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, CallamaError):
+        raise _AgainError(f"not a chat completion: {body[:120]!r}") from None
+    if not isinstance(content, str | None):
+        raise _AgainError(f"not a chat completion: content is a {type(content).__name__}")
+    if not functions:
+        # Servers that swallow a call which they cannot parse send nothing at all; that is no abstention.
+        text = content or message.get("refusal") or ""
+        return Reply.read(text) if text else Reply("malformed", "", (), "an empty message")
+    text = dumps([{"name": name, "arguments": arguments} for name, arguments in functions])
+    calls = []
+    for index, (name, arguments) in enumerate(functions):
+        try:
+            value = loads_strict(arguments) if isinstance(arguments, str) and arguments.strip() else arguments or {}
+        except CallamaError as error:
+            return Reply("malformed", text, (), f"arguments of {name}: {error}")
+        if not isinstance(value, dict) or not isinstance(name, str):
+            return Reply("malformed", text, (), f"arguments of {name} are no object")
+        calls.append(ToolCall(names.get(name, name), value, f"call_{index}"))
+    return Reply("call", text, tuple(calls))

@@ -1,0 +1,83 @@
+"""Answers on disk as they come, so that an interrupted run goes on where it stopped.
+
+One JSON Lines file beside the report. Every line carries a key: a hash of the model, of how it was
+asked and of the case. A line is used again exactly when its key is asked for again, so that another
+model or another suite never inherits an answer. Failed answers are asked for anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from callama.common.errors import CallamaError
+from callama.common.files import atomic_file
+from callama.contract.jsontext import dumps
+from callama.evaluate.cases import Case
+from callama.evaluate.reply import Reply
+
+
+def answers_file(report: Path) -> Path:
+    """Where the answers behind a report are: ``report.json`` → ``report.answers.jsonl``."""
+    return report.with_suffix(".answers.jsonl")
+
+
+def case_key(identity: Mapping[str, Any], case: Case) -> str:
+    """Names the answer of one model, asked in one way, to one case."""
+    asked = dumps({"asked": identity, "case": case.prompt.to_dict() | {"labels": {}}})
+    return hashlib.sha256(asked.encode()).hexdigest()[:32]
+
+
+class Journal:
+    """The file of answers while a run lasts; without a path nothing is kept."""
+
+    def __init__(self, path: Path | None, keys: Iterable[str] = ()) -> None:
+        """Reads the answers that belong to ``keys`` and drops the others from the file. A torn line, as a
+        killed run leaves behind, is an answer that was not given."""
+        self.path = path
+        self.known: dict[str, Reply] = {}
+        wanted = set(keys)
+        if path is not None and path.is_file():
+            for line in path.read_bytes().splitlines():
+                try:
+                    entry = json.loads(line)
+                    reply = Reply.from_dict(entry["reply"])
+                except (ValueError, KeyError, TypeError, CallamaError):
+                    continue
+                if entry.get("key") in wanted and reply.kind != "failed":
+                    self.known[entry["key"]] = reply
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Journal:
+        if self.path is not None:
+            self.rewrite([{"key": key, "reply": reply.to_dict()} for key, reply in self.known.items()])
+            self._file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def add(self, key: str, reply: Reply) -> None:
+        """Keeps one answer, at once."""
+        self.known[key] = reply
+        if self._file is not None:
+            self._file.write(_line({"key": key, "reply": reply.to_dict()}))
+            self._file.flush()
+
+    def rewrite(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Replaces the file, whole or not at all."""
+        if self.path is not None:
+            with atomic_file(self.path) as temporary, temporary.open("w", encoding="utf-8") as file:
+                file.writelines(map(_line, entries))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, allow_nan=False) + "\n"

@@ -1,0 +1,98 @@
+"""A native checkpoint under test: answers in portions, so that an interrupted run keeps what it has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from callama.common.errors import CallamaError
+from callama.common.files import read_manifest
+from callama.contract.grammar import Choice
+from callama.contract.jsontext import dumps
+from callama.evaluate.cases import Case
+from callama.evaluate.reply import Reply
+from callama.generate.chat import ChatModel
+from callama.text.tokenizer import load_tokenizer
+from callama.weights.adapter import find_adapter
+from callama.weights.native import read_native
+
+# Enough portions that little is lost, few enough that the batch seldom runs dry at a portion's end.
+PORTIONS_PER_SLOT = 8
+
+
+class Asked(TypedDict):
+    """How every checkpoint of a run is asked."""
+
+    max_new_tokens: int
+    slots: int
+    constrained: bool
+
+
+def _digest(folder: Path) -> str:
+    # Folders that other tools wrote have no manifest; size and time stand in for a hash of gigabytes.
+    files = read_manifest(folder).get("files")
+    known = files or {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.iterdir())}
+    return hashlib.sha256(dumps(known).encode()).hexdigest()
+
+
+class LocalModel:
+    """One checkpoint folder, loaded when it is first needed."""
+
+    def __init__(
+        self, folder: Path, *, max_new_tokens: int, slots: int, constrained: bool = False, adapter: Path | None = None
+    ) -> None:
+        """Looks at the folders only. ``adapter`` is applied unmerged; ``constrained`` admits only text or
+        calls that fit the offered tools.
+
+        Raises:
+            UsageError: nothing is there. CallamaError: what is there is damaged.
+        """
+        read_native(folder)  # cheap, and a slip in the second folder must not cost the first one's time
+        load_tokenizer(folder)
+        self.folder, self.max_new_tokens, self.slots = folder, max_new_tokens, slots
+        self.adapter = None if adapter is None else find_adapter(adapter)
+        self._choice = Choice() if constrained else None
+        self._chat: ChatModel | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers: the weights and how they are asked."""
+        out = {"checkpoint": self.folder.name, "sha256": _digest(self.folder), "max_new_tokens": self.max_new_tokens}
+        if self.adapter is not None:
+            out |= {"adapter": self.adapter.name, "adapter_sha256": _digest(self.adapter)}
+        return out | ({"constrained": True} if self._choice else {})
+
+    @property
+    def chat(self) -> ChatModel:
+        """The loaded model."""
+        if self._chat is None:
+            self._chat = ChatModel(self.folder, slots=self.slots, adapter=self.adapter)
+        return self._chat
+
+    def close(self) -> None:
+        """Frees the weights, so that two models need the memory of one."""
+        self._chat = None
+
+    def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
+        """Answers greedily; ``keep`` gets each case's index and reply. A prompt that cannot be put to the
+        model is a failed case, not the end of the run."""
+        context, renderer = self.chat.model.params.max_seq_len, self.chat.renderer
+        fitting = []
+        for index, case in enumerate(cases):
+            try:
+                length = len(renderer.prompt(case.prompt))
+            except CallamaError as error:
+                keep(index, Reply.failed(f"the prompt cannot be rendered: {error}"))
+                continue
+            if length < context:
+                fitting.append(index)
+            else:
+                keep(index, Reply.failed(f"the prompt has {length} tokens, the model's context {context}"))
+        step = self.slots * PORTIONS_PER_SLOT
+        for start in range(0, len(fitting), step):
+            portion = fitting[start : start + step]
+            texts = self.chat.answer([cases[i].prompt for i in portion], self.max_new_tokens, choice=self._choice)
+            for index, text in zip(portion, texts, strict=True):
+                keep(index, Reply.read(text))

@@ -1,0 +1,82 @@
+"""How well a model still knows plain text: perplexity before and after, to see what was forgotten.
+
+The text is read in windows of equal length, each by itself, so that the windows can be resampled for an
+interval. Perplexity compares models with one tokenizer, bits per byte also those with different ones.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from callama.common.errors import CallamaError
+from callama.common.files import require_file, sha256_file
+from callama.common.progress import Meter
+from callama.evaluate.local import LocalModel
+from callama.evaluate.statistics import RESAMPLES
+from callama.model.attend import Documents
+
+WINDOW_TOKENS = 512
+_LOGIT_ROWS = 128
+
+
+def perplexity(model: LocalModel, path: Path) -> dict[str, Any]:
+    """Perplexity of a plain text file with a 95 % bootstrap interval over windows, and bits per byte.
+
+    Raises:
+        UsageError: no such file. CallamaError: it is not UTF-8, or too short to say anything.
+    """
+    try:
+        text = require_file(path, "plain text").read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CallamaError(f"{path} is not UTF-8 text ({error}); convert it first") from None
+    chat = model.chat
+    ids = chat.renderer.tokenizer.encode(text)
+    size = min(WINDOW_TOKENS, chat.model.params.max_seq_len)
+    windows = [window for i in range(0, len(ids), size) if len(window := ids[i : i + size]) > 1]
+    if not windows:
+        raise CallamaError(f"{path} has {len(ids)} tokens; expected at least 2, better some thousands")
+    nats, counts = [], []
+    with Meter("reading plain text", len(ids), "tokens") as meter:
+        for window in windows:
+            nats.append(_nats(chat.model, torch.tensor([window], device=chat.model.output_weight.device)))
+            counts.append(len(window) - 1)
+            meter.advance(len(window))
+    low, high = _interval(nats, counts)
+    mean = sum(nats) / sum(counts)
+    # The first token of a window is given, not predicted: its bytes are not counted.
+    pieces = chat.renderer.tokenizer.pieces
+    seen = sum(len(pieces[token]) for window in windows for token in window[1:])
+    model.close()
+    return {"perplexity": _exp(mean), "low": _exp(low), "high": _exp(high), "tokens": sum(counts),
+            "bits_per_byte": sum(nats) / math.log(2) / seen, "windows": len(windows),
+            "file": path.name, "sha256": sha256_file(path)}  # fmt: skip
+
+
+@torch.inference_mode()
+def _nats(model: Any, tokens: Tensor) -> float:
+    """Negative log-likelihood of (1, n) tokens behind the first, in nats."""
+    hidden = model(tokens, Documents([[tokens.shape[1]]], tokens.device))[0, :-1]
+    total = 0.0
+    for rows, targets in zip(*(torch.split(x, _LOGIT_ROWS) for x in (hidden, tokens[0, 1:])), strict=True):
+        total += float(F.cross_entropy(model.logits(rows), targets, reduction="sum"))
+    return total
+
+
+def _interval(nats: list[float], counts: list[int]) -> tuple[float, float]:
+    generator = np.random.default_rng(0)
+    chosen = generator.integers(len(nats), size=(RESAMPLES, len(nats)))
+    means = np.asarray(nats)[chosen].sum(axis=1) / np.asarray(counts)[chosen].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _exp(nats: float) -> float:
+    """JSON knows no infinity; a model that far off has lost the language anyway."""
+    return math.exp(min(nats, 700.0))

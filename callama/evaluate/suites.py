@@ -1,0 +1,76 @@
+"""A suite: cases with a name, and where they come from.
+
+A conversation file may be in any form that ``callama clean`` reads. Records that cannot be read are
+counted and put aside, never fatal: a broken line must not cost the answers to the others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from callama.common.errors import CallamaError
+from callama.common.files import sha256_file
+from callama.contract.messages import Conversation
+from callama.data.formats.registry import clean_record
+from callama.data.quarantine import DropError, quarantine_line
+from callama.data.records import Record, read_records
+from callama.evaluate.cases import Case, cases_of
+from callama.evaluate.score import Outcome
+
+
+def _as_scored(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return list(outcomes)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """``facts`` say what it is made of; ``settle`` lets an outside checker have the last word on outcomes;
+    ``quarantine`` are lines about records that could not be read."""
+
+    name: str
+    cases: list[Case]
+    facts: dict[str, Any]
+    settle: Callable[[Sequence[Outcome]], list[Outcome]] = _as_scored
+    quarantine: list[str] = field(default_factory=list)
+
+
+def load_file(path: Path, limit: int | None = None) -> Suite:
+    """The cases of a conversation file; ``limit`` takes that many readable conversations from its start.
+
+    Raises:
+        UsageError: no such file. CallamaError: no record can be read, or there is no assistant turn in them.
+    """
+    conversations: list[Conversation] = []
+    quarantine: list[str] = []
+    reasons: Counter[str] = Counter()
+    first_fault = ""
+    for record in read_records(path):
+        if len(conversations) == limit:
+            break
+        try:
+            conversations.append(_read(record))
+        except DropError as error:
+            reasons[error.reason.value] += 1
+            quarantine.append(quarantine_line(record, error))
+            first_fault = first_fault or f"{path}, {record.where}: {error.detail or error.reason.sentence}"
+    if not conversations:
+        raise CallamaError(f"no record of {path} can be read; the first fault: {first_fault}")
+    cases = cases_of(conversations)
+    if not cases:
+        raise CallamaError(f"{path} holds no assistant turn to test; expected conversations with answers")
+    facts = {"file": path.name, "sha256": sha256_file(path), "cases": len(cases), "broken_records": dict(reasons)}
+    return Suite(path.name, cases, facts, quarantine=quarantine)
+
+
+def _read(record: Record) -> Conversation:
+    """Our own files are taken as they stand; what is not, goes through the cleaner's readers."""
+    if isinstance(record.value, dict) and "messages" in record.value:
+        try:
+            return Conversation.from_dict(record.value)
+        except CallamaError:
+            pass
+    return clean_record(record)[0]

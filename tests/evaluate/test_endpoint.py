@@ -1,0 +1,152 @@
+"""Models behind an OpenAI-compatible server: what is sent, how answers are read, and what bad servers get."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from callama.common.errors import CallamaError, UsageError
+from callama.contract.messages import Conversation
+from callama.evaluate.cases import Case, cases_of
+from callama.evaluate.endpoint import HOPELESS_AFTER, Endpoint, Patience
+from callama.evaluate.reply import Reply
+from callama.evaluate.score import score
+from tests import tiny
+from tests.evaluate.stub_server import Answerer, completion, serving
+
+QUICK = Patience(timeout_seconds=30.0, attempts=3, pause_seconds=0.01)
+PROMPT = tiny.conversation(0)
+
+
+def endpoint(url: str) -> Endpoint:
+    return Endpoint(url, "m", max_new_tokens=50, slots=3, patience=QUICK)
+
+
+def ask(answerer: Answerer, prompt: Conversation = PROMPT) -> tuple[Reply, list[dict[str, Any]]]:
+    with serving(answerer) as (url, requests):
+        return endpoint(url).ask(prompt), requests
+
+
+def says(content: str | None, calls: list[tuple[str, str]] | None = None) -> Answerer:
+    return lambda body: (200, {}, completion(content, calls))
+
+
+def test_what_is_sent_and_how_a_call_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLAMA_API_KEY", "sesame")
+    call = {"function": {"name": "geo.find", "arguments": {"q": "Ø"}}}
+    raw = {
+        "tools": [{"name": "geo.find"}, {"name": "geo_find"}],
+        "messages": [{"role": "user", "content": "Where?"}, {"role": "assistant", "tool_calls": [call]},
+                     {"role": "tool", "content": "here"}],
+    }  # fmt: skip
+    reply, requests = ask(says(None, [("geo_find", '{"q": 1}'), ("geo_find_2", "")]), Conversation.from_dict(raw))
+    assert [(c.name, c.arguments) for c in reply.calls] == [("geo.find", {"q": 1}), ("geo_find", {})]
+    body = requests[0]["body"]
+    assert requests[0]["path"] == "/v1/chat/completions" and requests[0]["headers"]["Authorization"] == "Bearer sesame"
+    assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0.0, 50)
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["geo_find", "geo_find_2"]
+    sent = body["messages"][1]["tool_calls"][0]
+    assert sent["function"] == {"name": "geo_find", "arguments": '{"q": "Ø"}'}
+    assert body["messages"][2]["tool_call_id"] == sent["id"]
+
+
+@pytest.mark.parametrize(
+    ("answerer", "kind"),
+    [
+        (says("It is warm."), "text"),
+        (says(None, [("get_weather", '{"city": "Oslo"}')]), "call"),
+        (says('{"tool_uses": [{"recipient_name": "functions.get_weather", "parameters": {}}]}'), "call"),
+        (says("<tool_call> {}"), "malformed"),
+        (says(None, [("get_weather", '{"city": ')]), "malformed"),
+        (says(None, [("get_weather", "[1]")]), "malformed"),
+        (says(None), "malformed"),
+        (says(""), "malformed"),
+    ],
+)
+def test_kinds_of_answers(answerer: Answerer, kind: str) -> None:
+    reply, requests = ask(answerer)
+    assert (reply.kind, len(requests)) == (kind, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((429, {"Retry-After": "0"}, {"error": "slow down"}), "HTTP 429"),
+        ((503, {}, b"busy"), "HTTP 503"),
+        ((200, {}, b"<html>hello</html>"), "not a chat completion"),
+        ((200, {}, {"choices": []}), "not a chat completion"),
+        ((200, {}, {"choices": [{"message": {"content": 5}}]}), "content is a int"),
+        ((200, {}, completion(None) | {"choices": [{"message": {"tool_calls": [{}]}}]}), "not a chat completion"),
+        ((200, {}, b"[" * 100_000), "not a chat completion"),
+    ],
+)
+def test_bad_servers_are_asked_again_and_then_count_as_failed(
+    answer: tuple[int, dict[str, str], Any], words: str
+) -> None:
+    reply, requests = ask(lambda body: answer)
+    assert (reply.kind, len(requests)) == ("failed", 3) and words in reply.reason and "after 3 attempts" in reply.reason
+    abstention = cases_of([PROMPT])[1]
+    assert not abstention.wants_call and not score(abstention, reply).right
+
+
+def test_a_server_that_recovers_is_believed() -> None:
+    answers = iter([(500, {}, b""), (200, {}, b"garbage"), (200, {}, completion("Warm."))])
+    reply, requests = ask(lambda body: next(answers))
+    assert (reply.kind, reply.text, len(requests)) == ("text", "Warm.", 3)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 302])
+def test_a_refusal_is_not_repeated(status: int) -> None:
+    reply, requests = ask(
+        lambda body: (status, {"Location": "http://127.0.0.1:1/"}, {"error": {"message": "no such model"}})
+    )
+    assert (reply.kind, len(requests)) == ("failed", 1) and f"HTTP {status}" in reply.reason
+
+
+def test_a_slow_server_is_given_up_and_nobody_there_too() -> None:
+    release = threading.Event()
+
+    def slow(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        release.wait(30.0)
+        return 200, {}, completion("late")
+
+    with serving(slow) as (url, _):
+        start = time.monotonic()
+        patience = Patience(timeout_seconds=0.2, attempts=2, pause_seconds=0.01)
+        reply = Endpoint(url, "m", max_new_tokens=5, slots=1, patience=patience).ask(PROMPT)
+        assert reply.kind == "failed" and "timed out" in reply.reason and time.monotonic() - start < 15.0
+        release.set()
+    assert endpoint(url).ask(PROMPT).kind == "failed"
+
+
+def test_all_cases_are_answered_whatever_becomes_of_some() -> None:
+    def moody(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        asked = body["messages"][0]["content"]
+        return (500, {}, b"") if "Lima" in asked else (200, {}, completion(asked))
+
+    cases: list[Case] = cases_of(map(tiny.conversation, range(30)))
+    kept: dict[int, Reply] = {}
+    with serving(moody) as (url, _):
+        endpoint(url).answer(cases, kept.__setitem__)
+    assert sorted(kept) == list(range(len(cases)))
+    for index, case in enumerate(cases):
+        question = case.prompt.messages[0].content
+        assert kept[index].kind == ("failed" if "Lima" in question else "text")
+        assert kept[index].text == ("" if "Lima" in question else question)
+
+
+def test_a_hopeless_server_ends_the_run() -> None:
+    kept: dict[int, Reply] = {}
+    words = rf"none of the first {HOPELESS_AFTER} cases: HTTP 401 .*who are you"
+    with serving(lambda body: (401, {}, b"who are you")) as (url, _), pytest.raises(CallamaError, match=words):
+        endpoint(url).answer(cases_of(map(tiny.conversation, range(40))), kept.__setitem__)
+    assert len(kept) == HOPELESS_AFTER
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "http://"])
+def test_an_address_must_be_one(url: str) -> None:
+    with pytest.raises(UsageError, match="expected one such as http"):
+        endpoint(url)
