@@ -71,10 +71,10 @@ def test_answers_of_random_weights_parse_and_validate(
 ) -> None:
     pairs = list(combinations(TOOLS, 2))
     offered = pairs if choice.tool is None else [TOOLS] * 20
-    done = world.run(offered, choice, Sampling(1.0, 1.0, seed=1))
+    done = world.run(offered, choice, Sampling(1.0, 1.0, seed=1), tokens=1500)
     whole = [(tools, g) for tools, g in zip(offered, done, strict=True) if g.stopped]
     # Random text ends when it happens to; what was cut at the limit may stop in the middle of a call.
-    assert len(whole) > (0.5 if choice is FREE else 0.9) * len(done)
+    assert len(whole) > 0.9 * len(done)
     answers = [read_valid(world.tokenizer.decode(g.ids), tools) for tools, g in whole]
     assert {answer.kind for answer in answers} <= kinds
     assert {call.name for answer in answers for call in answer.calls} <= names
