@@ -12,6 +12,7 @@ import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count, dropwhile
 from typing import Any, Literal, cast, get_args
 
@@ -23,6 +24,8 @@ from callama.contract.schema import normalise_schema
 
 Role = Literal["system", "user", "assistant", "tool"]
 JsonObject = dict[str, Any]
+# Longer tools do not recur by the thousand, and would fill memory.
+_REMEMBERED_CHARS = 16_384
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # Schema keywords whose value is an object; a map of parameters has none of these as its keys.
 _MAP_WORDS = {"properties", "patternProperties", "additionalProperties", "$defs", "definitions", "dependentSchemas"}
@@ -125,7 +128,7 @@ class Conversation:
             raw_tools = loads_strict(raw_tools)
         if not isinstance(raw_tools, list | tuple):
             raise CallamaError(f"'tools' must be a list, found {_short(raw_tools)}")
-        tools = tuple(Tool.from_dict(t) for t in raw_tools)
+        tools = tuple(map(_read_tool, raw_tools))
         for name, times in Counter(t.name for t in tools).items():
             if times > 1:
                 raise CallamaError(f"tool {name} is declared {times} times")
@@ -160,6 +163,20 @@ class Conversation:
 def _short(value: Any) -> str:
     text = reprlib.repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _read_tool(raw: Any) -> Tool:
+    """``Tool.from_dict``, remembered by the tool's JSON text: the same few tools stand in thousands of records."""
+    try:
+        text = json.dumps(raw)
+    except (ValueError, TypeError, RecursionError):
+        return Tool.from_dict(raw)
+    return _read_tool_text(text) if len(text) <= _REMEMBERED_CHARS else Tool.from_dict(raw)
+
+
+@lru_cache(maxsize=4096)
+def _read_tool_text(text: str) -> Tool:
+    return Tool.from_dict(json.loads(text))
 
 
 def _read_text(value: Any, what: str) -> str:

@@ -23,12 +23,12 @@ from callama.common.files import atomic_folder, sha256_file, write_json
 from callama.common.parallel import ordered_map
 from callama.common.progress import Meter
 from callama.contract import CONTRACT_VERSION, tool_uses
-from callama.contract.messages import Conversation
-from callama.data.chunk import CHUNK_SCHEMA, Drop, Settings, chunks, render_chunk, renderer_of, signatures_of
+from callama.data.chunk import CHUNK_SCHEMA, Chunk, Drop, Settings, chunks, render_chunk, renderer_of, signatures_of
 from callama.data.counts import Counts
 from callama.data.dataset import METADATA, SCHEMA
-from callama.data.near import PLACES, SIMILAR, Signatures, near_groups, near_pairs
-from callama.data.read import read_conversations
+from callama.data.minhash import SIMILAR, Signatures
+from callama.data.near import PLACES, near_groups, near_pairs
+from callama.data.records import Scan
 from callama.data.split import LEFT_OUT, SIDES, Row, Side, Split, split
 from callama.text.render import TrainOn
 
@@ -73,15 +73,14 @@ def build(
         raise UsageError(f"--max-tokens and --workers must be at least 1, found {max_tokens} and {workers}")
     renderer_of.cache_clear()  # the file may have changed since an earlier build
     renderer = renderer_of(tokenizer_file)
-    readers = [read_conversations(source) for source in sources]  # a missing file is told before any work
+    scans = [(source, Scan(source)) for source in sources]  # a missing file is told before any work
     settings = Settings(tokenizer_file, train_on, max_tokens)
     facts = {"kind": "built data set", "dialect": tool_uses.NAME, "tokenizer_sha256": renderer.tokenizer.sha256}
     with atomic_folder(save_dir, facts) as folder:
         spool = folder / "spool.arrow"
         with (folder / QUARANTINE).open("w", encoding="utf-8") as file:
             quarantine = _Quarantine(file)
-            conversations = (c for reader in readers for c in reader)
-            rows, signatures = _render(conversations, settings, spool, quarantine, workers)
+            rows, signatures = _render(chunks(scans), settings, spool, quarantine, workers)
             read = len(rows) + quarantine.counts.total()
             if not read:
                 raise CallamaError(f"{', '.join(map(str, sources))}: no conversations; there is nothing to build")
@@ -112,7 +111,7 @@ def build(
 
 
 def _render(
-    conversations: Iterator[Conversation], settings: Settings, spool: Path, quarantine: _Quarantine, workers: int
+    work: Iterator[Chunk], settings: Settings, spool: Path, quarantine: _Quarantine, workers: int
 ) -> tuple[list[Row], Signatures]:
     """Renders everything into the temporary file; returns what the split must know of each row, in order."""
     functions: list[frozenset[str]] = []
@@ -123,7 +122,7 @@ def _render(
     with ExitStack() as stack:
         writer = stack.enter_context(pa.ipc.new_file(stack.enter_context(pa.OSFile(str(spool), "wb")), CHUNK_SCHEMA))
         meter = stack.enter_context(Meter("building", None, "conversations"))
-        for batch, drops in ordered_map(partial(render_chunk, settings), chunks(conversations), workers):
+        for batch, drops in ordered_map(partial(render_chunk, settings), work, workers):
             writer.write_batch(batch)
             for drop in drops:
                 quarantine.add(drop)

@@ -18,10 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from callama.common.errors import CallamaError
-from callama.contract.messages import Conversation, dump_line
+from callama.contract.messages import dump_line
 from callama.data.dataset import SCHEMA, Example, record_batch
 from callama.data.example import example_of
-from callama.data.near import PLACES, Signatures, signature
+from callama.data.minhash import Signatures, said_text, signatures
+from callama.data.near import PLACES
+from callama.data.read import conversation_of
+from callama.data.records import Record
 from callama.data.split import LABEL
 from callama.text.render import Renderer, TrainOn
 from callama.text.tokenizer import load_tokenizer
@@ -41,10 +44,11 @@ class Settings:
 
 
 class Chunk(NamedTuple):
-    """Conversations in order; ``start`` is the first one's record number."""
+    """Records of one file in order; ``start`` is the first one's number among those of all files."""
 
     start: int
-    conversations: list[Conversation]
+    file: Path
+    records: list[Record]
 
 
 class Drop(NamedTuple):
@@ -68,12 +72,13 @@ class Rendered(NamedTuple):
     drops: list[Drop]
 
 
-def chunks(conversations: Iterable[Conversation]) -> Iterator[Chunk]:
-    """Cuts a stream of conversations into chunks."""
-    iterator, start = iter(conversations), 0
-    while taken := list(islice(iterator, CHUNK)):
-        yield Chunk(start, taken)
-        start += len(taken)
+def chunks(files: Iterable[tuple[Path, Iterator[Record]]]) -> Iterator[Chunk]:
+    """Cuts the records of files into chunks."""
+    start = 0
+    for file, records in files:
+        while taken := list(islice(records, CHUNK)):
+            yield Chunk(start, file, taken)
+            start += len(taken)
 
 
 @cache
@@ -83,24 +88,32 @@ def renderer_of(tokenizer_file: Path) -> Renderer:
 
 
 def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
-    """Renders, cuts and checks every conversation of a chunk."""
+    """Reads, renders, cuts and checks every conversation of a chunk.
+
+    Raises:
+        CallamaError: a record is no conversation; file and record are named.
+    """
     renderer = renderer_of(settings.tokenizer_file)
     examples: list[Example] = []
     drops: list[Drop] = []
-    extra: list[tuple[str | None, bytes, str]] = []
-    for record, conversation in enumerate(chunk.conversations, chunk.start):
+    said: list[str] = []
+    extra: list[tuple[str | None, str]] = []
+    for number, record in enumerate(chunk.records, chunk.start):
+        conversation = conversation_of(chunk.file, record)
         text = dump_line(conversation)
         try:
             example = example_of(conversation, renderer, settings.train_on, settings.max_tokens)
         except CallamaError as error:
             reason, _, detail = str(error).partition(": ")
-            drops.append(Drop(record, reason, detail, text))
+            drops.append(Drop(number, reason, detail, text))
             continue
-        examples.append(replace(example, source=record))
+        examples.append(replace(example, source=number))
         label = conversation.labels.get(LABEL)
-        extra.append((label if isinstance(label, str) else None, signature(conversation).tobytes(), text))
-    columns = list(zip(*extra, strict=True)) or [(), (), ()]
-    arrays = [pa.array(values, kind) for values, (_, kind) in zip(columns, _EXTRA, strict=True)]
+        said.append(said_text(conversation))
+        extra.append((label if isinstance(label, str) else None, text))
+    labels, texts = list(zip(*extra, strict=True)) or [(), ()]
+    signed = [row.tobytes() for row in signatures(said, PLACES)]
+    arrays = [pa.array(values, kind) for values, (_, kind) in zip((labels, signed, texts), _EXTRA, strict=True)]
     rows = pa.record_batch([*record_batch(examples).columns, *arrays], schema=CHUNK_SCHEMA)
     return Rendered(rows, drops)
 

@@ -1,57 +1,29 @@
 """Conversations that say nearly the same: found by MinHash, so that they can be kept on one side of a split.
 
-What is compared is what users, assistants and tools say, as overlapping runs of three words; the
-system message and the declared tools are left out, because they repeat in many different
-conversations. A signature is a sample of that set: the share of equal places in two signatures
-estimates the sets' Jaccard similarity (Broder 1997). Pairs are looked for among rows whose
-signatures agree in a whole band of places, never among all pairs.
+The share of equal places in two signatures (``minhash``) estimates the Jaccard similarity of what is
+said (Broder 1997). Pairs are looked for among rows whose signatures agree in a whole band of places,
+never among all pairs.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from rensa import RMinHash
 
-from callama.contract.jsontext import dumps
-from callama.contract.messages import Conversation
-
-Signatures = NDArray[np.uint32]
+from callama.data.minhash import SIMILAR, Signatures
 
 PLACES = 128
-SIMILAR = 0.8
-"""From this estimated Jaccard similarity on, two conversations count as near-duplicates."""
-
-# Grouping joins from a lower estimate on, so that the estimate's error (0.035 at 0.8) separates no pair.
-_JOIN = 0.7
-# Bands of 5: rows of similarity 0.8 share one with probability 0.9999, rows of 0.5 with 0.54.
+# Grouping joins from a lower estimate on, so that the estimate's error (0.032 at 0.85) separates no pair.
+_JOIN = 0.75
+# Bands of 5: rows of similarity 0.85 share one with probability 0.999999, rows of 0.5 with 0.54.
 _GROUPING_BAND = 5
-# The audit looks with a finer net than the grouping did: 0.99999993 at 0.8.
+# The audit looks with a finer net than the grouping did: 1 - 4e-11 at 0.85.
 _AUDIT_BAND = 4
 # Where very many rows share a band, each is compared with its nearest in the order of further bands.
 _WINDOW = 64
-_SHINGLE_WORDS = 3
 _SEED = 1
-_WORD = re.compile(r"\w+")
-
-
-def signature(conversation: Conversation) -> Signatures:
-    """MinHash of what is said, shape ``(128,)``; equal on every machine."""
-    said = [
-        part
-        for message in conversation.messages
-        if message.role != "system"
-        for part in (message.content or "", *(f"{c.name} {dumps(c.arguments)}" for c in message.tool_calls))
-    ]
-    text = "\n".join(said).lower()
-    words = _WORD.findall(text) or [text]
-    starts = range(max(1, len(words) - _SHINGLE_WORDS + 1))
-    hashed = RMinHash(num_perm=PLACES, seed=_SEED)
-    hashed.update([" ".join(words[i : i + _SHINGLE_WORDS]) for i in starts])
-    return np.asarray(hashed.digest(), np.uint32)
 
 
 def near_groups(signatures: Signatures) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from callama.common.errors import CallamaError
 from callama.contract.messages import Conversation
-from callama.data.records import read_records
+from callama.data.records import Record, decoded, read_records
 
 
 def read_conversations(path: Path) -> Iterator[Conversation]:
@@ -23,17 +23,22 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
     """
     records = read_records(path)
 
-    def conversations() -> Iterator[Conversation]:
-        for record in records:
-            if record.fault:
-                raise CallamaError(f"{path}, {record.where}: {record.fault}")
-            try:
-                conversation = Conversation.from_dict(record.value)
-            except CallamaError as error:
-                hint = ""
-                if isinstance(record.value, dict) and "chat" in record.value and "messages" not in record.value:
-                    hint = "; this looks like raw glaive data: run `callama clean` on it first"
-                raise CallamaError(f"{path}, {record.where}: {error}{hint}") from None
-            yield conversation
+    return (conversation_of(path, record) for record in records)
 
-    return conversations()
+
+def conversation_of(path: Path, record: Record) -> Conversation:
+    """The conversation that a record of ``path`` holds.
+
+    Raises:
+        CallamaError: naming the file, the record (counted from 0) or line (from 1), and its fault.
+    """
+    record = decoded(record)
+    if record.fault:
+        raise CallamaError(f"{path}, {record.where}: {record.fault}")
+    try:
+        return Conversation.from_dict(record.value)
+    except CallamaError as error:
+        hint = ""
+        if isinstance(record.value, dict) and "chat" in record.value and "messages" not in record.value:
+            hint = "; this looks like raw glaive data: run `callama clean` on it first"
+        raise CallamaError(f"{path}, {record.where}: {error}{hint}") from None

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from callama.data.fingerprint import FEATURES, N_BANDS, N_PERMUTATIONS, SIMILAR
+from callama.data.fingerprint import FEATURES, N_BANDS, N_PERMUTATIONS
+from callama.data.minhash import SIMILAR, mixed
 from callama.data.reasons import Drop
 from callama.data.work import Rules
 
@@ -101,7 +102,7 @@ class Selection:
         for chunk in self._chunks():
             key = np.zeros(len(chunk), np.uint64)
             for column in range(band * _ROWS_PER_BAND, (band + 1) * _ROWS_PER_BAND):
-                key = _mixed(key ^ chunk["signature"][:, column].astype(np.uint64))
+                key = mixed(key ^ chunk["signature"][:, column].astype(np.uint64))
             keys.append(key)
         return np.concatenate(keys)
 
@@ -113,8 +114,8 @@ class Selection:
 
     def _drop_beyond(self, rows: Indices, keys: NDArray[np.generic], limits: Indices, reason: Drop) -> None:
         """Keeps at most ``limits`` rows of each key: those that the seed draws first."""
-        seed = _mixed(np.array([self._rules.seed], np.int64).view(np.uint64))
-        lot = _mixed(self._column("exact", 0)[rows].astype(np.uint64) ^ seed)
+        seed = mixed(np.array([self._rules.seed], np.int64).view(np.uint64))
+        lot = mixed(self._column("exact", 0)[rows].astype(np.uint64) ^ seed)
         order = np.lexsort((rows, lot, keys))
         in_order = keys[order]
         opens = np.ones(len(order), np.bool_)
@@ -131,10 +132,3 @@ class Selection:
         scale = (counts[wanted] / ratio[wanted]).min()
         limits = np.floor(ratio * scale + 1e-9).astype(np.int64)
         self._drop_beyond(alive, source, limits[source], Drop.OVER_MIX)
-
-
-def _mixed(value: Keys) -> Keys:
-    """Spreads 64 bits so that each depends on all (splitmix64's finaliser)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))

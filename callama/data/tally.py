@@ -104,20 +104,19 @@ class Tally:
         functions: dict[str, Counter[str]] = defaultdict(Counter)
         for key, count in self.arguments.items():
             functions[key.function][key.ground] += count
+        examples: dict[str, dict[str, Any]] = defaultdict(dict)
+        for (function, path), (row, value) in self.ungrounded.items():
+            examples[function][path] = {"row": row, "value": value}
         worst = sorted(functions, key=lambda name: (-functions[name]["ungrounded"], name))
         return {
             "arguments": {ground: self.grounds[ground] for ground in GROUNDS},
-            "functions": {name: self._function(name, functions[name]) for name in worst},
+            "functions": {name: _function(functions[name], examples[name]) for name in worst},
         }
 
-    def _function(self, name: str, counts: Counter[str]) -> dict[str, Any]:
-        out: dict[str, Any] = {ground: counts[ground] for ground in GROUNDS if counts[ground]}
-        examples = {
-            path: {"row": row, "value": value}
-            for (function, path), (row, value) in self.ungrounded.items()
-            if function == name
-        }
-        return {**out, "examples_of_ungrounded": examples} if counts["ungrounded"] else out
+
+def _function(counts: Counter[str], examples: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {ground: counts[ground] for ground in GROUNDS if counts[ground]}
+    return {**out, "examples_of_ungrounded": examples} if counts["ungrounded"] else out
 
 
 def explained(counts: Mapping[Reason, int]) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from callama.data.dataset import Dataset, Example
 from callama.data.example import answer_kind, round_trip_fault
 from callama.data.look.runs import Run, runs_of, visible
 from callama.data.look.source import CONVERSATIONS, Source
-from callama.data.read import read_conversations
+from callama.data.read import conversation_of
+from callama.data.records import Scan
 from callama.text.render import Renderer
 
 
@@ -92,8 +93,8 @@ def check(source: Source, workers: int = 1) -> Checked:
 
 def _results(source: Source, workers: int) -> Iterator[Checked]:
     if not source.built:
-        conversations = chunks(read_conversations(source.path))
-        yield from ordered_map(partial(_check_conversations, source.settings), conversations, workers)
+        work = chunks([(source.path, Scan(source.path))])
+        yield from ordered_map(partial(_check_conversations, source.settings), work, workers)
         return
     parts = (
         _Part(side, file, range(start, min(start + CHUNK, rows)))
@@ -106,11 +107,12 @@ def _results(source: Source, workers: int) -> Iterator[Checked]:
 
 def _check_conversations(settings: Settings, chunk: Chunk) -> Checked:
     renderer, out = renderer_of(settings.tokenizer_file), Checked()
-    for record, conversation in enumerate(chunk.conversations, chunk.start):
+    for number, record in enumerate(chunk.records, chunk.start):
+        conversation = conversation_of(chunk.file, record)
         out.conversations += 1
         out.answers.update(answer_kind(m) for m in conversation.messages if m.role == "assistant")
         if fault := conversation_fault(conversation, renderer):
-            out.note(Offender(CONVERSATIONS, record, fault, conversation_runs(conversation, renderer)))
+            out.note(Offender(CONVERSATIONS, number, fault, conversation_runs(conversation, renderer)))
     return out
 
 

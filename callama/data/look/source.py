@@ -16,7 +16,7 @@ from callama.common.files import read_json
 from callama.common.parallel import ordered_map
 from callama.data.chunk import Rendered, Settings, chunks, render_chunk, renderer_of
 from callama.data.dataset import METADATA, Dataset
-from callama.data.read import read_conversations
+from callama.data.records import Scan
 from callama.data.split import SIDES
 from callama.text.render import Renderer
 
@@ -54,8 +54,8 @@ class Source:
             for rows in Dataset(self.sides[side]).batches():
                 yield Rendered(rows, [])
             return
-        conversations = chunks(read_conversations(self.sides[side]))
-        yield from ordered_map(partial(render_chunk, self.settings), conversations, workers)
+        work = chunks([(self.sides[side], Scan(self.sides[side]))])
+        yield from ordered_map(partial(render_chunk, self.settings), work, workers)
 
 
 def open_source(path: Path, tokenizer: Path | None) -> Source:
