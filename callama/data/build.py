@@ -26,8 +26,8 @@ from callama.contract import CONTRACT_VERSION, tool_uses
 from callama.data.chunk import CHUNK_SCHEMA, Chunk, Drop, Settings, chunks, render_chunk, renderer_of, signatures_of
 from callama.data.counts import Counts
 from callama.data.dataset import METADATA, SCHEMA
-from callama.data.minhash import SIMILAR, Signatures
-from callama.data.near import PLACES, near_groups, near_pairs
+from callama.data.minhash import PLACES, SIMILAR, Signatures
+from callama.data.near import near_groups, near_pairs
 from callama.data.records import Scan
 from callama.data.split import LEFT_OUT, SIDES, Row, Side, Split, split
 from callama.text.render import TrainOn

@@ -21,8 +21,7 @@ from callama.common.errors import CallamaError
 from callama.contract.messages import dump_line
 from callama.data.dataset import SCHEMA, Example, record_batch
 from callama.data.example import example_of
-from callama.data.minhash import Signatures, said_text, signatures
-from callama.data.near import PLACES
+from callama.data.minhash import PLACES, Signatures, said_text, signatures
 from callama.data.read import conversation_of
 from callama.data.records import Record
 from callama.data.split import LABEL
@@ -112,7 +111,7 @@ def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
         said.append(said_text(conversation))
         extra.append((label if isinstance(label, str) else None, text))
     labels, texts = list(zip(*extra, strict=True)) or [(), ()]
-    signed = [row.tobytes() for row in signatures(said, PLACES)]
+    signed = [row.tobytes() for row in signatures(said)]
     arrays = [pa.array(values, kind) for values, (_, kind) in zip((labels, signed, texts), _EXTRA, strict=True)]
     rows = pa.record_batch([*record_batch(examples).columns, *arrays], schema=CHUNK_SCHEMA)
     return Rendered(rows, drops)

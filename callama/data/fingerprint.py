@@ -1,7 +1,7 @@
 """What is remembered of a conversation to recognise it again: four small numbers and a MinHash signature.
 
 Two conversations are exact duplicates if the same is said and called in them; they are near
-duplicates if what is said in them overlaps by ``minhash.SIMILAR``, as 60 values estimate it.
+duplicates if what is said in them overlaps by ``minhash.SIMILAR``, as their signatures estimate it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from hashlib import blake2b
 import numpy as np
 
 from callama.contract.messages import Conversation
+from callama.data.minhash import PLACES
 
-N_PERMUTATIONS = 60
 # 12 bands of 5 values: two conversations at similarity 0.85 share a band with probability 0.999.
-N_BANDS = 12
+N_BANDS, BAND_PLACES = 12, 5
 _OPENING_WORDS = 6
 _WORD = re.compile(r"\w+")
 _DIGITS = re.compile(r"\d+")
@@ -25,7 +25,7 @@ FEATURES = np.dtype(
         ("source", "<u2"),
         ("exact", "<u8", 2),
         ("phrasing", "<u8"),
-        ("signature", "<u4", N_PERMUTATIONS),
+        ("signature", "<u4", PLACES),
     ]
 )
 

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from callama.data.minhash import SIMILAR, Signatures
+from callama.data.minhash import PLACES, SIMILAR, Signatures
 
-PLACES = 128
 # Grouping joins from a lower estimate on, so that the estimate's error (0.032 at 0.85) separates no pair.
 _JOIN = 0.75
 # Bands of 5: rows of similarity 0.85 share one with probability 0.999999, rows of 0.5 with 0.54.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from callama.data.fingerprint import FEATURES, N_BANDS, N_PERMUTATIONS
+from callama.data.fingerprint import BAND_PLACES, FEATURES, N_BANDS
 from callama.data.minhash import SIMILAR, mixed
 from callama.data.reasons import Drop
 from callama.data.work import Rules
@@ -21,7 +21,6 @@ from callama.data.work import Rules
 Indices = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 CHUNK_ROWS = 1 << 15
-_ROWS_PER_BAND = N_PERMUTATIONS // N_BANDS
 VERDICTS: tuple[Drop | None, ...] = (None, Drop.EXACT_DUPLICATE, Drop.NEAR_DUPLICATE, Drop.PHRASING, Drop.OVER_MIX)
 
 
@@ -101,7 +100,7 @@ class Selection:
         keys = []
         for chunk in self._chunks():
             key = np.zeros(len(chunk), np.uint64)
-            for column in range(band * _ROWS_PER_BAND, (band + 1) * _ROWS_PER_BAND):
+            for column in range(band * BAND_PLACES, (band + 1) * BAND_PLACES):
                 key = mixed(key ^ chunk["signature"][:, column].astype(np.uint64))
             keys.append(key)
         return np.concatenate(keys)

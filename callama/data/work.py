@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from callama.contract.messages import Conversation, dump_line
-from callama.data.fingerprint import FEATURES, N_PERMUTATIONS, digest, draw, phrasing
+from callama.data.fingerprint import FEATURES, digest, draw, phrasing
 from callama.data.formats.registry import clean_record
 from callama.data.grounding import Audited, audit
 from callama.data.minhash import said_text, signatures
@@ -87,7 +87,7 @@ def clean_batch(batch: Batch, rules: Rules) -> Cleaned:
         features["exact"][kept] = np.frombuffer(b"".join(map(digest, texts)), "<u8").reshape(-1, 2)
         features["phrasing"][kept] = np.frombuffer(b"".join(phrasings), "<u8")
         if rules.remove_duplicates:
-            features["signature"][kept] = signatures(texts, N_PERMUTATIONS)
+            features["signature"][kept] = signatures(texts)
     return Cleaned("".join(f"{line}\n" for line in lines).encode(), features.tobytes(), tally, drops, batch.progress)
 
 

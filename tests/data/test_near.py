@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
-from callama.data.minhash import SIMILAR, Signatures, said_text, signatures
-from callama.data.near import PLACES, near_groups, near_pairs
+from callama.data.minhash import PLACES, SIMILAR, Signatures, said_text, signatures
+from callama.data.near import near_groups, near_pairs
 
 WORDS = [f"word{i}" for i in range(400)]
 
@@ -20,7 +20,7 @@ def said(text: str) -> Conversation:
 
 
 def signature(conversation: Conversation) -> Signatures:
-    return signatures([said_text(conversation)], PLACES)[0]
+    return signatures([said_text(conversation)])[0]
 
 
 def jaccard(rows: list[str]) -> Callable[[int, int], float]:
@@ -93,8 +93,8 @@ def test_arguments_count_and_texts_without_words_have_signatures() -> None:
 
 def test_a_text_has_the_same_signature_in_any_company_and_its_case_does_not_count() -> None:
     rows = [*texts(5), "", "one", "one two", "ONE Two"]
-    together = signatures(rows, 60)
-    assert together.dtype == np.uint32 and together.shape == (len(rows), 60)
-    assert (together == np.concatenate([signatures([row], 60) for row in rows])).all()
+    together = signatures(rows)
+    assert together.dtype == np.uint32 and together.shape == (len(rows), PLACES)
+    assert (together == np.concatenate([signatures([row]) for row in rows])).all()
     assert (together[-1] == together[-2]).all() and (together[-2] != together[-3]).any()
-    assert signatures([], 60).shape == (0, 60)
+    assert signatures([]).shape == (0, PLACES)

@@ -54,8 +54,8 @@ def clean_record(record: Record, format_name: str | None = None) -> tuple[Conver
     name = format_name or (GLAIVE if "chat" in value else _detect(value))
     try:
         conversation, repairs = read_row(value) if name == GLAIVE else finish(_FORMATS[name].read(value))
-        given = value.get("labels") if name == OPENAI else None
-        check_json(given)
+        if given := value.get("labels") if name == OPENAI else None:
+            check_json(given)
     except (CallamaError, RecursionError) as error:
         raise DropError(Drop.WRONG_SHAPE, str(error)) from None
     earlier = given if isinstance(given, dict) else {}

@@ -16,7 +16,7 @@ from callama.data.reasons import Drop
 END_OF_TEXT = "<|endoftext|>"
 # ASCII only: str.strip() without an argument also takes U+0085, U+00A0 and U+2028, which are content.
 SPACE = " \t\r\n"
-_OPENING = re.compile(r"(?:\A[ \t\r\n]*|\n\r?\n|<\|endoftext\|>[ \t\r\n]*)(USER|ASSISTANT|FUNCTION RESPONSE):")
+_KEYWORD = re.compile(r"(USER|ASSISTANT|FUNCTION RESPONSE):")
 Role = Literal["user", "assistant", "tool"]
 _ROLES: dict[str, Role] = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
 
@@ -39,23 +39,40 @@ def split_turns(chat: str) -> list[Turn]:
     Raises:
         DropError: something other than a role keyword stands at the start.
     """
-    openings = list(_OPENING.finditer(chat))
-    if not openings or chat[: openings[0].start()].strip(SPACE):
+    # (end of the turn before, role, start of this one's text)
+    openings = [
+        (end, _ROLES[match[1]], match.end())
+        for match in _KEYWORD.finditer(chat)
+        if (end := _end_before(chat, match.start())) is not None
+    ]
+    if not openings or chat[: openings[0][0]].strip(SPACE):
         raise DropError(Drop.NO_TURNS, "", chat[:200])
-    ends = [m.start() for m in openings[1:]] + [len(chat)]
-    return [_turn(chat, m, end) for m, end in zip(openings, ends, strict=True)]
+    ends = [end for end, _, _ in openings[1:]] + [len(chat)]
+    return [_turn(chat, role, start, end) for (_, role, start), end in zip(openings, ends, strict=True)]
 
 
-def _turn(chat: str, opening: re.Match[str], end: int) -> Turn:
-    start = opening.end()
-    # The next turn's opening has taken the marker in front of it.
+def _end_before(chat: str, start: int) -> int | None:
+    """Where the turn before a keyword at ``start`` ends; None: the keyword opens no turn."""
+    position = start
+    while position and chat[position - 1] in SPACE:
+        position -= 1
+    if chat.endswith(END_OF_TEXT, 0, position):
+        return position - len(END_OF_TEXT)
+    if not position:
+        return 0
+    gap = chat[position:start]
+    return next((start - len(lines) for lines in ("\n\n", "\n\r\n") if gap.endswith(lines)), None)
+
+
+def _turn(chat: str, role: Role, start: int, end: int) -> Turn:
+    # A marker in front of the next turn's keyword belongs to this turn.
     ends = int(chat.startswith(END_OF_TEXT, end))
     position = end
     while True:
         while position > start and chat[position - 1] in SPACE:
             position -= 1
         if not chat.endswith(END_OF_TEXT, start, position):
-            return Turn(_ROLES[opening[1]], chat[start:end], ends)
+            return Turn(role, chat[start:end], ends)
         position -= len(END_OF_TEXT)
         ends += 1
         end = position
