@@ -54,6 +54,21 @@ def render_signature(tool: Tool) -> str:
     return "\n".join([*comments, f"type {tool.name} = ({'' if nothing else f'_: {body}'}) => any;{note}"])
 
 
+# By identity, because equal tools may differ in type (1, 1.0, True); the tool is held so that its id stays its own.
+_rendered: dict[int, tuple[Tool, str]] = {}
+_REMEMBERED = 4096
+
+
+def signature_of(tool: Tool) -> str:
+    """``render_signature``, remembered: the same few tools stand in thousands of conversations."""
+    known = _rendered.get(id(tool))
+    if known is None or known[0] is not tool:
+        if len(_rendered) >= _REMEMBERED:
+            _rendered.clear()
+        known = _rendered[id(tool)] = tool, render_signature(tool)
+    return known[1]
+
+
 def _comment(text: str) -> list[str]:
     # splitlines() knows every line break there is (CR, U+0085, U+2028 …): none may escape its comment.
     return [f"// {line}".rstrip() for line in text.strip().splitlines()]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import MAX_TEXT_CHARS, canonical_result, dumps, loads_strict, result_value
 from callama.contract.messages import TOOL_NAME, Message, Tool, ToolCall
-from callama.contract.signatures import render_signature
+from callama.contract.signatures import signature_of
 from callama.contract.spans import Kind, Segment
 
 NAME = "tool_uses"
@@ -51,7 +51,7 @@ def system_text(system: str | None, tools: Sequence[Tool]) -> str | None:
     """The system turn's text: the user's own, then the tools; None where there is neither."""
     if not tools:
         return system
-    block = _TOOLS_HEAD + "\n\n".join(render_signature(t) for t in tools) + _TOOLS_TAIL
+    block = _TOOLS_HEAD + "\n\n".join(map(signature_of, tools)) + _TOOLS_TAIL
     return f"{system}\n\n{block}" if system else block
 
 
@@ -121,6 +121,8 @@ def parse_answer(text: str) -> Answer:
     the first such start decides. What starts so but is broken is ``malformed``, and so is a call
     in the middle of a line or in somebody else's form: none of these is an abstention.
     """
+    if "{" not in text and "<" not in text and not text.lstrip().startswith("["):
+        return Answer("text", text)  # most answers; without these signs nothing is a call in any form
     if start := _CALL_START.search(text):
         said = text[: start.start()]
         try:

@@ -144,7 +144,5 @@ def check_text(text: str) -> None:
     for sign, pattern in _OTHER_SYNTAX:
         if sign in text and (found := pattern.search(text)):
             raise DropError(Drop.OTHER_CALL_SYNTAX, "", text[found.start() :])
-    # Most text holds none of these, and nothing without them can be a call in any form.
-    suspicious = "{" in text or "<" in text or text.lstrip().startswith("[")
-    if suspicious and (answer := parse_answer(text)).kind != "text":
+    if (answer := parse_answer(text)).kind != "text":
         raise DropError(Drop.OTHER_CALL_SYNTAX, answer.reason, text)

@@ -20,6 +20,7 @@ from callama.text.tokenizer import Tokenizer
 
 TrainOn = Literal["all", "last"]
 _KINDS = tuple(Kind)
+_REMEMBERED_OPENINGS = 2048
 _SYNTAX = bytes((Kind.CALL_SYNTAX,))
 
 
@@ -52,6 +53,9 @@ class Renderer:
     """Renders for one tokenizer, in its family's markup."""
 
     tokenizer: Tokenizer
+    # What recurs in thousands of conversations: frames by part and role, system turns by their text.
+    _frames: dict[tuple[str, str], list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _openings: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def markup(self) -> Markup:
@@ -71,9 +75,9 @@ class Renderer:
             CallamaError: an assistant's text would be read as a call.
         """
         out = Rendered()
-        out.add(encode_parts(self.markup.begin, self.tokenizer))
+        out.add(self._frame("begin"))
         for role, segments in render_turns(conversation):
-            out.add(encode_parts(self.markup.header, self.tokenizer, role))
+            out.add(self._frame("header", role))
             start = len(out.ids)
             if role == "assistant":
                 ids, kinds = self.answer(segments)
@@ -82,17 +86,29 @@ class Renderer:
                 out.add([self.tokenizer.special(self.markup.end)], Kind.END_OF_TURN)
                 out.answers.append((start, len(out.ids)))
             else:
-                out.add(self.tokenizer.encode("".join(s.text for s in segments)))
+                text = "".join(s.text for s in segments)
+                out.add(self._opening(text) if role == "system" else self.tokenizer.encode(text))
                 out.add([self.tokenizer.special(self.markup.end)])
-            out.add(encode_parts(self.markup.after, self.tokenizer))
+            out.add(self._frame("after"))
             if role == "system" and not out.opening:
                 out.opening = len(out.ids)
         return out
 
+    def _frame(self, part: Literal["begin", "header", "after"], role: str = "") -> list[int]:
+        if (part, role) not in self._frames:
+            self._frames[part, role] = encode_parts(getattr(self.markup, part), self.tokenizer, role)
+        return self._frames[part, role]
+
+    def _opening(self, text: str) -> list[int]:
+        if text not in self._openings:
+            if len(self._openings) >= _REMEMBERED_OPENINGS:
+                self._openings.clear()
+            self._openings[text] = self.tokenizer.encode(text)
+        return self._openings[text]
+
     def prompt(self, conversation: Conversation) -> list[int]:
         """What a model is given to answer a conversation: its turns and an open assistant header."""
-        header = encode_parts(self.markup.header, self.tokenizer, "assistant")
-        return self.conversation(conversation).ids + header
+        return self.conversation(conversation).ids + self._frame("header", "assistant")
 
     def answer(self, segments: Sequence[Segment]) -> tuple[list[int], list[Kind]]:
         """Ids of an answer's text, and the kind of each.

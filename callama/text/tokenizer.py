@@ -158,6 +158,8 @@ def _load_tiktoken(path: Path) -> Tokenizer:
     pieces += [name.encode() for name in specials]
 
     def encode(text: str) -> list[int]:
+        if len(text) <= MAX_RUN_CHARS:
+            return encoding.encode_ordinary(text)
         return [token for chunk in _chunks(text) for token in encoding.encode_ordinary(chunk)]
 
     return Tokenizer(path, pieces, specials, encode)
