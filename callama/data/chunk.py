@@ -99,7 +99,7 @@ def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
     extra: list[tuple[str | None, str]] = []
     for number, record in enumerate(chunk.records, chunk.start):
         conversation = conversation_of(chunk.file, record)
-        text = dump_line(conversation)
+        text = record.raw if record.raw and "\n" not in record.raw else dump_line(conversation)
         try:
             example = example_of(conversation, renderer, settings.train_on, settings.max_tokens)
         except CallamaError as error:

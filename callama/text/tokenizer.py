@@ -7,7 +7,6 @@ BPE, so each id stands for some bytes, and decoding is joining them.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 import re
@@ -79,7 +78,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
-        return b"".join(self.pieces[i] for i in ids).decode("utf-8", errors="replace")
+        return b"".join(map(self.pieces.__getitem__, ids)).decode("utf-8", errors="replace")
 
 
 def _chunks(text: str) -> Iterator[str]:
@@ -123,7 +122,7 @@ def read_ranks(path: Path) -> dict[bytes, int]:
             continue
         try:
             token, number_text = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(number_text)
+            ranks[binascii.a2b_base64(token, strict_mode=True)] = int(number_text)
         except (ValueError, binascii.Error):
             raise CallamaError(
                 f"{path}, line {number}: expected 'base64 rank'; not a Llama 3 tokenizer.model"
