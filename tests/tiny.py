@@ -99,7 +99,7 @@ def write_all(root: Path, count: int = 40) -> Path:
     write_tokenizer(root / "tokenizer.json")
     write_checkpoint(root / "model", root / "tokenizer.json")
     source = write_conversations(root / "conversations.jsonl", map(conversation, range(count)))
-    build([source], root / "model", root / "built", val_ratio=0.25)
+    build([source], root / "model", root / "built", val_ratio=0.25, seed=5)
     return root
 
 
