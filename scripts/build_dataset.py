@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from callama.cli.build import print_summary
+from callama.cli.clean import parse_mix
 from callama.cli.common import guarded
 from callama.common.parallel import available_cores
 from callama.data.build import build
@@ -16,9 +17,12 @@ def main() -> None:
         epilog="example: python3 scripts/build_dataset.py --source-file datasets/cleaned.json "
         "--tokenizer-file tokenizer.model --save-dir datasets/built",
     )
-    parser.add_argument("--source-file", type=Path, required=True, help="cleaned conversations (.json or .jsonl)")
+    parser.add_argument(
+        "--source-file", type=Path, required=True, nargs="+", action="extend", help="cleaned conversations"
+    )
     parser.add_argument("--tokenizer-file", type=Path, required=True, help="tokenizer.model or tokenizer.json")
     parser.add_argument("--save-dir", type=Path, required=True, help="folder to write")
+    parser.add_argument("--mix", default="", help="shares of the source files, in their order, like 3:1")
     parser.add_argument("--val-ratio", type=float, default=0.15, help="share of conversations for validation")
     parser.add_argument("--seed", type=int, default=3, help="decides which functions are held out")
     parser.add_argument("--train-on", choices=("all", "last"), default="all", help="which answers are trained")
@@ -26,9 +30,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes (0: one per core)")
     args = parser.parse_args()
     metadata = build(
-        [args.source_file],
+        args.source_file,
         args.tokenizer_file,
         args.save_dir,
+        mix=parse_mix(args.mix),
         val_ratio=args.val_ratio,
         seed=args.seed,
         train_on=args.train_on,

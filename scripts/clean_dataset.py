@@ -25,7 +25,8 @@ def main() -> None:
         "--save-file datasets/cleaned.json --remove-no-fc",
     )
     add = parser.add_argument
-    add("--source-file", type=Path, required=True, nargs="+", help=".json, .jsonl (.gz, .zst) or Parquet")
+    files = ".json, .jsonl (.gz, .zst) or Parquet"
+    add("--source-file", type=Path, required=True, nargs="+", action="extend", help=files)
     add("--save-file", type=Path, required=True, help="cleaned file: .jsonl, or .json for a list")
     add("--format", choices=FORMATS, help="by default each record shows its own")
     add("--mix", default="", help="shares of the sources in the output, like 3:1")

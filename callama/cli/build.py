@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from callama.cli.clean import parse_mix
 from callama.cli.common import print_json
 from callama.common.errors import UsageError
 from callama.common.parallel import available_cores
@@ -18,6 +19,7 @@ def build(
     sources: Annotated[list[Path], typer.Argument(help="Files of conversations (.jsonl or .json).")],
     tokenizer: Annotated[Path, typer.Option("--tokenizer", help="tokenizer.model, tokenizer.json or their folder.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
+    mix: Annotated[str, typer.Option(help="Shares of the sources, in their order, like 3:1; default: take all.")] = "",
     val_ratio: Annotated[float, typer.Option(help="Share of conversations for validation.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Decides which functions are held out.")] = 3,
     train_on: Annotated[
@@ -37,6 +39,7 @@ def build(
         sources,
         tokenizer,
         out,
+        mix=parse_mix(mix),
         val_ratio=val_ratio,
         seed=seed,
         train_on="last" if train_on == "last" else "all",
@@ -54,6 +57,8 @@ def print_summary(metadata: dict[str, Any], out: Path) -> None:
     dropped = sum(metadata["dropped"].values())
     reasons = ", ".join(f"{reason} {count}" for reason, count in metadata["dropped"].items())
     print(f"{out}: read {metadata['read']:,}, dropped {dropped:,}{f' ({reasons})' if reasons else ''}")
+    if len(metadata["sources"]) > 1:
+        _print_sources(metadata["sources"])
     for side in SIDES:
         report = metadata[side]
         cut = f", {report['cut']['conversations']:,} cut" if report["cut"]["conversations"] else ""
@@ -66,3 +71,13 @@ def print_summary(metadata: dict[str, Any], out: Path) -> None:
         f"  split {metadata['split']}; functions on both sides: {leakage['validation_functions_seen_in_training']}; "
         f"near-duplicate pairs across: {leakage['near_duplicate_pairs_across']}"
     )
+
+
+def _print_sources(sources: list[dict[str, Any]]) -> None:
+    kept = [sum(source[side] for side in SIDES) for source in sources]
+    for source, number in zip(sources, kept, strict=True):
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in source["dropped"].items())
+        print(
+            f"  from {source['file']}: read {source['read']:,}, kept {number:,} ({number / sum(kept):.1%} of all)"
+            f"{f', dropped: {reasons}' if reasons else ''}"
+        )

@@ -58,9 +58,10 @@ class Drop(NamedTuple):
     detail: str
     conversation: str
 
-    def line(self) -> str:
-        """The entry in the quarantine file."""
-        head = json.dumps({"record": self.record, "reason": self.reason, "detail": self.detail})
+    def line(self, file: str = "") -> str:
+        """The entry in the quarantine file; ``file`` names the source where there are several."""
+        entry = {"file": file} if file else {}
+        head = json.dumps({**entry, "record": self.record, "reason": self.reason, "detail": self.detail})
         return f'{head[:-1]}, "conversation": {self.conversation}}}\n'
 
 

@@ -34,7 +34,8 @@ def conversation_of(path: Path, record: Record) -> Conversation:
     """
     record = decoded(record)
     if record.fault:
-        raise CallamaError(f"{path}, {record.where}: {record.fault}")
+        hint = "; `callama clean` puts such a record aside" if record.too_long else ""
+        raise CallamaError(f"{path}, {record.where}: {record.fault}{hint}")
     try:
         return Conversation.from_dict(record.value)
     except CallamaError as error:

@@ -9,6 +9,7 @@ class Drop(Reason):
     """Why a record was put into quarantine."""
 
     UNREADABLE_RECORD = "unreadable_record", "The record is not JSON that can be read."
+    RECORD_TOO_LONG = "record_too_long", "The record has more characters than are read of one (16 M)."
     NOT_AN_OBJECT = "not_an_object", "The record is not a JSON object."
     NO_CHAT = "no_chat", "The record has no text under 'chat'."
     SYSTEM_NOT_TEXT = "system_not_text", "'system' is neither text nor null."

@@ -1,9 +1,10 @@
 """Raw records from a JSON list, JSON Lines or Parquet, one at a time, so that memory does not grow with the file.
 
 Finding records (``Scan``) and reading them (``decoded``) are two steps, so that reading can
-happen in other processes. A damaged line, or a record that no reader can hold, comes out as a record
-with a ``fault``: the caller counts it. Damage that hides where the next record starts is an error,
-because what follows would be guesswork. Lines end at ``\\n`` only; U+0085 and U+2028 are text.
+happen in other processes. A damaged line, or a record that is too long or that no reader can hold,
+comes out as a record with a ``fault``: the caller counts it. Damage that hides where the next
+record starts is an error, because what follows would be guesswork. Lines end at ``\\n`` only;
+U+0085 and U+2028 are text.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ _SPACE = " \t\r\n"
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
 _BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
 _SCALAR_END = re.compile(r"[,\]\s]")
+_SCALAR = re.compile(r"[^,\]\s]*+")
+_BETWEEN_BRACKETS = re.compile(r'[^"\[\]{}]*+')
+_INSIDE_TEXT = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _LINES_SUFFIXES = (".jsonl", ".ndjson")
 # The longest token whose cut reads as an error before the cut: "\ud83d\ude00", half of it missing.
 _CUT_TOKEN_CHARS = 16
+# What is kept of a record that is too long.
+_HEAD_CHARS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,11 @@ class Record:
     value: Any = None
     fault: str = ""
     chars: int = 0
+
+    @property
+    def too_long(self) -> bool:
+        """Whether it was not read because of its length; ``raw`` is only its beginning then."""
+        return self.chars > MAX_RECORD_CHARS
 
 
 def _refuse_constant(word: str) -> NoReturn:
@@ -128,7 +139,7 @@ class Scan(Iterator[Record]):
             if start[0] == "[" and not (lines and rest.strip(_SPACE) and _parses(first_line)):
                 yield from _list_records(self._path, _Window(opened.text))
             elif lines or (start[0] == "{" and (_parses(first_line) or not rest)):
-                yield from _line_records(self._path, opened.text)
+                yield from _line_records(opened.text)
             else:
                 line = head[: len(head) - len(start)].count("\n") + 1
                 raise CallamaError(
@@ -148,16 +159,32 @@ def _parses(text: str) -> bool:
     return True
 
 
-def _line_records(path: Path, file: TextIO) -> Iterator[Record]:
+def _line_records(file: TextIO) -> Iterator[Record]:
     number, line_number = 0, 0
     while line := file.readline(MAX_RECORD_CHARS + 1):
         line_number += 1
         if len(line) > MAX_RECORD_CHARS:
-            raise CallamaError(f"{path}, line {line_number}: longer than {MAX_RECORD_CHARS:,} characters")
+            yield _too_long(number, f"line {line_number}", line, len(line) + _skip_line(file, line))
+            number += 1
+            continue
         text = line.strip(_SPACE)
         if text:  # a blank line separates records; it is none
             yield Record(number, f"line {line_number}", text, chars=len(text))
             number += 1
+
+
+def _skip_line(file: TextIO, line: str) -> int:
+    """Takes the rest of a line whose beginning was read; its number of characters."""
+    chars = 0
+    while line and not line.endswith("\n"):
+        line = file.readline(CHUNK_CHARS)
+        chars += len(line)
+    return chars
+
+
+def _too_long(number: int, where: str, text: str, chars: int) -> Record:
+    fault = f"{chars:,} characters long, more than the {MAX_RECORD_CHARS:,} that are read; only its beginning is kept"
+    return Record(number, where, text[:_HEAD_CHARS], fault=fault, chars=chars)
 
 
 class _Window:
@@ -180,6 +207,20 @@ class _Window:
         chunk = self._file.read(max(CHUNK_CHARS, len(held)))
         self.at_end = not chunk
         self.text, self.position = held + chunk, 0
+
+    def pass_over(self, run: re.Pattern[str]) -> str:
+        """Takes what ``run`` matches from here on, however much it is; the character behind it, not taken.
+
+        At the file's end that is nothing, or a backslash behind which the character that it escapes is missing.
+        """
+        while True:
+            match = run.match(self.text, self.position)
+            assert match is not None
+            self.position = match.end()
+            char = self.text[self.position : self.position + 1]
+            if char not in ("", "\\") or self.at_end:
+                return char
+            self.grow()
 
     def next_char(self) -> str:
         """The next character that is no white space, not taken; empty at the file's end."""
@@ -236,6 +277,8 @@ def _take_element(path: Path, window: _Window, number: int) -> Record:
         # A number may go on behind what is in sight: "12" of "12.5".
         needed = _CUT_TOKEN_CHARS if window.text[window.position] in "-0123456789" else 1
         if end is not None and (end + needed <= len(window.text) or window.at_end):
+            if end - window.position > MAX_RECORD_CHARS:
+                return _skip_element(path, window, number)
             raw = window.text[window.position : end]
             window.position = end
             # As text: that is handed to another process in a fraction of the time that its value takes.
@@ -243,8 +286,26 @@ def _take_element(path: Path, window: _Window, number: int) -> Record:
         if window.at_end:
             raise CallamaError(f"{path}, {where}: the file ends inside this record")
         if len(window.text) - window.position > MAX_RECORD_CHARS:
-            raise CallamaError(f"{path}, {where}: longer than {MAX_RECORD_CHARS:,} characters")
+            return _skip_element(path, window, number)
         window.grow()
+
+
+def _skip_element(path: Path, window: _Window, number: int) -> Record:
+    """Takes an element of any length without decoding or holding it: only where texts and brackets end counts."""
+    where, start = f"record {number}", window.offset
+    head = window.text[window.position : window.position + _HEAD_CHARS]
+    scalar, depth, quoted = head[0] not in '[{"', 0, False
+    while True:
+        char = window.pass_over(_SCALAR if scalar else _INSIDE_TEXT if quoted else _BETWEEN_BRACKETS)
+        if char in ("", "\\"):
+            raise CallamaError(f"{path}, {where}: the file ends inside this record")
+        window.position += not scalar
+        if char == '"':
+            quoted = not quoted
+        elif not scalar:
+            depth += 1 if char in "[{" else -1
+        if depth == 0 and not quoted:
+            return _too_long(number, where, head, window.offset - start)
 
 
 def _element_end(window: _Window) -> int | None:

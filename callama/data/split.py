@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 from callama.contract.messages import Conversation
 
-Side = Literal["train", "validation", "straddles_split", "near_duplicate_across_split"]
+Side = Literal["train", "validation", "straddles_split", "near_duplicate_across_split", "over_mix"]
 SIDES: tuple[Side, ...] = ("train", "validation")
 LEFT_OUT: Mapping[Side, str] = {
     "straddles_split": "shows functions of both sides",
     "near_duplicate_across_split": "nearly the same as conversations of the other side",
+    "over_mix": "its source has more conversations than its share in --mix",
 }
 LABEL = "split"
 

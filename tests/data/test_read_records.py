@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +35,14 @@ VALUES: list[Any] = [
 def write(path: Path, text: str | bytes) -> Path:
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
     return path
+
+
+def pack(path: Path, text: str) -> Path:
+    """The text, packed as the name says."""
+    data = text.encode("utf-8")
+    if path.suffix == ".zst":
+        data = pa.compress(data, "zstd", asbytes=True)
+    return write(path, gzip.compress(data) if path.suffix == ".gz" else data)
 
 
 def values(path: Path) -> list[Any]:
@@ -121,12 +131,73 @@ def test_a_missing_file_or_folder_is_wrong_use(tmp_path: Path) -> None:
             read_records(path)
 
 
-def test_a_record_beyond_the_limit_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+LONG: list[Any] = [
+    {"a": "x" * 5000},
+    ["x" * 5000],
+    "x" * 5000,
+    'x"]}\\' * 1000,
+    "\\" * 4000,
+    [[[{"a": ["[{", 1, "}]"]}] * 30]] * 20,
+    int("9" * 3000),
+    {"\x85\u2028😀": "\ud800" * 1000},
+]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100, 1 << 20])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.json.gz", "a.jsonl.gz", "a.json.zst", "a.jsonl.zst"])
+def test_a_record_beyond_the_limit_has_a_fault_and_the_others_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, chunk: int
+) -> None:
+    monkeypatch.setattr(records, "MAX_RECORD_CHARS", 1000)
+    monkeypatch.setattr(records, "CHUNK_CHARS", chunk)
+    rows = [row for pair in zip([{"row": n} for n in range(len(LONG))], LONG, strict=True) for row in pair]
+    texts = [json.dumps(row) for row in rows]
+    text = "\n".join(texts) if "jsonl" in name else f"[{', '.join(texts)}]"
+    got = list(read_records(pack(tmp_path / name, text)))
+    assert [r.number for r in got] == list(range(len(rows)))
+    assert [r.value for r in got[::2]] == rows[::2] and not any(r.fault for r in got[::2])
+    for record, whole in zip(got[1::2], texts[1::2], strict=True):
+        assert record.too_long and record.value is None and record.raw and whole.startswith(record.raw)
+        assert f"{record.chars:,} characters long, more than the 1,000" in record.fault
+        assert len(whole) <= record.chars <= len(whole) + 1  # a line's end counts where there is one
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_the_limit_itself_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(records, "MAX_RECORD_CHARS", 1000)
+    for n, too_long in ((1000, False), (1001, True)):
+        text = json.dumps({"a": "x" * (n - 9)})
+        text = text if name == "a.jsonl" else f"[{text}]"
+        (got,) = records.Scan(write(tmp_path / name, text))
+        assert got.too_long is too_long
+
+
+def test_a_file_that_breaks_off_inside_a_record_beyond_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(records, "MAX_RECORD_CHARS", 1000)
     monkeypatch.setattr(records, "CHUNK_CHARS", 100)
-    for text in ('["' + "x" * 5000 + '"]', '{"a": "' + "x" * 5000 + '"}'):
-        with pytest.raises(CallamaError, match="longer than 1,000 characters"):
+    for text in ('[{"a": "' + "x" * 5000, "[" + "9" * 5000, '["' + "x" * 5000 + "\\"):
+        with pytest.raises(CallamaError, match=r"a\.json, record 0: the file ends inside this record"):
             list(read_records(write(tmp_path / "a.json", text)))
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_a_record_of_any_length_takes_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr(records, "MAX_RECORD_CHARS", 1 << 20)
+    monkeypatch.setattr(records, "CHUNK_CHARS", 1 << 16)
+    line = '{"a": "' + 'x\\"]},' * 5_000_000 + '", "b": [' + "[1]," * 20_000 + "2]}"
+    text = line if form == "jsonl" else f"[{line}, 1]"
+    path = write(tmp_path / f"a.{form}", f"{text}\n2\n" if form == "jsonl" else text)
+    del line, text
+    tracemalloc.start()
+    got = [(r.too_long, r.value) for r in records.Scan(path)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert got[0] == (True, None) and len(got) == 2
+    assert peak < 8_000_000 < path.stat().st_size
 
 
 @settings(max_examples=150, deadline=None)
@@ -166,3 +237,12 @@ def test_conversations_name_file_and_record(tmp_path: Path) -> None:
         list(read_conversations(write(tmp_path / "cut.jsonl", json.dumps(good) + '\n{"messages": [')))
     with pytest.raises(UsageError):
         read_conversations(tmp_path / "none.jsonl")
+
+
+def test_a_conversation_beyond_the_limit_is_an_error_that_names_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MAX_RECORD_CHARS", 50)
+    path = write(tmp_path / "a.jsonl", json.dumps({"messages": [{"role": "user", "content": "x" * 100}]}))
+    with pytest.raises(CallamaError, match=r"a\.jsonl, line 1: .* more than the 50 .*`callama clean` puts"):
+        list(read_conversations(path))

@@ -47,7 +47,8 @@ def clean_record(record: Record, format_name: str | None = None) -> tuple[Conver
         DropError: the record cannot be kept; nothing else, whatever it holds.
     """
     if record.fault:
-        raise DropError(Drop.UNREADABLE_RECORD, record.fault, record.raw)
+        reason = Drop.RECORD_TOO_LONG if record.too_long else Drop.UNREADABLE_RECORD
+        raise DropError(reason, record.fault, record.raw)
     value = record.value
     if not isinstance(value, dict):
         raise DropError(Drop.NOT_AN_OBJECT, f"found a {type(value).__name__}", record.raw)
