@@ -18,7 +18,7 @@ from callama.data.grounding import Audited, audit
 from callama.data.minhash import said_text, signatures
 from callama.data.quarantine import DropError, quarantine_line
 from callama.data.reasons import Drop, Repair
-from callama.data.records import Record, decoded
+from callama.data.records import MAX_RECORD_CHARS, Record, decoded
 from callama.data.rules import balance_ending, cut_tail
 from callama.data.tally import Tally
 
@@ -70,13 +70,14 @@ def clean_batch(batch: Batch, rules: Rules) -> Cleaned:
         record = decoded(raw)
         try:
             conversation, audited = _clean(record, batch, rules)
+            line = _line(conversation)
         except DropError as error:
             tally.drops[error.reason] += 1
             drops.append((record.number, record.where, str(error)))
             lines.append(quarantine_line(record, error, batch.file))
             continue
         tally.keep(conversation, audited)
-        lines.append(dump_line(conversation))
+        lines.append(line)
         texts.append(said_text(conversation))
         phrasings.append(digest(phrasing(conversation))[:8])
         kept.append(index)
@@ -89,6 +90,14 @@ def clean_batch(batch: Batch, rules: Rules) -> Cleaned:
         if rules.remove_duplicates:
             features["signature"][kept] = signatures(texts)
     return Cleaned("".join(f"{line}\n" for line in lines).encode(), features.tobytes(), tally, drops, batch.progress)
+
+
+def _line(conversation: Conversation) -> str:
+    """The conversation as a record that can be read again."""
+    line = dump_line(conversation)
+    if len(line) > MAX_RECORD_CHARS:
+        raise DropError(Drop.RECORD_TOO_LONG, f"{len(line):,} characters when cleaned, written in ASCII")
+    return line
 
 
 def _clean(record: Record, batch: Batch, rules: Rules) -> tuple[Conversation, list[Audited]]:

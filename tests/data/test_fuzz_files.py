@@ -202,3 +202,10 @@ def test_a_row_beyond_the_limit_is_quarantined_with_its_length(tmp_path: Path, n
     assert (entry["row"], entry["reason"]) == (1, "record_too_long")
     assert "more than the 16,777,216 that are read" in entry["detail"] and entry["detail"].startswith("17,000,0")
     assert entry["text"].startswith('{"system": "SYSTEM: Help.') and len(entry["text"]) == 2000
+
+
+def test_what_is_kept_can_be_read_again_however_long_its_text_becomes(tmp_path: Path) -> None:
+    # Written in ASCII, each of these characters takes six.
+    rows = [{**ROWS[1], "chat": "USER: " + "é" * n + "\n\n\nASSISTANT: b"} for n in (2_700_000, 2_900_000)]
+    result = clean(write_rows(tmp_path / "in.jsonl", rows, ascii_only=False), 2, EVERYTHING)
+    assert {reason.value: count for reason, count in result.tally.drops.items()} == {"record_too_long": 1}

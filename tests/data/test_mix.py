@@ -17,7 +17,7 @@ from callama.common.files import read_manifest
 from callama.contract.messages import Conversation, Message
 from callama.data.build import QUARANTINE, build
 from callama.data.dataset import Dataset
-from callama.data.mix import mixed
+from callama.data.mix import thinned
 from tests import tiny
 
 
@@ -107,7 +107,7 @@ def test_a_source_without_a_share_is_left_out(tmp_path: Path, tokenizer: Path, s
 def test_shares_are_met_to_a_conversation(wanted: list[tuple[int, int]], seed: int) -> None:
     counts, shares = zip(*wanted, strict=True)
     source = np.repeat(np.arange(len(counts)), counts)
-    stays = mixed([Path(str(c)) for c in counts], source, shares, seed)
+    stays = thinned([Path(str(c)) for c in counts], source, shares, seed)
     left = np.bincount(source[stays], minlength=len(counts))
     scale = min(c / s for c, s in wanted)
     assert any(left[i] == counts[i] for i in range(len(counts)))
