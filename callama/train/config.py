@@ -6,7 +6,6 @@ that are callama's own say so in their comment. Unknown keys are errors that lis
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from callama.common.errors import UsageError
+from callama.common.explain import explain
 from callama.common.files import read_json
 from callama.model.lora import ALL_LINEAR, QV_ONLY, LoRAParams
 from callama.model.transformer import Dropout
@@ -128,13 +128,13 @@ class TrainSection(_Section):
     """An optimizer step sees ``gradient_accumulation_steps`` micro-batches of ``micro_batch_size``
     packed sequences each."""
 
-    dataset_sources: list[Path] = Field(min_length=1)
+    dataset_sources: list[Path] = Field(min_length=1, examples=[["./datasets/demo-built/train.arrow"]])
     num_epochs: int = Field(default=1, gt=0)
     train_bias: Literal["none"] = "none"
     micro_batch_size: int = Field(default=2, gt=0)
     gradient_accumulation_steps: int = Field(default=1, gt=0)
     gradient_clipping: float = Field(default=1.0, ge=0)  # 0: no clipping
-    max_minutes: float | None = Field(default=None, gt=0)  # callama's: shortens the schedule to fit
+    max_minutes: float | None = Field(default=None, gt=0, examples=[10])  # callama's: shortens the schedule to fit
 
 
 class ValidationSection(_Section):
@@ -142,7 +142,7 @@ class ValidationSection(_Section):
     packed sequences."""
 
     enabled: bool = True
-    dataset_sources: list[Path] = []
+    dataset_sources: list[Path] = Field(default=[], examples=[["./datasets/demo-built/validation.arrow"]])
     interval: int = Field(default=200, gt=0)
     steps: int = Field(default=50, gt=0)
     batch_size: int = Field(default=2, gt=0)
@@ -152,7 +152,8 @@ class TrainConfig(_Section):
     """Everything that a run depends on."""
 
     name: str = "callama"
-    model_ckpt_file: Path  # consolidated.pth of a native checkpoint, or its folder
+    # consolidated.pth of a native checkpoint, or its folder
+    model_ckpt_file: Path = Field(examples=["./models/smollm2-135m/consolidated.pth"])
     tokenizer_file: Path | None = None  # default: the tokenizer in the checkpoint's folder
     seed: int = Field(default=3, ge=0, lt=2**63)
     steps_per_print: int = Field(default=10, gt=0)
@@ -189,28 +190,6 @@ def _override(settings: dict[str, Any], argument: str) -> None:
     node[key] = value
 
 
-def _known_keys(location: Sequence[str | int]) -> list[str]:
-    model: Any = TrainConfig
-    for part in location:
-        by_key = {field.alias or name: field for name, field in model.model_fields.items()}
-        model = by_key[part].annotation if part in by_key else model
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        *parents, key = first["loc"]
-        known = _known_keys(parents)
-        near = difflib.get_close_matches(str(key), known, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"unknown key {where!r}{hint}; known here are {', '.join(known)}"
-    if first["type"] == "missing":
-        return f"the key {where!r} is missing"
-    return f"{where}: {first['msg']}, found {first['input']!r}"
-
-
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Reads a configuration file and applies ``key=value`` overrides.
 
@@ -225,4 +204,4 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     try:
         return TrainConfig.model_validate(settings)
     except ValidationError as error:
-        raise UsageError(f"{path}: {_explain(error)}") from None
+        raise UsageError(f"{path}: {explain(TrainConfig, error)}") from None

@@ -161,13 +161,13 @@ def test_an_override_may_open_a_section(tmp_path: Path) -> None:
         ("seed.deeper=4", "seed is not a section"),
         ("train.dataset_sources.0=a", "dataset_sources is not a section"),
         ("train.micro_batch_size=0", "train.micro_batch_size: .*greater than 0, found 0"),
-        ("train.micro_batch_size=many", "train.micro_batch_size: .*found 'many'"),
+        ("train.micro_batch_size=many", 'train.micro_batch_size: expected a whole number, found "many"; for example'),
         ("model_config.hidden_dropout=1", "model_config.hidden_dropout"),
         ("lora_config.train_bias=all", "lora_config.train_bias"),
         ("scheduler.max_lr=NaN", "scheduler.max_lr"),
-        ("optimizer.betas=[0.9,1]", "optimizer.betas.1: .*less than 1, found 1"),
-        ("device=tpu", "device: .*'cuda'.*found 'tpu'"),
-        ("train.dataset_sources=[]", "train.dataset_sources"),
+        ("optimizer.betas=[0.9,1]", "optimizer.betas.1: .*below 1, found 1"),
+        ("device=tpu", 'device: expected one of "auto", "cpu", "cuda", found "tpu"'),
+        ("train.dataset_sources=[]", "train.dataset_sources: expected a list with at least 1"),
     ],
 )
 def test_impossible_overrides_are_wrong_use(tmp_path: Path, argument: str, message: str) -> None:
@@ -182,6 +182,13 @@ def test_what_has_no_default_must_be_there(tmp_path: Path, key: str, message: st
     values = original()
     del values[key]
     with pytest.raises(UsageError, match=message):
+        load_config(write(tmp_path, values))
+
+
+def test_what_is_missing_is_shown_by_example(tmp_path: Path) -> None:
+    values = original()
+    del values["train"]
+    with pytest.raises(UsageError, match=r"missing; for example \"train\": .*dataset_sources.*train\.arrow"):
         load_config(write(tmp_path, values))
 
 
