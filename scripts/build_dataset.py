@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("--save-dir", type=Path, required=True, help="folder to write")
     parser.add_argument("--mix", default="", help="shares of the source files, in their order, like 3:1")
     parser.add_argument("--val-ratio", type=float, default=0.15, help="share of conversations for validation")
-    parser.add_argument("--seed", type=int, default=3, help="decides which functions are held out")
+    parser.add_argument(
+        "--seed", type=int, default=3, help="draws what --mix leaves out and which functions are held out"
+    )
     parser.add_argument("--train-on", choices=("all", "last"), default="all", help="which answers are trained")
     parser.add_argument("--max-tokens", type=int, default=8192, help="longer ones are cut")
     parser.add_argument("--workers", type=int, default=0, help="processes (0: one per core)")

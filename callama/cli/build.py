@@ -21,7 +21,7 @@ def build(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")],
     mix: Annotated[str, typer.Option(help="Shares of the sources, in their order, like 3:1; default: take all.")] = "",
     val_ratio: Annotated[float, typer.Option(help="Share of conversations for validation.")] = 0.15,
-    seed: Annotated[int, typer.Option(help="Decides which functions are held out.")] = 3,
+    seed: Annotated[int, typer.Option(help="Draws what --mix leaves out and which functions are held out.")] = 3,
     train_on: Annotated[
         str, typer.Option(help="all: every answer is trained; last: only a conversation's last.")
     ] = "all",

@@ -6,6 +6,7 @@ import gzip
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,24 +14,27 @@ import pytest
 
 from callama.common.errors import CallamaError, UsageError
 from callama.data.clean import clean_files
+from callama.data.formats.registry import FORMATS
 from callama.data.read import read_conversations
 from callama.data.records import Scan, read_records
+from callama.data.work import Rules
+from tests.data.test_formats import RECORDS
 
 ROWS = [{"messages": [{"role": "user", "content": f"é\u2028 {n}"}, {"role": "assistant", "content": "ok"}]} for n in
         range(700)]  # fmt: skip
-LINES = "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS).encode()
 
 
-def write(path: Path) -> Path:
+def write(path: Path, rows: list[Any] = ROWS) -> Path:
     """The rows, packed as the name says."""
-    data = json.dumps(ROWS).encode() if ".json" in path.suffixes else LINES
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+    data = json.dumps(rows).encode() if ".json" in path.suffixes else lines
     if path.suffix == ".gz":
         path.write_bytes(gzip.compress(data))
     elif path.suffix == ".zst":
         with pa.CompressedOutputStream(str(path), "zstd") as file:
             file.write(data)
     elif path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(ROWS), path)
+        pq.write_table(pa.Table.from_pylist(rows), path)
     else:
         path.write_bytes(data)
     return path
@@ -46,6 +50,20 @@ def test_every_packing_gives_the_same_records(tmp_path: Path, name: str) -> None
     assert [c.messages[0].content for c in read_conversations(path)] == [r["messages"][0]["content"] for r in ROWS]
     renamed = path.rename(tmp_path / "renamed.jsonl")
     assert [record.value for record in read_records(renamed)] == ROWS
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_format_in_every_packing_shows_itself_or_is_forced(tmp_path: Path, name: str, form: str) -> None:
+    source, plain = write(tmp_path / name, [RECORDS[form]] * 3), write(tmp_path / "b.jsonl", [RECORDS[form]] * 3)
+    rules = Rules(remove_duplicates=False)
+    outs = [
+        clean_files([path], tmp_path / f"{path.name}.{forced}.jsonl", rules, format_name=forced, workers=1)
+        for path in (source, plain)
+        for forced in (None, form)
+    ]
+    assert {out.tally.kept for out in outs} == {3}
+    assert len({out.out.read_bytes() for out in outs}) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
