@@ -36,7 +36,7 @@ def require_file(path: Path, what: str) -> Path:
         UsageError: nothing or a folder is there; ``what`` says what should be.
     """
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
+        found = "is a folder" if path.is_dir() else "is a pipe or device" if path.exists() else "does not exist"
         raise UsageError(f"{path} {found}; expected {what}")
     return path
 

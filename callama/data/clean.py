@@ -90,6 +90,8 @@ def clean_files(
     workers = available_cores() if workers is None else workers
     _check_options(sources, rules, format_name, mix, workers)
     scans = [Scan(source) for source in sources]
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; expected a file to write")
     quarantine, report = out.with_name(out.name + ".quarantine.jsonl"), out.with_name(out.name + ".report.json")
     for path in (out, quarantine, report):
         if path.is_dir():
@@ -133,6 +135,8 @@ def _check_options(
         raise UsageError(f"--format must be one of {', '.join(FORMATS)}, found {format_name!r}")
     if workers < 1:
         raise UsageError(f"--workers must be at least 1, found {workers}")
+    if not -(2**63) <= rules.seed < 2**63:
+        raise UsageError(f"--seed must be a whole number of at most 63 bits, found {rules.seed}")
     if rules.max_per_phrasing < 0:
         raise UsageError(f"--max-per-phrasing must be 0 (no limit) or more, found {rules.max_per_phrasing}")
     shares_make_sense = all(isfinite(share) and share >= 0 for share in mix) and sum(mix) > 0

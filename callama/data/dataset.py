@@ -23,6 +23,10 @@ from callama.common.files import read_json
 
 METADATA = "metadata.json"
 ROWS_PER_BATCH = 1024
+_METADATA_KEYS = {
+    "contract_version", "dialect", "markup", "tokenizer_file", "tokenizer_sha256", "sources", "seed", "train_on",
+    "max_tokens", "read", "dropped", "split", "leakage",
+}  # fmt: skip
 SCHEMA = pa.schema(
     [
         ("input_ids", pa.list_(pa.int32())),
@@ -78,6 +82,24 @@ def record_batch(examples: Sequence[Example]) -> Any:
     return pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a build wrote about its data set.
+
+    Raises:
+        UsageError: the file is missing.
+        CallamaError: it is damaged, or another tool's.
+    """
+    metadata = read_json(path, "a built data set's metadata")
+    lacking = _METADATA_KEYS - metadata.keys() if isinstance(metadata, dict) else _METADATA_KEYS
+    if lacking:
+        raise CallamaError(f"{path} has no {sorted(lacking)[0]!r}: it is not of a build; build the data set again")
+    if not isinstance(metadata["dropped"], dict) or not all(isinstance(n, int) for n in metadata["dropped"].values()):
+        raise CallamaError(
+            f"{path}: 'dropped' must count by reason, found {str(metadata['dropped'])[:60]}; build again"
+        )
+    return dict(metadata)
+
+
 class Dataset:
     """Random access to a built file."""
 
@@ -110,7 +132,7 @@ class Dataset:
         self.opening_tokens: NDArray[np.int64] = self._table["opening_tokens"].to_numpy().astype(np.int64)
         self.opening_hashes: NDArray[np.int64] = self._table["opening_hash"].to_numpy()
         metadata = path.parent / METADATA
-        self.metadata: dict[str, Any] = read_json(metadata, "a built data set's metadata") if metadata.is_file() else {}
+        self.metadata = read_metadata(metadata) if metadata.is_file() else {}
 
     def __len__(self) -> int:
         return int(self._table.num_rows)

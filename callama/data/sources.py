@@ -6,6 +6,7 @@ the file twice. Compressed files stream like plain ones.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import os
@@ -38,12 +39,15 @@ def packing_of(path: Path) -> Packing:
 
     Raises:
         UsageError: no file is there, or none that may be read.
+        CallamaError: it is text in another encoding than UTF-8.
     """
     require_file(path, "a JSON list, JSON Lines (also .gz and .zst) or Parquet")
     if not os.access(path, os.R_OK):
         raise UsageError(f"no permission to read {path}; change its rights or copy it")
     with path.open("rb") as file:
         head = file.read(4)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise CallamaError(f"{path} is UTF-16 text; expected UTF-8 (`iconv -f UTF-16 -t UTF-8` makes it so)")
     return next((packing for magic, packing in _MAGIC if head.startswith(magic)), "plain")
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from callama.common.errors import UsageError
-from callama.common.files import read_json
 from callama.common.parallel import ordered_map
 from callama.data.chunk import Rendered, Settings, chunks, render_chunk, renderer_of
-from callama.data.dataset import METADATA, Dataset
+from callama.data.dataset import METADATA, Dataset, read_metadata
 from callama.data.records import Scan
 from callama.data.split import SIDES
 from callama.text.render import Renderer
@@ -80,7 +79,7 @@ def open_source(path: Path, tokenizer: Path | None) -> Source:
     for file in sides.values():
         Dataset(file)
     metadata_file = next(iter(sides.values())).parent / METADATA
-    metadata = read_json(metadata_file, "a built data set's metadata")
+    metadata = read_metadata(metadata_file)
     return Source(path, _tokenizer_of(metadata, metadata_file, tokenizer), sides, metadata)
 
 

@@ -116,26 +116,27 @@ def _take_samples(out: Survey, source: Source, side: str, rows: Any, shown: set[
 
 
 def _read_build(out: Survey, folder: Path) -> None:
-    out.read = int(out.metadata.get("read", out.kept))
-    dropped: dict[str, int] = out.metadata.get("dropped", {})
+    out.read, dropped = out.metadata["read"], out.metadata["dropped"]
     out.dropped = sum(dropped.values())
     out.counts["dropped by the build"] = _counts(dropped, {**REASONS, **LEFT_OUT})
     _read_quarantine(out, folder / QUARANTINE)
 
 
 def _read_cleaning(out: Survey, path: Path) -> None:
-    """The report and quarantine of ``callama clean``; every table of counts in the report is shown."""
+    """The report and quarantine of ``callama clean``."""
     report = path.with_name(path.name + ".report.json")
     if report.is_file():
         facts = read_json(report, "a report of 'callama clean'")
-        facts = facts if isinstance(facts, dict) else {}
-        out.read, out.dropped = int(facts.get("read", out.read)), int(facts.get("dropped", 0))
-        out.repaired = facts.get("kept_after_repair")
-        for name, table in facts.items():
-            if isinstance(table, dict) and table and all(isinstance(v, dict) and "count" in v for v in table.values()):
-                meanings = {code: str(value.get("meaning", "")) for code, value in table.items()}
-                counts = {code: int(value["count"]) for code, value in table.items()}
+        try:
+            out.read, out.dropped, out.repaired = (int(facts[k]) for k in ("read", "dropped", "kept_after_repair"))
+            for name in ("drops", "repairs"):
+                counts = {code: int(entry["count"]) for code, entry in facts[name].items()}
+                meanings = {code: str(entry["meaning"]) for code, entry in facts[name].items()}
                 out.counts[f"{name} of the cleaning"] = _counts(counts, meanings)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CallamaError(
+                f"{report} is not a report of 'callama clean' ({error!r}); move the file away or clean again"
+            ) from None
     _read_quarantine(out, path.with_name(path.name + ".quarantine.jsonl"))
 
 
@@ -151,9 +152,11 @@ def _read_quarantine(out: Survey, path: Path) -> None:
         for number, line in enumerate(file, 1):
             try:
                 entry = json.loads(line)
-            except ValueError as error:
+                if not isinstance(entry, dict):
+                    raise ValueError("it is no object")
+            except (ValueError, RecursionError) as error:
                 raise CallamaError(
-                    f"{path}, line {number}: not JSON ({error}); move the file away or repair it"
+                    f"{path}, line {number}: not an entry of a quarantine ({error}); move the file away or repair it"
                 ) from None
             reason = str(entry.get("reason", "unknown"))
             if len(out.defects.get(reason, ())) < DEFECT_SAMPLES:
@@ -166,6 +169,12 @@ def _add_defect(out: Survey, reason: str, entry: Mapping[str, Any], text: Any) -
     if len(samples) == DEFECT_SAMPLES:
         return
     place = entry.get("where") or f"record {entry.get('record')}"
-    whole = entry.get("fragment") or (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, indent=1))
+    place = f"{entry['file']}, {place}" if "file" in entry else place
+    fragment = entry.get("fragment")
+    whole = (
+        fragment
+        if isinstance(fragment, str) and fragment
+        else (text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, indent=1))
+    )
     excerpt = whole if len(whole) <= MAX_EXCERPT_CHARS else f"{whole[:MAX_EXCERPT_CHARS]}…"
-    samples.append(Defect(str(place), visible(str(entry.get("detail", ""))), visible(excerpt)))
+    samples.append(Defect(visible(str(place)), visible(str(entry.get("detail", ""))), visible(excerpt)))
