@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from callama.cli.common import print_json
-from callama.common.files import atomic_file
+from callama.common.html.page import write_page
 from callama.evaluate.compare import Comparison, Pair, Row
 from callama.evaluate.compare import compare as compare_reports
 from callama.evaluate.look.page import page
@@ -31,8 +31,7 @@ def compare(
     """
     found = compare_reports(first, second)
     if html is not None:
-        with atomic_file(html) as temporary:
-            temporary.write_text(page(found), encoding="utf-8")
+        write_page(html, page(found))
         print(f"page: {html}", file=sys.stderr)
     if as_json:
         places = {name: [[p.suite, p.first["case"]] for p in of] for name, of in

@@ -12,7 +12,6 @@ from rich.rule import Rule
 
 from callama.cli.paint import legend, painted
 from callama.common.errors import UsageError
-from callama.common.files import atomic_file
 from callama.common.parallel import available_cores
 from callama.data.dataset import Dataset
 from callama.data.look.check import conversation_fault, conversation_runs, example_fault
@@ -40,12 +39,12 @@ def inspect(
     source = open_source(file, tokenizer)
     if html is not None:
         # The page's libraries are loaded only where a page is asked for.
+        from callama.common.html.page import require_page_place, write_page
         from callama.data.look.page import page
         from callama.data.look.survey import survey
 
-        text = page(survey(source, workers or available_cores()))
-        with atomic_file(html) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        require_page_place(html)
+        write_page(html, page(survey(source, workers or available_cores())))
         print(f"page: {html}")
         return
     console = Console(soft_wrap=True, highlight=False)

@@ -1,22 +1,20 @@
-"""The page about a data set: one file without scripts, links or anything from elsewhere.
+"""The page about a data set: what was read and kept, and what the tokens of its conversations are.
 
-Its content security policy forbids what it does not need, so that data which got past the escaping
-could still load and run nothing.
+Everything that needs more than a template stands here; numbers are gathered by ``survey``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from callama import __version__
+from callama.common.html import charts
+from callama.common.html.charts import Count
+from callama.common.html.page import render
 from callama.contract.spans import Kind
-from callama.data.look import charts
 from callama.data.look.runs import Run
-from callama.data.look.survey import Count, Survey
+from callama.data.look.survey import Survey
 
 TOP_FUNCTIONS = 20
 _CLASSES = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
@@ -24,19 +22,12 @@ _CLASSES = {kind: kind.name.lower().replace("_", "-") for kind in Kind}
 
 def page(survey: Survey) -> str:
     """HTML of the whole page."""
-    environment = Environment(
-        loader=PackageLoader("callama.data.look", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["spans"] = spans
     tallies = survey.sides
-    return environment.get_template("page.html").render(
-        version=__version__,
-        style=Markup(style()),
+    return render(
+        "callama.data.look",
+        survey.path.name,
         survey=survey,
+        spans=spans,
         metadata=survey.metadata,
         reports={side: tally.report() for side, tally in tallies.items()},
         fate=_fate(survey),
@@ -50,11 +41,6 @@ def page(survey: Survey) -> str:
         kinds=kinds(survey),
         legend=[(kind.name.lower().replace("_", " "), _CLASSES[kind]) for kind in Kind],
     )
-
-
-def style() -> str:
-    """The page's style sheet."""
-    return (resources.files("callama.data.look") / "page.css").read_text(encoding="utf-8")
 
 
 def _any(survey: Survey, name: str) -> bool:
@@ -100,7 +86,8 @@ def functions(survey: Survey) -> list[tuple[str, str, Markup]]:
         top = tally.functions.most_common(TOP_FUNCTIONS)
         once = sum(count == 1 for count in tally.functions.values())
         conversations = len(tally.lengths)
-        words = f"{len(tally.functions):,} functions; {once:,} stand in one conversation only"
+        many = "function" if len(tally.functions) == 1 else "functions"
+        words = f"{len(tally.functions):,} {many}, {once:,} of them in one conversation only"
         out.append((side, words, charts.bars([Count(name, count) for name, count in top], conversations, side)))
     return out
 

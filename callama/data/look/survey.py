@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from callama.common.errors import CallamaError
 from callama.common.files import read_json
+from callama.common.html.charts import Count
 from callama.common.progress import Meter
 from callama.data.build import QUARANTINE
 from callama.data.counts import Counts
@@ -24,15 +25,6 @@ SAMPLES = 8
 DEFECT_SAMPLES = 3
 MAX_SAMPLE_TOKENS = 1_500
 MAX_EXCERPT_CHARS = 1_500
-
-
-@dataclass(frozen=True)
-class Count:
-    """How often something was, and what it means."""
-
-    name: str
-    count: int
-    meaning: str = ""
 
 
 class Sample(NamedTuple):

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from callama.common.errors import CallamaError
+from callama.common.html import charts
+from callama.common.html.charts import Count
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.data.build import build
 from callama.data.clean import clean_files
-from callama.data.look import charts
 from callama.data.look.page import page
 from callama.data.look.source import open_source
-from callama.data.look.survey import Count, survey
+from callama.data.look.survey import survey
 from tests import tiny
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">\u202e'
@@ -132,7 +133,7 @@ def test_a_file_without_reports_and_with_what_cannot_be_rendered(tmp_path: Path,
 def test_a_damaged_quarantine_is_named(tmp_path: Path, tokenizer: Path) -> None:
     source = tiny.write_conversations(tmp_path / "in.jsonl", [tiny.conversation(0)])
     (tmp_path / "in.jsonl.quarantine.jsonl").write_text('{"row": 1, "reason": "x"}\n{"row"\n')
-    with pytest.raises(CallamaError, match=r"in\.jsonl\.quarantine\.jsonl, line 2: not JSON"):
+    with pytest.raises(CallamaError, match=r"in\.jsonl\.quarantine\.jsonl, line 2: not an entry of a quarantine"):
         survey(open_source(source, tokenizer))
 
 

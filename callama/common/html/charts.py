@@ -1,4 +1,4 @@
-"""Charts as HTML and SVG text, without scripts: bars, stacks and histograms that the page and the notebook share.
+"""Charts as HTML and SVG text, without scripts: bars, stacks and histograms that the pages and the notebook share.
 
 Every text goes through ``Markup.format``, which escapes it; colours are CSS variables of the page,
 so that one chart is readable in light and in dark.
@@ -6,15 +6,23 @@ so that one chart is readable in light and in dark.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
-from callama.data.look.survey import Count
-
 BINS = 48
 _WIDTH, _HEIGHT, _HEAD, _FOOT = 720, 130, 18, 22
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often something was, and what it means."""
+
+    name: str
+    count: int
+    meaning: str = ""
 
 
 def bars(counts: Sequence[Count], total: int, colour: str = "neutral") -> Markup:
@@ -38,25 +46,34 @@ def side_bars(counts: Mapping[str, Mapping[str, int]]) -> Markup:
     )
     totals = {side: sum(c.values()) for side, c in counts.items()}
     largest = max((c[n] / totals[side] for side, c in counts.items() for n in c), default=1)
-    rows = []
-    for name in names:
-        present = [(side, c.get(name, 0)) for side, c in counts.items() if totals[side]]
+    return rows_of_bars(
+        (
+            name,
+            [
+                (side, f"{side}: {n:,}", n / totals[side] / largest, f"{n:,}", share(n, totals[side]))
+                for side, n in ((side, c.get(name, 0)) for side, c in counts.items() if totals[side])
+            ],
+        )
+        for name in names
+    )
+
+
+def rows_of_bars(rows: Iterable[tuple[str, Sequence[tuple[str, str, float, str, str]]]]) -> Markup:
+    """For each name its thin bars, ``(colour, tooltip, length from 0 to 1, figure, small print)``."""
+    out = []
+    for name, thin in rows:
         tracks = Markup("").join(
-            Markup('<i class="{}" style="width:{:.2f}%" title="{}: {:,}"></i>').format(
-                side, 100 * n / totals[side] / largest, side, n
-            )
-            for side, n in present
+            Markup('<i class="{}" style="width:{:.2f}%" title="{}"></i>').format(colour, 100 * length, tooltip)
+            for colour, tooltip, length, _, _ in thin
         )
-        figures = Markup("<br>").join(
-            Markup("{:,}<small>{}</small>").format(n, share(n, totals[side])) for side, n in present
-        )
-        rows.append(
+        figures = Markup("<br>").join(Markup("{}<small>{}</small>").format(f, small) for _, _, _, f, small in thin)
+        out.append(
             Markup(
                 '<div class="row"><span class="name">{}</span><span class="track">{}</span>'
                 '<span class="figure">{}</span></div>'
             ).format(name, tracks, figures)
         )
-    return Markup('<div class="bars">{}</div>').format(Markup("").join(rows))
+    return Markup('<div class="bars">{}</div>').format(Markup("").join(out))
 
 
 def stack(parts: Sequence[tuple[str, str, int]]) -> Markup:
@@ -98,10 +115,10 @@ def histogram(lengths: Sequence[int], colour: str, end: int) -> Markup:
             x,
             _HEIGHT,
             Markup('<text class="mark" x="{:.1f}" y="-7" text-anchor="{}">{} {:,}</text>').format(
-                x, anchor, name, value
+                x + gap, anchor, name, value
             ),
         )
-        for name, percent, anchor in (("p50", 50, "end"), ("p95", 95, "start"))
+        for name, percent, anchor, gap in (("p50", 50, "end", -4), ("p95", 95, "start", 4))
         for value in [int(np.percentile(lengths, percent))]
         for x in [min(value / end, 1) * _WIDTH]
     )
