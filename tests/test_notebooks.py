@@ -29,6 +29,7 @@ def test_the_notebook_looks_at_a_built_data_set(tmp_path: Path, monkeypatch: pyt
         "supervised share",
     ):
         assert words in shown, words
+    assert "<h3>train</h3>" in shown and "&lt;" not in shown.replace("&lt; 0.1 %", "").partition("<pre>")[0]
 
 
 def test_the_notebook_is_committed_without_outputs() -> None:

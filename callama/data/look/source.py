@@ -84,10 +84,12 @@ def open_source(path: Path, tokenizer: Path | None) -> Source:
 
 
 def _tokenizer_of(metadata: dict[str, Any], metadata_file: Path, tokenizer: Path | None) -> Path:
-    recorded = metadata.get("tokenizer_file")
-    if tokenizer is None and (not isinstance(recorded, str) or not Path(recorded).is_file()):
+    # A build records the path as it was typed: the same folder may be looked at from another place.
+    recorded = Path(str(metadata["tokenizer_file"]))
+    places = [recorded, *(folder / recorded for folder in metadata_file.resolve().parents)]
+    file = tokenizer or next(filter(Path.is_file, places), None)
+    if file is None:
         raise UsageError(f"{metadata_file} names the tokenizer {recorded}, which is not here; name it with --tokenizer")
-    file = tokenizer or Path(str(recorded))
     renderer_of.cache_clear()
     found = renderer_of(file).tokenizer
     if found.sha256 != metadata.get("tokenizer_sha256"):

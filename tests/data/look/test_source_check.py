@@ -162,6 +162,9 @@ def test_what_cannot_be_opened_is_told(world: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"names the tokenizer gone\.json, which is not here"):
         open_source(tmp_path / "built", None)
     assert open_source(tmp_path / "built", world / "tokenizer.json").built
+    # As it was typed, from a folder above the data set: it is found from anywhere.
+    shutil.copy(world / "tokenizer.json", tmp_path / "gone.json")
+    assert open_source(tmp_path / "built", None).built
     damaged = tmp_path / "damaged.jsonl"
     damaged.write_text('{"messages": 3}\n')
     with pytest.raises(CallamaError, match=r"damaged\.jsonl, line 1"):
