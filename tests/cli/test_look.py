@@ -78,6 +78,14 @@ def test_inspect_writes_a_page(here: RunHere, world: Path, tmp_path: Path) -> No
     assert (tmp_path / "page.html").read_text().lstrip().startswith("<!doctype html>")
 
 
+def test_a_page_never_takes_the_place_of_data(here: RunHere, world: Path, broken: Path) -> None:
+    before = (broken / "train.arrow").read_bytes()
+    for html in (broken / "train.arrow", broken / "page.html", world / "conversations.jsonl"):
+        done = here("callama", "inspect", broken, "--tokenizer", world / "model", "--html", html)
+        assert done.status == 2 and len(done.err.splitlines()) == 1
+    assert (broken / "train.arrow").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -124,6 +124,21 @@ def test_to_metas_shards_and_back(here: RunHere, world: Path, tmp_path: Path) ->
     assert (tmp_path / "native" / "consolidated.pth").read_bytes() == (model / "consolidated.pth").read_bytes()
 
 
+def test_sources_may_be_named_at_once_or_one_by_one(here: RunHere, world: Path, tmp_path: Path) -> None:
+    for name, numbers in (("a.jsonl", range(30)), ("b.jsonl", range(30, 50))):
+        tiny.write_conversations(tmp_path / name, map(tiny.conversation, numbers))
+    rest = ["--tokenizer-file", world / "tokenizer.json", "--mix", "1:2", "--save-dir"]
+    at_once = here("scripts/build_dataset.py", "--source-file", "a.jsonl", "b.jsonl", *rest, "x")
+    one_by_one = here("scripts/build_dataset.py", "--source-file", "a.jsonl", "--source-file", "b.jsonl", *rest, "y")
+    verb = here("callama", "build", "a.jsonl", "b.jsonl", "--tokenizer", world / "tokenizer.json", "--mix", "1:2",
+                "--out", "z")  # fmt: skip
+    for done in (at_once, one_by_one, verb):
+        assert done.status == 0, done.err
+        assert "from a.jsonl: read 30, kept 10 (33.3% of all), dropped: over_mix 20\n" in done.out
+        assert "from b.jsonl: read 20, kept 20 (66.7% of all)\n" in done.out
+    assert (tmp_path / "x" / "MANIFEST.json").read_bytes() == (tmp_path / "y" / "MANIFEST.json").read_bytes()
+
+
 @pytest.mark.skipif(not GLAIVE.is_file(), reason=f"{GLAIVE} is absent")
 def test_genuine_glaive_rows_become_a_data_set(here: RunHere, world: Path) -> None:
     cleaned = here("scripts/clean_dataset.py", "--source-file", GLAIVE, "--save-file", "cleaned.json")

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +66,30 @@ def test_an_error_of_the_work_is_an_error_here(workers: int) -> None:
 def test_a_worker_that_ends_is_told_in_a_sentence() -> None:
     with pytest.raises(CallamaError, match=r"a worker process ended.*fewer --workers"):
         list(ordered_map(die, range(4), 2))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_workers_end_when_their_parent_is_killed() -> None:
+    program = (
+        "import itertools, tests.common.test_parallel as here\n"
+        "for _, pid in here.ordered_map(here.where, itertools.count(), 2):\n"
+        "    print(pid, flush=True)\n"
+        "    here.time.sleep(0.05)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=root) as parent:
+        assert parent.stdout is not None
+        workers = {int(parent.stdout.readline()) for _ in range(6)}
+        assert workers and parent.pid not in workers and all(map(alive, workers))
+        parent.send_signal(signal.SIGKILL)
+    end = time.monotonic() + 20
+    while any(map(alive, workers)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))

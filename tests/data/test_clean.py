@@ -112,6 +112,8 @@ def test_wrong_use(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             clean_files([bad_source], out)
     assert json.loads(source.read_text()) == [GOOD]
+    with pytest.raises(UsageError, match="is a folder; expected a file to write"):
+        clean_files([source], Path())
 
 
 @needs_glaive
@@ -215,7 +217,15 @@ def test_the_report_tells_by_function_what_nobody_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"format_name": "alpaca"}, {"workers": 0}, {"rules": Rules(max_per_phrasing=-1)}, {"mix": [1, 1]}]
+    "options",
+    [
+        {"format_name": "alpaca"},
+        {"workers": 0},
+        {"rules": Rules(max_per_phrasing=-1)},
+        {"mix": [1, 1]},
+        {"rules": Rules(seed=2**63)},
+        {"rules": Rules(seed=-(2**63) - 1)},
+    ],
 )
 def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any]) -> None:
     source = write_rows(tmp_path / "in.json", [GOOD])

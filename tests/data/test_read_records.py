@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,15 @@ def test_a_list_goes_on_behind_an_element_that_python_cannot_hold(
     assert got[1].raw == deep and got[5].value == {"b": 2}
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_an_object_with_a_key_twice_is_not_half_read(tmp_path: Path, name: str) -> None:
+    texts = ['{"a": 1}', '{"a": 1, "b": 2, "a": 3}', '[{"b": {"c": 1, "c": 1}}]', '{"a": {"a": 1}}']
+    path = write(tmp_path / name, "\n".join(texts) if name == "a.jsonl" else f"[{', '.join(texts)}]")
+    got = list(read_records(path))
+    assert [r.value for r in got if not r.fault] == [{"a": 1}, {"a": {"a": 1}}]
+    assert ["a key twice" in r.fault for r in got if r.fault] == [True, True] and got[1].raw == texts[1]
+
+
 def test_bytes_that_are_not_utf8_become_lone_surrogates(tmp_path: Path) -> None:
     assert values(write(tmp_path / "a.jsonl", b'{"a": "\xff"}\n{"b": 1}\n')) == [{"a": "\udcff"}, {"b": 1}]
     assert values(write(tmp_path / "a.json", b'[{"a": "\xff"}, {"b": 1}]')) == [{"a": "\udcff"}, {"b": 1}]
@@ -123,6 +133,19 @@ def test_what_is_neither_form_is_an_error_with_its_place(tmp_path: Path, name: s
     with pytest.raises(CallamaError) as caught:
         list(read_records(path))
     assert str(path) in str(caught.value) and words in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path / "a.jsonl", ("" if encoding == "utf-16" else "\ufeff").encode(encoding) + b'{"a": 1}')
+    with pytest.raises(CallamaError, match=r"a\.jsonl is UTF-16 text; expected UTF-8"):
+        records.Scan(path)
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    with pytest.raises(UsageError, match=r"a\.jsonl is a pipe or device; expected"):
+        records.Scan(tmp_path / "a.jsonl")
 
 
 def test_a_missing_file_or_folder_is_wrong_use(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,11 +131,59 @@ def test_a_file_without_reports_and_with_what_cannot_be_rendered(tmp_path: Path,
     assert_self_contained(page(found))
 
 
-def test_a_damaged_quarantine_is_named(tmp_path: Path, tokenizer: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("quarantine.jsonl", '{"row": 1, "reason": "x"}\n{"row"\n', "line 2: not an entry of a quarantine"),
+        ("quarantine.jsonl", "[]\n", "line 1: not an entry of a quarantine (it is no object)"),
+        ("quarantine.jsonl", "[" * 99_999, "line 1: not an entry of a quarantine"),
+        ("report.json", "{", "is not JSON"),
+        ("report.json", "[]", "is not a report of 'callama clean'"),
+        ("report.json", '{"read": 3}', "is not a report of 'callama clean'"),
+        ("report.json", '{"read": 3, "dropped": 1, "kept_after_repair": 0, "drops": {"x": 1}}', "is not a report"),
+    ],
+)
+def test_damage_beside_a_cleaned_file_is_named(
+    tmp_path: Path, tokenizer: Path, name: str, text: str, words: str
+) -> None:
     source = tiny.write_conversations(tmp_path / "in.jsonl", [tiny.conversation(0)])
-    (tmp_path / "in.jsonl.quarantine.jsonl").write_text('{"row": 1, "reason": "x"}\n{"row"\n')
-    with pytest.raises(CallamaError, match=r"in\.jsonl\.quarantine\.jsonl, line 2: not an entry of a quarantine"):
+    (tmp_path / f"in.jsonl.{name}").write_text(text)
+    with pytest.raises(CallamaError, match=re.escape(f"in.jsonl.{name}")) as caught:
         survey(open_source(source, tokenizer))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ([], "has no"),
+        ({"leakage": None}, "has no 'leakage'"),
+        ({"dropped": [1]}, "'dropped' must count by reason"),
+        ({"dropped": {"x": "y"}}, "'dropped' must count by reason"),
+    ],
+)
+def test_metadata_of_something_else_is_named(tmp_path: Path, tokenizer: Path, change: Any, words: str) -> None:
+    source = tiny.write_conversations(tmp_path / "in.jsonl", [tiny.conversation(0)])
+    metadata = build([source], tokenizer, tmp_path / "built", val_ratio=0)
+    damaged = {**metadata, **change} if isinstance(change, dict) else change
+    if isinstance(damaged, dict):
+        damaged = {key: value for key, value in damaged.items() if value is not None}
+    (tmp_path / "built" / "metadata.json").write_text(json.dumps(damaged))
+    with pytest.raises(CallamaError, match=r"metadata\.json") as caught:
+        survey(open_source(tmp_path / "built", None))
+    assert words in str(caught.value)
+
+
+def test_several_sources_are_told_apart(tmp_path: Path, tokenizer: Path) -> None:
+    sources = [
+        tiny.write_conversations(tmp_path / name, map(tiny.conversation, numbers))
+        for name, numbers in (("a.jsonl", range(30)), ("b.jsonl", range(30, 40)))
+    ]
+    build(sources, tokenizer, tmp_path / "built", mix=[1, 1])
+    found = survey(open_source(tmp_path / "built", None))
+    assert all(defect.where.startswith("a.jsonl, record ") for defect in found.defects["over_mix"])
+    read = assert_self_contained(page(found))
+    assert "50.0 %" in read.text and "over_mix 20" in read.text
 
 
 def test_charts_are_in_proportion() -> None:
