@@ -53,12 +53,13 @@ def functions_of(conversation: Conversation) -> frozenset[str]:
 def split(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
     """Assigns every conversation to a side; the same for any order of equal rows and one seed.
 
-    Labels that say ``train`` or ``validation`` on every conversation, and both of them, are believed
-    (``callama synth`` writes them, because there one tool appears under several names);
-    near-duplicates of the other side are left out all the same.
+    Where labels say ``train`` of some conversations and ``validation`` of others, they are believed
+    (``callama synth`` writes them, because there one tool appears under several names), and the rest is
+    drawn so that it shares no function with the other side's; near-duplicates of the other side are left
+    out all the same.
     """
-    if {row.label for row in rows} == set(SIDES):
-        return Split(_without_near([row.label for row in rows], rows), "by label")
+    if set(SIDES) <= {row.label for row in rows}:
+        return _by_label(rows, val_ratio, seed)
     if val_ratio <= 0:
         return Split(["train"] * len(rows), "no validation asked for")
     drawn = _draw(rows, val_ratio, seed)
@@ -67,6 +68,22 @@ def split(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
     if with_functions and not set(SIDES) <= with_functions:
         return Split(["train"] * len(rows), "none: every way to hold a function out leaves one side without functions")
     return Split(sides, drawn.method)
+
+
+def _by_label(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
+    rest = [row for row in rows if row.label not in SIDES]
+    if not rest:
+        return Split(_without_near([row.label for row in rows], rows), "by label")
+    drawn = split(rest, val_ratio, seed)
+    shown = {side: {name for row in rows if row.label == side for name in row.functions} for side in SIDES}
+    across = {side: shown[other] for side, other in zip(SIDES, reversed(SIDES), strict=True)}
+    of_rest = iter(drawn.sides)
+    sides: list[Side] = []
+    for row in rows:
+        side = row.label if row.label in SIDES else next(of_rest)
+        crosses = row.label not in SIDES and not row.functions.isdisjoint(across.get(side, ()))
+        sides.append("straddles_split" if crosses else side)
+    return Split(_without_near(sides, rows), f"by label, the rest {drawn.method}")
 
 
 def _draw(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:

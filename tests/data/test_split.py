@@ -136,6 +136,23 @@ def test_labels_are_believed_when_every_row_has_one() -> None:
     assert split([*labelled, Row(frozenset({"f1"}), "own")], 0.5, 3).method != "by label"
 
 
+def test_rows_without_a_label_share_no_function_with_the_other_label() -> None:
+    places = [(side, f"{side}{i}") for side in ("train", "validation") for i in range(9)]
+    labelled = [Row(frozenset({name}), name, side) for side, name in places]
+    rest = [Row(frozenset({f"free{i}"}), f"free{i}") for i in range(20)]
+    rest += [Row(frozenset({name}), f"again {name}") for _, name in places]
+    result = split([*labelled, *rest], 0.3, 3)
+    assert result.method.startswith("by label, the rest by group")
+    assert result.sides[:18] == [row.label for row in labelled]
+    of_rows = list(zip(result.sides, [*labelled, *rest], strict=True))
+    shown = {side: {f for s, row in of_rows if s == side for f in row.functions} for side in ("train", "validation")}
+    assert not shown["train"] & shown["validation"]
+    assert any(name.startswith("free") for name in shown["validation"]) and "straddles_split" in result.sides
+    kept_again = [s for s in result.sides[38:] if s in ("train", "validation")]
+    assert kept_again, "a function that only the same label shows is no reason to leave a row out"
+    assert split([*labelled, *rest], 0, 3).sides[18:38] == ["train"] * 20
+
+
 def test_near_duplicates_of_the_other_label_are_left_out() -> None:
     labels = ("train", "train", "validation", "validation", "train")
     near = ("a", "a", "a", "b", "b")
