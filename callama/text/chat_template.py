@@ -33,9 +33,11 @@ def chat_template(tokenizer: Tokenizer, *, marks: bool = True) -> str:
     values = {
         "begin": _text(markup.begin), "opens": opens, "closes": closes, "ends": markup.end + _text(markup.after),
         "cut": SPLIT if marks else "", "risky": risky,
-        "harmless": risky[:1] + PLAIN + risky[1:] if marks else risky,
+        "harmless": risky[:1] + PLAIN + risky[1:] if marks else risky, "breaks": ["\x85", "\u2028", "\u2029"],
     }  # fmt: skip
-    frame = "".join(f"{{%- set {name} = {json.dumps(value)} -%}}\n" for name, value in values.items())
+    # llama.cpp's Jinja knows no \\u in a string; the marks, which nobody can see, are better spelled out.
+    words = {name: json.dumps(value, ensure_ascii=marks) for name, value in values.items()}
+    frame = "".join(f"{{%- set {name} = {word} -%}}\n" for name, word in words.items())
     return frame + files("callama.text").joinpath("chat_template.jinja").read_text(encoding="utf-8")
 
 
