@@ -1,5 +1,6 @@
-// Runs a GGUF file in llama.cpp: node llama_cpp.mjs MODEL < {"prompts": [[ids]], "texts": [], "tokens": n}.
-// Prints one JSON object: greedy continuations of the prompts, and the ids of the texts by its own tokenizer.
+// Runs a GGUF file in llama.cpp: node llama_cpp.mjs MODEL < {"prompts": [[ids]], "texts": [], "talks": [], "tokens": n}.
+// Prints one JSON object: greedy continuations of the prompts, the ids of the texts by its own tokenizer, and the
+// ids of the talks by its own template engine and tokenizer from the template inside the file.
 import {getLlama} from "node-llama-cpp";
 import {readFileSync} from "node:fs";
 
@@ -19,6 +20,11 @@ for (const prompt of asked.prompts) {
     sequence.dispose();
 }
 const ids = asked.texts.map((text) => model.tokenize(text, false));
-const template = model.fileInfo.metadata.tokenizer.chat_template;
-console.log(JSON.stringify({continuations, ids, template: template.length}));
+// llama.cpp's common/jinja, which llama-server renders with; the chat wrappers of node-llama-cpp come on top of it.
+const template = new llama._bindings.AddonJinjaRenderer(model.fileInfo.metadata.tokenizer.chat_template);
+const talks = asked.talks.map(({messages, tools}) => {
+    const variables = {messages, add_generation_prompt: true, ...(tools.length ? {tools} : {})};
+    return model.tokenize(template.render(variables), true);
+});
+console.log(JSON.stringify({continuations, ids, talks}));
 process.exit(0);
