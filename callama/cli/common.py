@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -12,7 +13,10 @@ from callama.common.errors import CallamaError, UsageError
 
 
 def guarded(run: Callable[[], object]) -> NoReturn:
-    """Runs and exits: 0 done, 1 failed, 2 wrong use, 130 interrupted. A user's mistake is one message."""
+    """Runs and exits: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated. A user's mistake is one
+    message."""
+    # Without a handler, what is half-written would stay: nothing that cleans up behind itself would run.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         run()
     except CallamaError as error:

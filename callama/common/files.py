@@ -121,6 +121,10 @@ def _disk_errors(path: Path) -> Iterator[None]:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or "No space left on device" in str(error):
             raise CallamaError(f"the disk is full while writing {path}; free some space and run again") from None
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            raise CallamaError(
+                f"{path} is larger than files may be here (ulimit -f, or the file system's limit); choose another place"
+            ) from None
         # The block may also fail to read something elsewhere: that is not about this place.
         named = Path(error.filename) if isinstance(error, OSError) and isinstance(error.filename, str) else None
         if named is None or not (named == path or path.parent in named.parents or named in path.parents):

@@ -44,7 +44,10 @@ class _Fields:
             if default is None:
                 raise CallamaError(f"{self._path} lacks the field {key}; is it a Llama model?")
             return default
-        return field.contents()
+        try:
+            return field.contents()
+        except (ValueError, IndexError) as error:
+            raise CallamaError(f"{self._path} is damaged: the field {key} cannot be read ({error})") from None
 
 
 def _params(fields: _Fields, vocab_size: int) -> ModelParams:

@@ -2,8 +2,9 @@
 
 ``torch.load`` builds all tensors and ``torch.save`` wants all of them at once; a conversion needs
 neither. The pickle inside is read by an unpickler that knows seven names and makes descriptions
-instead of tensors: no code of the file is run, and none of torch's. What is written is what
-``torch.save`` writes (pytorch, ``torch/serialization.py``, ``_save``), 64-byte alignment included.
+instead of tensors: no code of the file is run, and none of torch's. Numbers are held against the
+archive's checksums while they are read. What is written is what ``torch.save`` writes (pytorch,
+``torch/serialization.py``, ``_save``), 64-byte alignment included.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import io
 import math
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +37,7 @@ _STORAGES = {
 _DTYPES = {("torch", storage.__name__): dtype for dtype, storage in _STORAGES.items()}
 _ALIGNMENT = 64
 _LOCAL_HEADER_BYTES = 30
+_NO_CHECKSUM = 0  # what torch stores when told not to compute them (torch.serialization.set_crc32_options)
 _SIZES_FOLLOW = 0x08  # zip's flag: size and checksum stand behind the data
 _NOT_ZIP = "is not in torch's zip format: it is cut short, of another kind, or saved by torch before 1.6"
 
@@ -94,15 +98,15 @@ def open_pth(path: Path) -> dict[str, Lazy]:
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
-            state = _IndexUnpickler(io.BytesIO(archive.read(members["data.pkl"]))).load()
-            order = archive.read(members["byteorder"]) if "byteorder" in members else b"little"
+            state = _IndexUnpickler(io.BytesIO(_content(file, members["data.pkl"]))).load()
+            order = _content(file, members["byteorder"]) if "byteorder" in members else b"little"
             if not isinstance(state, dict) or not all(
                 isinstance(k, str) and isinstance(v, _Described) for k, v in state.items()
             ):
                 raise CallamaError(f"{path} must hold a state dict: names and tensors, nothing else")
             if order != b"little":
                 raise CallamaError(f"{path} was saved on a machine of another byte order ({order!r})")
-            found = {name: _locate(path, file, members, described) for name, described in state.items()}
+            found = {name: _locate(path, file, members, name, described) for name, described in state.items()}
     except CallamaError:
         raise
     except Exception as error:  # the pickle virtual machine raises nearly anything on damaged bytes
@@ -110,23 +114,58 @@ def open_pth(path: Path) -> dict[str, Lazy]:
     return found
 
 
-def _locate(path: Path, file: Any, members: Mapping[str, zipfile.ZipInfo], tensor: _Described) -> Lazy:
-    storage, shape = tensor.storage, tuple(tensor.shape)
-    info = members[f"data/{storage.key}"]
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size != storage.numel * storage.dtype.itemsize:
-        raise pickle.UnpicklingError(f"storage {storage.key} has another size than its description")
+def _start(file: Any, info: zipfile.ZipInfo) -> int:
+    """Where a member's bytes begin."""
     file.seek(info.header_offset)
     header = file.read(_LOCAL_HEADER_BYTES)
-    if len(header) != _LOCAL_HEADER_BYTES or header[:4] != b"PK\x03\x04":
-        raise pickle.UnpicklingError(f"storage {storage.key} does not lie where the directory says")
+    if len(header) != _LOCAL_HEADER_BYTES or header[:4] != b"PK\x03\x04" or info.compress_type != zipfile.ZIP_STORED:
+        raise pickle.UnpicklingError(f"{info.filename} does not lie where the directory says")
     names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    start = info.header_offset + _LOCAL_HEADER_BYTES + names
+    return info.header_offset + _LOCAL_HEADER_BYTES + names
+
+
+def _content(file: Any, info: zipfile.ZipInfo) -> bytes:
+    file.seek(_start(file, info))
+    content: bytes = file.read(info.file_size)
+    if info.CRC not in (_NO_CHECKSUM, zlib.crc32(content)):
+        raise pickle.UnpicklingError(f"{info.filename} does not have the checksum that was stored with it")
+    return content
+
+
+def _checked(tensor: Lazy, path: Path, name: str, expected: int) -> Lazy:
+    """The same, held against a CRC-32 whenever it is read from its first row to its last."""
+    row, found = 0, 0
+
+    def read(start: int, stop: int) -> Tensor:
+        nonlocal row, found
+        rows = tensor.read(start, stop)
+        if start == 0:
+            row, found = 0, 0
+        if start == row:
+            row, found = stop, zlib.crc32(raw_bytes(rows), found)
+            if row == tensor.shape[0] and found != expected:
+                raise CallamaError(
+                    f"{path} is damaged: tensor {name} does not have the checksum that was stored with it; "
+                    "copy or download the file again"
+                )
+        return rows
+
+    return replace(tensor, read=read)
+
+
+def _locate(path: Path, file: Any, members: Mapping[str, zipfile.ZipInfo], name: str, tensor: _Described) -> Lazy:
+    storage, shape = tensor.storage, tuple(tensor.shape)
+    info = members[f"data/{storage.key}"]
+    if info.file_size != storage.numel * storage.dtype.itemsize:
+        raise pickle.UnpicklingError(f"storage {storage.key} has another size than its description")
+    start = _start(file, info)
     packed, numel = _packed_strides(shape), math.prod(shape)
     if not shape or tensor.offset < 0 or tensor.offset + numel > storage.numel:
         raise pickle.UnpicklingError(f"a tensor of shape {shape} lies outside its storage")
     if any(n > 1 and found != step for n, found, step in zip(shape, tensor.stride, packed, strict=True)):
         raise pickle.UnpicklingError(f"a tensor of shape {shape} is a view with strides {tensor.stride}")
-    return of_file(path, start + tensor.offset * storage.dtype.itemsize, shape, storage.dtype)
+    found = of_file(path, start + tensor.offset * storage.dtype.itemsize, shape, storage.dtype)
+    return found if info.CRC == _NO_CHECKSUM or numel != storage.numel else _checked(found, path, name, info.CRC)
 
 
 def _packed_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

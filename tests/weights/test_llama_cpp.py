@@ -42,7 +42,8 @@ SCHEMA: dict[str, Any] = {
     "required": ["list", "gone", "gone"],
     "additionalProperties": {"type": "number", "minimum": 0.5},
 }  # fmt: skip
-RESULTS = ('{"a" : [1,-0, {"b":null}],"c":""}', '{"a":1,"a":2}', "[1,2", "[sic] he said", "{}", '["\\n\\/\\\\ é"]', "[01]",
+RESULTS = (
+    '{"a" : [1,-0, {"b":null}],"c":""}', '{"a":1,"a":2}', "[1,2", "[sic] he said", "{}", '["\\n\\/\\\\ é"]', "[01]",
            '["\t"]', "[true,false,null]", "21 °C", '["a\\"b", "\\\\"]', "[" * 250 + "]" * 250)  # fmt: skip
 
 
