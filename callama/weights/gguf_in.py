@@ -97,7 +97,7 @@ def _tensor(path: Path, tensor: Any) -> Lazy:
         gguf.quants.dequantize(np.zeros(gguf.GGML_QUANT_SIZES[kind][1], dtype=np.uint8), kind)
     except NotImplementedError:
         raise CallamaError(
-            f"{path}: tensor {tensor.name} is quantised as {kind.name}, which gguf cannot read"
+            f"{path}: tensor {tensor.name} is of the type {kind.name}, which callama cannot read"
         ) from None
     row_bytes = int(tensor.n_bytes) // shape[0]
 
