@@ -1,8 +1,9 @@
 """Conversion of a model of the true 8B shape: speed against copying the same bytes, and peak memory.
 
 Makes a random bf16 checkpoint in Meta's layout (16 GB; deleted afterwards, as is every result once it
-was measured) and goes Meta → native → Hugging Face, and native + rank-32 adapter → merged. Each step
-runs in a process of its own, so that peak resident memory is its own. With ``--original DIR``, a
+was measured) and goes Meta → native → Hugging Face → native, native → eight shards, native → GGUF →
+native, and native + rank-32 adapter → merged. Each step runs in a process of its own, so that peak
+resident memory is its own. With ``--original DIR``, a
 checkout of michaelnny/Llama3-FunctionCalling, its converter is measured on the same Meta folder; it
 holds the model twice, so take a smaller ``--layers`` for it. Appends to ``benchmarks/results/convert.json``.
 
@@ -38,6 +39,7 @@ from callama.weights.merge import merged
 from callama.weights.meta import write_meta
 from callama.weights.native import open_native, read_params, write_native
 from callama.weights.source import Source, expected_shapes
+from tests.fetch import llama3_tokenizer_path
 
 RESULTS = Path(__file__).parent / "results" / "convert.json"
 RANK = 32
@@ -63,7 +65,8 @@ def make(folder: Path, layers: int) -> None:
         return Lazy(shape, torch.bfloat16, read)
 
     shapes = expected_shapes(params, tied=False)
-    write_meta(folder / "meta", Source("random", folder, params, {n: lazy(s) for n, s in shapes.items()}))
+    tensors = {n: lazy(s) for n, s in shapes.items()}
+    write_meta(folder / "meta", Source("random", folder, params, tensors, llama3_tokenizer_path()))
     names = [n.removesuffix(".weight") for n in shapes if n.split(".")[-2] in ALL_LINEAR]
     sizes = {name: shapes[f"{name}.weight"] for name in names}
     factors = {n: (torch.randn(RANK, i) * 0.01, torch.randn(o, RANK) * 0.01) for n, (o, i) in sizes.items()}
@@ -100,10 +103,16 @@ def copy(folder: Path) -> None:
 STEPS: dict[str, Callable[[Path], object]] = {
     "meta_to_native": lambda folder: convert(folder / "meta", folder / "native", "native"),
     "native_to_hf": lambda folder: convert(folder / "native", folder / "hf", "hf"),
+    "hf_to_native": lambda folder: convert(folder / "hf", folder / "again", "native"),
+    "native_to_8_shards": lambda folder: write_meta(folder / "shards", open_native(folder / "native"), 8),
+    "native_to_gguf": lambda folder: convert(folder / "native", folder / "model.gguf", "gguf"),
+    "gguf_to_native": lambda folder: convert(folder / "model.gguf", folder / "again", "native"),
     "merge": merge_only,
     "merge_error": measure_error,
 }
-PRODUCTS = {"native_to_hf": "hf", "merge": "merged"}
+# What may go once a step has been measured.
+DONE_WITH = {"hf_to_native": ("hf", "again"), "native_to_8_shards": ("shards",),
+             "gguf_to_native": ("model.gguf", "again"), "merge": ("merged",)}  # fmt: skip
 
 
 def run(command: list[str]) -> dict[str, float]:
@@ -142,12 +151,12 @@ def main() -> None:
             shutil.rmtree(folder / "copy")
             steps[step] = run([sys.executable, __file__, "--folder", str(folder), "--step", step])
             steps[step]["copy_seconds"] = before["seconds"]
-            if step in PRODUCTS:
-                shutil.rmtree(folder / PRODUCTS[step])
+            for name in DONE_WITH.get(step, ()):
+                path = folder / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             report(step, steps[step], size)
         if args.original:
             script = str(args.original / "scripts" / "convert_from_meta_weights.py")
-            (folder / "meta" / "tokenizer.model").touch()  # it only wants to copy one
             steps["original_meta_to_native"] = run(
                 [sys.executable, script, "--llama3-dir", str(folder / "meta"), "--output-dir", str(folder / "theirs")]
             )

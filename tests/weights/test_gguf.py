@@ -115,7 +115,10 @@ def test_a_gguf_becomes_the_native_checkpoint_of_its_numbers(tmp_path: Path, kin
     assert manifest["source"] == "tiny.gguf" and manifest["source_sha256"] == before == sha256_file(path)
 
 
-QUANTISED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4"]  # fmt: skip
+QUANTISED = (
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S", "IQ1_M", "IQ2_XXS",
+    "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4",
+)  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in multiply:RuntimeWarning")
