@@ -9,6 +9,7 @@ from typing import Any
 
 # Llama 3.2 1B and 3B stretch RoPE 32-fold, every other scaled model 8-fold; params.json cannot say so.
 _FACTOR_32_SHAPES = {(2048, 16), (3072, 28)}
+_MAX_LAYERS = 1000  # the largest Llama 3 has 126
 _NO_MULTIPLIER = ("ffn_dim_multiplier", None)
 # Written by the original project, or settings of a run rather than of a model.
 _NOT_A_SHAPE = {"max_batch_size", "max_seq_len", "use_cache", "embed_dropout", "attention_dropout", "hidden_dropout"}
@@ -58,6 +59,10 @@ class ModelParams:
                 raise ValueError(f"{name} must be a number above zero, found {value!r}")
         if type(scaled := given.get("use_scaled_rope", False)) is not bool:
             raise ValueError(f"use_scaled_rope must be true or false, found {scaled!r}")
+        if given["n_layers"] > _MAX_LAYERS:
+            raise ValueError(f"n_layers must be at most {_MAX_LAYERS}, found {given['n_layers']}")
+        if max_seq_len is not None and (type(max_seq_len) is not int or max_seq_len <= 0):
+            raise ValueError(f"max_seq_len must be a whole number above zero, found {max_seq_len!r}")
         factor = 32.0 if (given["dim"], given["n_layers"]) in _FACTOR_32_SHAPES else 8.0
         context = max_seq_len or (131_072 if scaled else 8192)
         params = cls(**given, rope_scale_factor=factor, max_seq_len=context)

@@ -80,7 +80,7 @@ def save_adapter(folder: Path, adapter: Adapter, params: ModelParams, base: str)
 def find_adapter(path: Path) -> Path:
     """The adapter that ``path`` means: itself, or the newest checkpoint of a training job's folder."""
     if (path / LATEST).is_file():
-        return path / (path / LATEST).read_text(encoding="utf-8").strip()
+        return path / (path / LATEST).read_text(encoding="utf-8", errors="replace").strip()
     return path
 
 
@@ -154,12 +154,12 @@ def _read_peft(folder: Path, params: ModelParams) -> Adapter:
         if config.get(key):
             raise CallamaError(f"{path}: {key} is set; only plain LoRA is read")
     rank, targets = _get_rank(config, "r", path), _get(config, "target_modules", list, path)
-    if unknown := [t for t in targets if t not in _META_NAMES]:
+    if unknown := [t for t in targets if not isinstance(t, str) or t not in _META_NAMES]:
         raise CallamaError(f"{path}: target module {unknown[0]!r} is not a linear layer of Llama")
     lora = LoRAParams(
         rank,
         _get(config, "lora_alpha", (int, float), path) / rank,
-        float(config.get("lora_dropout") or 0.0),
+        float(_get({"lora_dropout": config.get("lora_dropout") or 0.0}, "lora_dropout", (int, float), path)),
         tuple(name for name in ALL_LINEAR if HF_LINEAR[name] in targets),
     )
     require_file(folder / WEIGHTS, "the adapter's weights")

@@ -56,15 +56,15 @@ def convert(
     ``shard_size`` is in bytes and for ``hf`` only; ``dtype`` is one of ``DTYPES``, by default the source's.
 
     Raises:
-        UsageError: the source is not there, the destination is the source, or they do not go together.
+        UsageError: the source is not there, the destination is the source or in it, or they do not go together.
         CallamaError: the source is damaged or contradicts itself.
     """
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"--dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
     if shard_size is not None and to != "hf":
         raise UsageError("--shard-size is for --to hf; other formats decide it themselves")
-    if out.resolve() == source_path.resolve():
-        raise UsageError(f"{out} is also the source; choose another place")
+    if source_path.resolve() in (out.resolve(), *out.resolve().parents):
+        raise UsageError(f"{out} is also the source, or lies inside it; choose another place")
     if not source_path.exists():
         raise UsageError(f"{source_path} does not exist; expected a model or an adapter")
     if is_adapter(source_path):

@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 import torch
 
-from callama.common.errors import CallamaError
+from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_file
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
@@ -47,10 +47,13 @@ def write_gguf(path: Path, source: Source) -> None:
     """Writes one GGUF file. It has no folder of its own and so no manifest: its facts stand inside it.
 
     Raises:
+        UsageError: another kind of file stands at ``path``.
         CallamaError: there is no tokenizer, or one that llama.cpp does not know.
     """
     if source.tokenizer is None:
         raise CallamaError(f"{source.path} has no tokenizer; a GGUF file needs one inside")
+    if path.is_file() and not _is_gguf(path):
+        raise UsageError(f"{path} is there and is no GGUF file; choose another name")
     tensors = {gguf_name(n): t if len(t.shape) == 2 else cast(t, torch.float32) for n, t in source.tensors.items()}
     if source.params.use_scaled_rope:
         tensors[ROPE_DIVISORS] = of_tensor(_divisors(source.params))
@@ -71,6 +74,11 @@ def write_gguf(path: Path, source: Source) -> None:
         writer.write_ti_data_to_file()
         writer.close()
         _append(temporary, tensors)
+
+
+def _is_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in (b"", gguf.GGUF_MAGIC.to_bytes(4, "little"))
 
 
 def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:

@@ -21,8 +21,8 @@ from callama.text.hf_tokenizer import spec_of, with_marks
 from callama.text.markup import LLAMA3, markup_of
 from callama.text.render import Renderer
 from callama.text.tokenizer import Tokenizer
-from callama.weights.lazy import Lazy
-from callama.weights.names import OUTPUT, ffn_keys, from_hf_order, hf_name, to_hf_order
+from callama.weights.lazy import Lazy, same_numbers
+from callama.weights.names import EMBEDDING, OUTPUT, ffn_keys, from_hf_order, hf_name, to_hf_order
 from callama.weights.native import own_facts
 from callama.weights.pth import open_pth
 from callama.weights.safe import INDEX_SUFFIX, open_safetensors, open_sharded, save_sharded
@@ -53,9 +53,10 @@ def open_hf(folder: Path) -> Source:
     renamed = {name: found[theirs] for theirs, name in names.items() if theirs in found}
     check_state(folder, renamed, params, str(folder / CONFIG))
     tied = read_json(folder / CONFIG, "").get("tie_word_embeddings", False)
-    if tied:
-        renamed.pop(OUTPUT, None)
-    elif OUTPUT not in renamed:
+    if tied and OUTPUT in renamed:
+        if not same_numbers(renamed.pop(OUTPUT), renamed[EMBEDDING]):
+            raise CallamaError(f"{folder}: {CONFIG} says tie_word_embeddings, but lm_head.weight is another matrix")
+    elif not tied and OUTPUT not in renamed:
         raise CallamaError(f"{folder} lacks lm_head.weight, and {CONFIG} does not say tie_word_embeddings")
     tensors = {name: from_hf_order(name, tensor, params) for name, tensor in renamed.items()}
     tokenizer = find_tokenizer(folder)
@@ -75,14 +76,12 @@ def _read_config(path: Path) -> ModelParams:
     if not isinstance(raw, Mapping) or raw.get("model_type") != "llama":
         kind = raw.get("model_type") if isinstance(raw, Mapping) else raw
         raise CallamaError(f"{path}: model_type is {kind!r}; callama reads 'llama'")
-    for key, plain in {
-        "attention_bias": False,
-        "mlp_bias": False,
-        "hidden_act": "silu",
-        "quantization_config": None,
-    }.items():
+    for key, plain in _PLAIN.items():
         if raw.get(key, plain) != plain:
             raise CallamaError(f"{path}: {key} is {raw[key]!r}; callama's Llama has {plain!r}")
+    for key in ("rope_scaling", "rope_parameters"):
+        if not isinstance(raw.get(key) or {}, Mapping):
+            raise CallamaError(f"{path}: {key} must be an object, found {raw[key]!r}")
     try:
         rope = {"rope_theta": raw.get("rope_theta", 10_000.0), **(raw.get("rope_scaling") or {}),
                 **(raw.get("rope_parameters") or {})}  # fmt: skip

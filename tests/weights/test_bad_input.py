@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.verify import verify_folder
-from callama.weights.adapter import read_adapter
+from callama.weights.adapter import find_adapter, read_adapter
 from callama.weights.convert import convert, open_source
 from callama.weights.merge import merge_to_folder
 from callama.weights.native import write_native
@@ -194,6 +194,14 @@ def in_json(**changes: Any) -> Callable[[Path], None]:
         ("bin/pytorch_model.bin", in_file(narrower), r"w1\.weight has shape .*config\.json asks for"),
         ("peft/adapter_model.safetensors", in_file(renamed), "'mystery' is not a LoRA factor"),
         ("peft/adapter_config.json", in_json(r=8), "has A, B of .*another base"),
+        ("native/params.json", in_json(n_layers=10**7), "n_layers must be at most 1000, found 10000000"),
+        ("native/MANIFEST.json", in_json(max_seq_len="x"), r"MANIFEST\.json: max_seq_len must be a number above zero"),
+        ("native/MANIFEST.json", in_json(rope_scale_factor=-1), "rope_scale_factor must be a number above zero"),
+        ("hf/config.json", in_json(rope_scaling="x"), "rope_scaling must be an object, found 'x'"),
+        ("hf/config.json", in_json(max_position_embeddings="x"), "max_seq_len must be a whole number above zero"),
+        ("hf/config.json", in_json(tie_word_embeddings=True), r"but lm_head\.weight is another matrix"),
+        ("peft/adapter_config.json", in_json(lora_dropout="x"), "key 'lora_dropout' is missing or of the wrong type"),
+        ("peft/adapter_config.json", in_json(target_modules=[["q_proj"]]), "is not a linear layer of Llama"),
         ("original/lora.pt", in_file(narrower), "has A, B of .*another base"),
         ("original/lora.json", in_json(lora_rank=8), "has A, B of .*another base"),
     ],
@@ -217,6 +225,28 @@ def test_an_adapter_of_other_weights_is_refused(sources: Path, tmp_path: Path) -
     with pytest.raises(CallamaError, match=r"was trained on weights .*other has"):
         merge_to_folder(tmp_path / "other", sources / "peft", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_another_kind_is_not_replaced_by_a_gguf(sources: Path) -> None:
+    (sources / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"notes\.txt is there and is no GGUF file; choose another name"):
+        convert(sources / "native", sources / "notes.txt", "gguf")
+    assert (sources / "notes.txt").read_text() == "mine"
+    (sources / "native/MANIFEST.json").unlink()
+    convert(sources / "native", sources / "model.gguf", "gguf")
+
+
+def test_a_manifest_without_hashes_is_no_reason_to_refuse_a_merge(sources: Path, tmp_path: Path) -> None:
+    manifest = sources / "native/MANIFEST.json"
+    for files in ([1], {"consolidated.pth": 7}):
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "files": files}))
+        merge_to_folder(sources / "native", sources / "peft", tmp_path / "out", max_changed=1)
+
+
+def test_a_jobs_folder_whose_newest_checkpoint_cannot_be_read_is_wrong_use(tmp_path: Path) -> None:
+    (tmp_path / "latest").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="is neither an adapter folder"):
+        read_adapter(find_adapter(tmp_path), PARAMS)
 
 
 def test_a_gguf_field_that_is_no_text_is_named(sources: Path) -> None:

@@ -153,5 +153,6 @@ def test_a_folder_that_does_not_fit_together_is_refused(
 
 def test_the_source_is_never_the_destination(tmp_path: Path) -> None:
     native, _ = write_model(tmp_path)
-    with pytest.raises(UsageError, match="is also the source"):
-        convert(native, native, "hf")
+    for out in (native, native / "hf"):
+        with pytest.raises(UsageError, match="is also the source, or lies inside it"):
+            convert(native, out, "hf")

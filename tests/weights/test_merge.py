@@ -92,12 +92,12 @@ def test_trap_17_merging_into_bf16_rounds_once_from_fp32(tmp_path: Path) -> None
         assert torch.equal(merged[name], precise[name].bfloat16())
 
 
-@pytest.mark.parametrize("out", ["base", "adapter", "base/../base", "link"])
+@pytest.mark.parametrize("out", ["base", "adapter", "base/../base", "link", "base/merged", "link/merged"])
 def test_merging_onto_a_source_is_refused(tmp_path: Path, out: str) -> None:
     prepare(tmp_path, tiny(LLAMA_3))
     (tmp_path / "link").symlink_to("base")
     before = snapshot(tmp_path)
-    with pytest.raises(UsageError, match="is also a source of this merge; choose another folder"):
+    with pytest.raises(UsageError, match="is also a source of this merge, or lies inside one"):
         merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / out)
     assert snapshot(tmp_path) == before
 
