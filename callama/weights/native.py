@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from callama.model.transformer import Dropout, Transformer
 from callama.text.tokenizer import Tokenizer
 from callama.weights.lazy import Lazy, of_tensor
 from callama.weights.names import OUTPUT
-from callama.weights.pth import open_pth, save_pth
+from callama.weights.pth import open_pth, require_zip, save_pth
 from callama.weights.source import Source, check_state, find_tokenizer
 
 PARAMS, WEIGHTS, TOKENIZER_JSON = "params.json", "consolidated.pth", "tokenizer.json"
@@ -62,11 +61,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         UsageError: the file is missing.
         CallamaError: it is damaged, or holds anything but a dict of tensors.
     """
-    require_file(path, "a state dict written by torch.save")
-    if not zipfile.is_zipfile(path):
-        raise CallamaError(
-            f"{path} is not in torch's zip format: it is cut short, of another kind, or saved by torch before 1.6"
-        )
+    require_zip(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:

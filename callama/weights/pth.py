@@ -39,7 +39,6 @@ _ALIGNMENT = 64
 _LOCAL_HEADER_BYTES = 30
 _NO_CHECKSUM = 0  # what torch stores when told not to compute them (torch.serialization.set_crc32_options)
 _SIZES_FOLLOW = 0x08  # zip's flag: size and checksum stand behind the data
-_NOT_ZIP = "is not in torch's zip format: it is cut short, of another kind, or saved by torch before 1.6"
 
 
 class _Storage(NamedTuple):
@@ -85,6 +84,24 @@ class _IndexUnpickler(pickle.Unpickler):
         return _Storage(dtype, key, numel)
 
 
+def require_zip(path: Path) -> None:
+    """Makes sure that a file is what torch has saved since 1.6.
+
+    Raises:
+        UsageError: the file is missing.
+        CallamaError: it is cut short, or of another kind.
+    """
+    require_file(path, "a state dict written by torch.save")
+    try:
+        found = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # a directory at the end that says impossible things
+        found = False
+    if not found:
+        raise CallamaError(
+            f"{path} is not in torch's zip format: it is cut short, of another kind, or saved by torch before 1.6"
+        )
+
+
 def open_pth(path: Path) -> dict[str, Lazy]:
     """What a state dict written by ``torch.save`` holds, by name; numbers are read when asked for.
 
@@ -92,9 +109,7 @@ def open_pth(path: Path) -> dict[str, Lazy]:
         UsageError: the file is missing.
         CallamaError: it is damaged, or holds anything but a dict of plain tensors.
     """
-    require_file(path, "a state dict written by torch.save")
-    if not zipfile.is_zipfile(path):
-        raise CallamaError(f"{path} {_NOT_ZIP}")
+    require_zip(path)
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
