@@ -23,7 +23,6 @@ from callama.common.files import (
     atomic_folder,
     read_json,
     read_manifest,
-    require_file,
     sha256_file,
     write_json,
 )

@@ -118,6 +118,13 @@ def test_a_flipped_bit_in_torchs_format_is_noticed(sources: Path, name: str) -> 
     assert_refused(sources, name, f"{Path(name).name} is damaged: tensor .* does not have the checksum")
 
 
+def test_a_zip_directory_that_says_impossible_things_is_refused(sources: Path) -> None:
+    content = bytearray((sources / "bin/pytorch_model.bin").read_bytes())
+    content[content.index(b"PK\x06\x07") + 16] = 9  # of nine disks
+    (sources / "bin/pytorch_model.bin").write_bytes(content)
+    assert_refused(sources, "bin/pytorch_model.bin", r"pytorch_model\.bin is not in torch's zip format")
+
+
 def test_a_file_that_torch_saved_without_checksums_is_read(sources: Path) -> None:
     state = torch.load(sources / "native/consolidated.pth", weights_only=True)
     torch.serialization.set_crc32_options(False)
