@@ -2,7 +2,8 @@
 
 A folder holds the adapter in PEFT's layout (usable as it is), the original project's ``lora.json``
 and ``params.json``, the settings in force, and ``trainer.pt`` with everything that going on needs.
-It appears by one rename, and ``latest`` changes only after that.
+It appears by one rename, and ``latest`` changes only after that. Under DeepSpeed it also holds the files
+of all processes, and the job's folder what ``zero_to_fp32.py`` looks for.
 """
 
 from __future__ import annotations
@@ -51,6 +52,17 @@ def step_folders(job: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
+def checkpoint_folder(config: TrainConfig, progress: Progress) -> Path:
+    """Where the checkpoint of this step belongs."""
+    return config.checkpoint.folder / f"step_{progress.step:06}"
+
+
+def engine_folder(folder: Path) -> Path:
+    """Where an engine writes its files before they move into the checkpoint: a place known to all
+    processes, with the checkpoint's own name inside, which DeepSpeed writes into the files."""
+    return folder.with_name(f".{folder.name}.engine") / folder.name
+
+
 def save_checkpoint(
     config: TrainConfig,
     adapter: Adapter,
@@ -61,13 +73,22 @@ def save_checkpoint(
 ) -> Path:
     """Writes the checkpoint of this step, points ``latest`` at it and removes the oldest beyond ``keep``."""
     job = config.checkpoint.folder
-    folder = job / f"step_{progress.step:06}"
+    folder = checkpoint_folder(config, progress)
+    made = engine_folder(folder)
     with atomic_folder(folder, {"kind": "adapter checkpoint", **facts}) as temporary:
         save_adapter(temporary, adapter, params, str(facts["base"]))
         write_json(temporary / PARAMS, params.to_meta())
         write_json(temporary / ORIGINAL_CONFIG, config.lora.model_dump())
         write_json(temporary / CONFIG, config.saved())
         save_tensors({**trainer, "progress": asdict(progress)}, temporary / TRAINER)
+        for file in made.iterdir() if made.is_dir() else ():
+            file.rename(temporary / file.name)
+    if made.parent.is_dir():
+        for file in made.parent.glob("*.py"):
+            file.replace(job / file.name)
+        shutil.rmtree(made.parent)
+        write_json(job / PARAMS, params.to_meta())
+        write_json(job / ORIGINAL_CONFIG, config.lora.model_dump())
     with atomic_file(job / LATEST) as temporary:
         temporary.write_text(folder.name + "\n", encoding="utf-8")
     for old in step_folders(job)[: -config.checkpoint.keep]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,13 +20,13 @@ from callama.model.lora import ALL_LINEAR, QV_ONLY, LoRAParams
 from callama.model.transformer import Dropout
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, coerce_numbers_to_str=True
     )
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """The model's shape. Optional: ``params.json`` beside the weights knows it, and any shape given
     here must agree with it. ``max_seq_len`` and the dropouts are settings of the run."""
 
@@ -58,7 +58,7 @@ class ModelSection(_Section):
         return {key: value for key, value in given.items() if key not in run}
 
 
-class LoRASection(_Section):
+class LoRASection(Section):
     """LoRA: ``lora_scaling`` is alpha / rank."""
 
     lora_rank: int = Field(default=32, gt=0)
@@ -77,7 +77,7 @@ class LoRASection(_Section):
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class OptimizerSection(_Section):
+class OptimizerSection(Section):
     """AdamW. The rate itself follows ``scheduler``; ``lr`` is read for the original's sake."""
 
     lr: float | None = Field(default=None, gt=0)
@@ -87,7 +87,7 @@ class OptimizerSection(_Section):
     fused: bool = True
 
 
-class SchedulerSection(_Section):
+class SchedulerSection(Section):
     """Linear warm-up from ``min_lr`` to ``max_lr``, cosine back to ``min_lr`` at ``total_num_steps``
     (default: the steps of all epochs)."""
 
@@ -97,7 +97,7 @@ class SchedulerSection(_Section):
     total_num_steps: int | None = Field(default=None, gt=0)
 
 
-class OutputSection(_Section):
+class OutputSection(Section):
     """Where something is written: ``output_path/job_name``."""
 
     enabled: bool = True
@@ -124,7 +124,7 @@ class TensorBoardSection(OutputSection):
     output_path: Path = Path("./logs")
 
 
-class TrainSection(_Section):
+class TrainSection(Section):
     """An optimizer step sees ``gradient_accumulation_steps`` micro-batches of ``micro_batch_size``
     packed sequences each."""
 
@@ -137,7 +137,7 @@ class TrainSection(_Section):
     max_minutes: float | None = Field(default=None, gt=0, examples=[10])  # callama's: shortens the schedule to fit
 
 
-class ValidationSection(_Section):
+class ValidationSection(Section):
     """Loss on held-out conversations every ``interval`` steps, over ``steps`` batches of ``batch_size``
     packed sequences."""
 
@@ -148,7 +148,36 @@ class ValidationSection(_Section):
     batch_size: int = Field(default=2, gt=0)
 
 
-class TrainConfig(_Section):
+class OffloadSection(Section):
+    """Where ZeRO keeps optimizer or parameters between uses."""
+
+    device: Literal["none", "cpu"] = "none"
+    pin_memory: bool = False
+
+
+class ZeroSection(Section):
+    """DeepSpeed's ``zero_optimization``: what is parted among processes (1 the optimizer, 2 gradients too,
+    3 weights too) and how. Keys that are left out are DeepSpeed's to choose, except that adapters stay
+    whole under stage 3."""
+
+    stage: Literal[1, 2, 3]
+    offload_optimizer: OffloadSection | None = None
+    offload_param: OffloadSection | None = None
+    contiguous_gradients: bool | None = None
+    overlap_comm: bool | None = None
+    allgather_partitions: bool | None = None
+    allgather_bucket_size: float | None = Field(default=None, gt=0)
+    reduce_scatter: bool | None = None
+    reduce_bucket_size: float | None = Field(default=None, gt=0)
+    round_robin_gradients: bool | None = None
+    sub_group_size: float | None = Field(default=None, gt=0)
+    stage3_max_live_parameters: float | None = Field(default=None, ge=0)
+    stage3_max_reuse_distance: float | None = Field(default=None, ge=0)
+    stage3_prefetch_bucket_size: float | None = Field(default=None, ge=0)
+    stage3_param_persistence_threshold: float | None = Field(default=None, ge=0)
+
+
+class TrainConfig(Section):
     """Everything that a run depends on."""
 
     name: str = "callama"
@@ -167,6 +196,7 @@ class TrainConfig(_Section):
     tensorboard: TensorBoardSection = Field(default_factory=TensorBoardSection)
     train: TrainSection
     validation: ValidationSection = Field(default_factory=ValidationSection)
+    zero: ZeroSection | None = Field(default=None, alias="zero_optimization")  # callama's: run under DeepSpeed
 
     def saved(self) -> dict[str, Any]:
         """The settings in force, as they are written beside the result."""
@@ -190,8 +220,11 @@ def _override(settings: dict[str, Any], argument: str) -> None:
     node[key] = value
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Reads a configuration file and applies ``key=value`` overrides.
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def read_settings(model: type[Settings], path: Path, overrides: Sequence[str]) -> Settings:
+    """Reads a JSON file, applies ``key=value`` overrides and checks every key against ``model``.
 
     Raises:
         UsageError: the file is missing, a key is unknown or missing, or a value is impossible.
@@ -202,6 +235,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     for argument in overrides:
         _override(settings, argument)
     try:
-        return TrainConfig.model_validate(settings)
+        return model.model_validate(settings)
     except ValidationError as error:
-        raise UsageError(f"{path}: {explain(TrainConfig, error)}") from None
+        raise UsageError(f"{path}: {explain(model, error)}") from None
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Reads a configuration file and applies ``key=value`` overrides.
+
+    Raises:
+        UsageError: the file is missing, a key is unknown or missing, or a value is impossible.
+    """
+    return read_settings(TrainConfig, path, overrides)

@@ -1,7 +1,8 @@
 """The training loop, whole, on one page: micro-batches, steps, validation, checkpoints, resume.
 
-The loss of a step is the mean over all supervised tokens of its micro-batches, so accumulation
-changes nothing but memory. Everything that the next step depends on is in the checkpoint.
+The loss of a step is the mean over all supervised tokens of its micro-batches, so accumulation changes
+nothing but memory, and sharing the micro-batches among processes changes nothing but time. Everything
+that the next step depends on is in the checkpoint.
 """
 
 from __future__ import annotations
@@ -21,22 +22,30 @@ import torch
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_json, read_manifest
 from callama.data.pack import EpochPlans, MicroBatch, Sizes, collate, plan
-from callama.train.checkpoint import CONFIG, Progress, load_trainer, save_checkpoint, step_folders
+from callama.train import zero
+from callama.train.checkpoint import (
+    CONFIG,
+    Progress,
+    checkpoint_folder,
+    engine_folder,
+    load_trainer,
+    save_checkpoint,
+    step_folders,
+)
 from callama.train.config import TrainConfig
-from callama.train.engine import PlainEngine
-from callama.train.loss import supervised_loss
+from callama.train.engine import Engine, PlainEngine
 from callama.train.schedule import learning_rate
 from callama.train.setup import Run, prepare
 from callama.train.watch import Sums, Watch, peak_memory_bytes
-from callama.weights.adapter import LATEST, adapter_of, find_adapter, load_adapter, read_adapter
+from callama.weights.adapter import LATEST, find_adapter
 
 MEASURE_STEPS = 5  # the first steps are slower (warm-up of caches); plans are made from here on
 _MAY_CHANGE = ("steps_per_print", "checkpoint", "tensorboard", "validation", "device")
 
 
-def _planned_steps(config: TrainConfig, epochs: EpochPlans) -> int:
+def _planned_steps(config: TrainConfig, epochs: EpochPlans, ranks: int) -> int:
     """Steps of all epochs; what is left of an epoch at its end makes a shorter step."""
-    per_step = config.train.gradient_accumulation_steps
+    per_step = config.train.gradient_accumulation_steps * ranks
     return sum(math.ceil(len(epochs[e]) / per_step) for e in range(config.train.num_epochs))
 
 
@@ -62,17 +71,31 @@ def _interruptible() -> Iterator[_StopRequest]:
 
 
 @torch.no_grad()
-def validate(config: TrainConfig, run: Run) -> Sums:
+def validate(config: TrainConfig, run: Run, engine: Engine) -> Sums:
     """Loss and accuracy on the validation data, dropout off, in a fixed order."""
     assert run.validation_data is not None
     sums, budget = Sums(), config.validation.batch_size * config.model.max_seq_len
+    batches = plan(Sizes.of(run.validation_data), range(len(run.validation_data)), budget)[: config.validation.steps]
     run.model.eval()
-    for indices in plan(Sizes.of(run.validation_data), range(len(run.validation_data)), budget)[
-        : config.validation.steps
-    ]:
-        sums.add(supervised_loss(run.model, collate(run.validation_data, indices).to(run.device)))
+    for indices, counts in _shares(batches, engine):
+        result = engine.loss(collate(run.validation_data, indices).to(run.device))
+        if counts:
+            sums.add(result)
     run.model.train()
-    return sums
+    return sums.over(engine.total)
+
+
+def _shares(batches: list[list[int]], engine: Engine) -> Iterator[tuple[list[int], bool]]:
+    """This process's share of micro-batches, and whether each counts: all processes must run as many, so
+    one with nothing left runs the first again for nothing."""
+    for start in range(0, len(batches), engine.ranks):
+        mine = start + engine.rank
+        yield (batches[mine], True) if mine < len(batches) else (batches[0], False)
+
+
+def _first(engine: Engine, value: int) -> int:
+    """The first process's value, for all of them."""
+    return int(engine.total(torch.tensor(0 if engine.rank else value)))
 
 
 def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> dict[str, Any]:
@@ -90,25 +113,46 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
         raise UsageError(f"{job} holds checkpoints of an earlier run: --resume goes on, --fresh starts over")
     if resume:
         _refuse_changed_settings(config)
-    run = prepare(config)
-    engine = PlainEngine(run.model, config.optimizer, config.train.gradient_clipping)
+    if config.zero is not None:
+        zero.join(config)
+    try:
+        return _train(config, earlier, resume)
+    finally:
+        zero.leave()
+
+
+def _start(config: TrainConfig) -> tuple[Run, Engine]:
+    if config.zero is None:
+        run = prepare(config)
+        return run, PlainEngine(run.model, config.optimizer, config.train.gradient_clipping)
+    run = prepare(config, zero.builder(config))
+    engine = zero.ZeroEngine(run.model, config)
+    if engine.rank:
+        torch.manual_seed(config.seed + engine.rank)  # processes drop different activations
+    return run, engine
+
+
+def _train(config: TrainConfig, earlier: list[Path], resume: bool) -> dict[str, Any]:
+    job = config.checkpoint.folder
+    run, engine = _start(config)
     budget = config.train.micro_batch_size * config.model.max_seq_len
     epochs = EpochPlans(Sizes.of(run.train_data), config.seed, budget)
-    planned = _planned_steps(config, epochs)
+    planned = _planned_steps(config, epochs, engine.ranks)
     progress = Progress(planned_steps=planned, total_steps=planned)
     folder: Path | None = None
     if resume:
         progress, folder = _restore(config, run, engine, progress)
-    watch = Watch(config.tensorboard.folder if config.tensorboard.enabled else None, progress)
-    if earlier:
+    watch = Watch(config.tensorboard.folder if config.tensorboard.enabled else None, progress, silent=bool(engine.rank))
+    if earlier and engine.rank == 0:
         (job / LATEST).unlink(missing_ok=True)
-    for old in earlier:
-        shutil.rmtree(old)
+        for old in earlier:
+            shutil.rmtree(old)
     if config.optimizer.lr is not None:
         watch.say("optimizer.lr has no effect: the rate follows scheduler.min_lr and scheduler.max_lr")
-    trainable = sum(p.numel() for p in engine.parameters)
+    trainable = sum(a.numel() + b.numel() for a, b in engine.adapter(config.lora.params()).factors.values())
+    processes = f"{engine.ranks} processes on " if engine.ranks > 1 else ""
     watch.say(
-        f"training {trainable:,} parameters on {run.device} in {str(run.dtype).removeprefix('torch.')}: "
+        f"training {trainable:,} parameters on {processes}{run.device} in {str(run.dtype).removeprefix('torch.')}: "
         f"{len(run.train_data):,} conversations, {int(run.train_data.lengths.sum()):,} tokens, "
         f"{progress.total_steps - progress.step} steps"
     )
@@ -123,7 +167,7 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
 def _loop(
     config: TrainConfig,
     run: Run,
-    engine: PlainEngine,
+    engine: Engine,
     epochs: EpochPlans,
     progress: Progress,
     folder: Path | None,
@@ -134,13 +178,16 @@ def _loop(
     sums, last_loss, last_validation, stopping = Sums(), None, None, False
     while progress.step < progress.total_steps and not stopping:
         began = time.monotonic()
-        step_sums = Sums()
-        for batch in _step_batches(config, run, epochs, progress):
-            result = supervised_loss(run.model, batch)
-            engine.backward(result.total)
-            step_sums.add(result)
-            sums.add(result)
-            progress.tokens += batch.inputs.shape[1]
+        own_sums, own_tokens = Sums(), 0
+        for batch, counts, last in _step_batches(config, run, epochs, progress, engine):
+            result = engine.loss(batch)
+            engine.backward(result.total if counts else result.total * 0, last=last)
+            if counts:
+                own_sums.add(result)
+                own_tokens += batch.inputs.shape[1]
+        step_sums = own_sums.over(engine.total)
+        sums += step_sums
+        progress.tokens += int(engine.total(torch.tensor(own_tokens)))
         rate = learning_rate(progress.step, _schedule_steps(config, progress), config.scheduler)
         norm = engine.step(rate, max(step_sums.tokens, 1))
         last_loss = step_sums.loss
@@ -153,16 +200,17 @@ def _loop(
         progress.supervised_tokens += step_sums.tokens
         progress.seconds += time.monotonic() - began
         progress.elapsed_seconds += time.monotonic() - began
-        _fit_into_time(config, progress, watch)
+        _fit_into_time(config, progress, watch, engine)
         stepped = time.monotonic()
         finished = progress.step == progress.total_steps
-        stopping = stop.asked and not finished  # read once: what is asked for later is done after the next step
+        # Read once: what is asked for later is done after the next step.
+        stopping = bool(engine.total(torch.tensor(int(stop.asked)))) and not finished
         done = finished or stopping
         if progress.step % config.steps_per_print == 0 or done:
             watch.step(progress, sums, rate, norm, peak_memory_bytes(run.device))
             sums = Sums()
         if run.validation_data is not None and (progress.step % config.validation.interval == 0 or done):
-            last_validation = validate(config, run)
+            last_validation = validate(config, run, engine)
             watch.validation(progress.step, last_validation)
         if config.checkpoint.enabled and (progress.step % config.checkpoint.save_interval == 0 or done):
             folder = _save(config, run, engine, progress)
@@ -183,12 +231,16 @@ def _loop(
     }
 
 
-def _step_batches(config: TrainConfig, run: Run, epochs: EpochPlans, progress: Progress) -> Iterator[MicroBatch]:
-    """The micro-batches of one optimizer step; moves the cursor on, into the next epoch at an end."""
+def _step_batches(
+    config: TrainConfig, run: Run, epochs: EpochPlans, progress: Progress, engine: Engine
+) -> Iterator[tuple[MicroBatch, bool, bool]]:
+    """This process's micro-batches of one optimizer step, whether each counts, and whether it is the last;
+    moves the cursor on, into the next epoch at an end."""
     batches = epochs[progress.epoch]
-    end = min(progress.micro_batch + config.train.gradient_accumulation_steps, len(batches))
-    for indices in batches[progress.micro_batch : end]:
-        yield collate(run.train_data, indices).to(run.device)
+    end = min(progress.micro_batch + config.train.gradient_accumulation_steps * engine.ranks, len(batches))
+    shares = list(_shares(batches[progress.micro_batch : end], engine))
+    for at, (indices, counts) in enumerate(shares, 1):
+        yield collate(run.train_data, indices).to(run.device), counts, at == len(shares)
     progress.micro_batch = end
     if end == len(batches):
         progress.epoch, progress.micro_batch = progress.epoch + 1, 0
@@ -198,35 +250,49 @@ def _schedule_steps(config: TrainConfig, progress: Progress) -> int:
     return min(config.scheduler.total_num_steps or progress.total_steps, progress.total_steps)
 
 
-def _fit_into_time(config: TrainConfig, progress: Progress, watch: Watch) -> None:
+def _fit_into_time(config: TrainConfig, progress: Progress, watch: Watch, engine: Engine) -> None:
     """Plans as many steps as fit into ``train.max_minutes`` at the pace measured so far."""
     if progress.step == MEASURE_STEPS:
         progress.warm_up_seconds = progress.seconds
     if config.train.max_minutes is None:
         return
-    if progress.elapsed_seconds >= config.train.max_minutes * 60:
-        progress.total_steps = progress.step
-        return
-    if progress.step < 2 * MEASURE_STEPS:
-        return
-    pace = (progress.seconds - progress.warm_up_seconds) / (progress.step - MEASURE_STEPS)
     left = config.train.max_minutes * 60 - progress.elapsed_seconds
-    progress.total_steps = min(progress.planned_steps, progress.step + max(0, int(left / pace)))
+    fitting = progress.total_steps
+    if left <= 0:
+        fitting = progress.step
+    elif progress.step >= 2 * MEASURE_STEPS:
+        pace = (progress.seconds - progress.warm_up_seconds) / (progress.step - MEASURE_STEPS)
+        fitting = min(progress.planned_steps, progress.step + int(left / pace))
+    progress.total_steps = _first(engine, fitting)
     if progress.total_steps < progress.planned_steps and progress.step == 2 * MEASURE_STEPS:
-        fitting = f"{progress.total_steps} of {progress.planned_steps} steps"
-        watch.say(f"about {fitting} fit into {config.train.max_minutes:g} minutes")
+        watch.say(
+            f"about {progress.total_steps} of {progress.planned_steps} steps fit into {config.train.max_minutes:g} minutes"
+        )
 
 
-def _save(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progress) -> Path:
-    random = {"torch": torch.get_rng_state()}
+def _save(config: TrainConfig, run: Run, engine: Engine, progress: Progress) -> Path:
+    folder = checkpoint_folder(config, progress)
+    if engine.rank == 0:
+        shutil.rmtree(engine_folder(folder).parent, ignore_errors=True)
+    random = {"torch": _of_all(engine, torch.get_rng_state())}
     if run.device.type == "cuda":
-        random["cuda"] = torch.cuda.get_rng_state()
-    trainer = {"optimizer": engine.state(), "random": random}
-    adapter = adapter_of(run.model, config.lora.params())
-    return save_checkpoint(config, adapter, run.checkpoint.params, progress, trainer, run.facts)
+        random["cuda"] = _of_all(engine, torch.cuda.get_rng_state())
+    adapter = engine.adapter(config.lora.params())
+    trainer = {"optimizer": engine.state(engine_folder(folder)), "random": random}
+    if engine.rank == 0:
+        save_checkpoint(config, adapter, run.checkpoint.params, progress, trainer, run.facts)
+    _first(engine, 0)  # nobody goes on before the checkpoint is whole
+    return folder
 
 
-def _restore(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progress) -> tuple[Progress, Path]:
+def _of_all(engine: Engine, state: torch.Tensor) -> torch.Tensor:
+    """(n,) of each process → (ranks, n)."""
+    rows = torch.zeros(engine.ranks, len(state), dtype=torch.int32)
+    rows[engine.rank] = state
+    return engine.total(rows).to(torch.uint8)
+
+
+def _restore(config: TrainConfig, run: Run, engine: Engine, progress: Progress) -> tuple[Progress, Path]:
     """Puts a run back where its newest checkpoint, the folder returned, stands.
 
     Raises:
@@ -235,12 +301,11 @@ def _restore(config: TrainConfig, run: Run, engine: PlainEngine, progress: Progr
     folder = find_adapter(config.checkpoint.folder)
     if read_manifest(folder).get("data_sha256") != run.facts["data_sha256"]:
         raise CallamaError(f"{run.train_data.path} has changed since {folder} was written; start over with --fresh")
-    load_adapter(run.model, read_adapter(folder, run.checkpoint.params))
     trainer = load_trainer(folder)
-    engine.load_state(trainer["optimizer"])
-    torch.set_rng_state(trainer["random"]["torch"])
+    engine.load_state(folder, trainer["optimizer"])
+    torch.set_rng_state(trainer["random"]["torch"][engine.rank].clone())
     if "cuda" in trainer["random"] and run.device.type == "cuda":
-        torch.cuda.set_rng_state(trainer["random"]["cuda"])
+        torch.cuda.set_rng_state(trainer["random"]["cuda"][engine.rank].clone())
     restored = Progress(**trainer["progress"])
     if config.train.max_minutes is None:
         restored = replace(restored, planned_steps=progress.planned_steps, total_steps=progress.planned_steps)

@@ -7,7 +7,8 @@ does not grow with the vocabulary times the sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -62,10 +63,14 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         return gradient_nd * gradients[0].to(gradient_nd.dtype), None, None
 
 
-def supervised_loss(model: Transformer, batch: MicroBatch) -> SupervisedLoss:
-    """Runs a micro-batch and scores its supervised positions. The output projection must be frozen."""
+def supervised_loss(
+    model: Transformer, batch: MicroBatch, whole: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
+) -> SupervisedLoss:
+    """Runs a micro-batch and scores its supervised positions. The output projection must be frozen; where
+    processes hold parts of it, it is all there within ``whole(weight)``."""
     hidden_td = model(batch.inputs, Documents(batch.documents, batch.inputs.device))[0]
     chosen = batch.supervised.nonzero()[:, 0]
-    weight = model.output_weight.detach()
-    total, losses, right = _ProjectedCrossEntropy.apply(hidden_td[chosen], weight, batch.targets[chosen])  # type: ignore[no-untyped-call]
+    with whole(model.output_weight):
+        weight = model.output_weight.detach()
+        total, losses, right = _ProjectedCrossEntropy.apply(hidden_td[chosen], weight, batch.targets[chosen])  # type: ignore[no-untyped-call]
     return SupervisedLoss(total, losses, right, batch.kinds[chosen])

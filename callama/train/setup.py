@@ -3,6 +3,7 @@ second or not at all."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +35,12 @@ class Run:
     facts: dict[str, str]
 
 
-def prepare(config: TrainConfig) -> Run:
-    """Opens model, tokenizer and data and checks that they belong together.
+Build = Callable[..., Transformer]
+
+
+def prepare(config: TrainConfig, build: Build = build_model) -> Run:
+    """Opens model, tokenizer and data and checks that they belong together; ``build`` makes the model of a
+    checkpoint, as ``build_model`` does.
 
     Raises:
         UsageError: a file is missing. CallamaError: two of them do not fit, saying which and why.
@@ -66,8 +71,8 @@ def prepare(config: TrainConfig) -> Run:
     for output in (config.checkpoint, config.tensorboard):
         if output.enabled:
             require_writable(output.folder)
+    model = build(checkpoint, dtype=dtype, device=device, dropout=config.model.dropout())
     torch.manual_seed(config.seed)
-    model = build_model(checkpoint, dtype=dtype, device=device, dropout=config.model.dropout())
     add_lora(model, config.lora.params())
     return Run(
         model,

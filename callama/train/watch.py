@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,18 @@ class Sums:
         self.losses = torch.zeros(len(Kind), dtype=torch.float64)
         self.right = torch.zeros(len(Kind), dtype=torch.float64)
         self.counts = torch.zeros(len(Kind), dtype=torch.float64)
+
+    def over(self, total: Callable[[torch.Tensor], torch.Tensor]) -> Sums:
+        """These sums and those of the other processes, added up by ``total``."""
+        out = Sums()
+        out.losses, out.right, out.counts = total(torch.stack([self.losses, self.right, self.counts])).unbind()
+        return out
+
+    def __iadd__(self, other: Sums) -> Sums:
+        self.losses += other.losses
+        self.right += other.right
+        self.counts += other.counts
+        return self
 
     def add(self, result: SupervisedLoss) -> None:
         """Adds a micro-batch's supervised positions."""
@@ -69,9 +82,10 @@ def peak_memory_bytes(device: torch.device) -> int:
 class Watch:
     """Prints and records a run's progress from ``start`` on; what an earlier run recorded beyond it is hidden."""
 
-    def __init__(self, folder: Path | None, start: Progress) -> None:
-        self._writer = None
-        if folder is not None:
+    def __init__(self, folder: Path | None, start: Progress, *, silent: bool = False) -> None:
+        """``silent``: neither prints nor records; of several processes only one speaks."""
+        self._writer, self._silent = None, silent
+        if folder is not None and not silent:
             self._writer = SummaryWriter(str(folder), purge_step=start.step + 1, flush_secs=10)
         self._last = replace(start)
 
@@ -114,4 +128,5 @@ class Watch:
 
     def say(self, text: str) -> None:
         """One line on standard error."""
-        print(text, file=sys.stderr, flush=True)
+        if not self._silent:
+            print(text, file=sys.stderr, flush=True)

@@ -115,6 +115,19 @@ def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None
         adapter = _read_state(path, state, config_dir or beside)
     else:
         raise UsageError(f"{path} is neither an adapter folder ({CONFIG}, {WEIGHTS}) nor an adapter file")
+    return _checked(path, adapter, params)
+
+
+def adapter_of_state(path: Path, state: Mapping[str, Lazy], config_dir: Path, params: ModelParams) -> Adapter:
+    """The adapter in a state dict with our names, read from ``path``; ``lora.json`` lies in ``config_dir``.
+
+    Raises:
+        CallamaError: it does not fit a model of this shape, or has no LoRA weights.
+    """
+    return _checked(path, _read_state(path, state, config_dir), params)
+
+
+def _checked(path: Path, adapter: Adapter, params: ModelParams) -> Adapter:
     if not adapter.factors:
         raise CallamaError(f"{path} holds no LoRA weights")
     _check_fit(path, adapter, params)

@@ -1,0 +1,228 @@
+"""The engine on DeepSpeed's ZeRO 1, 2 and 3: optimizer, gradients and weights parted among processes.
+
+DeepSpeed is asked for the parting and nothing else. The model keeps its mixed precision (frozen base in
+bf16, adapters in fp32), the optimizer is the plain engine's, and the loss is the sum over supervised
+tokens, divided once all processes' gradients are in; so the curves are those of one process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from callama.common.errors import CallamaError, UsageError
+from callama.data.pack import MicroBatch
+from callama.model.lora import LoRAParams
+from callama.model.transformer import Dropout, Transformer
+from callama.train.config import TrainConfig
+from callama.train.engine import adamw
+from callama.train.loss import SupervisedLoss, supervised_loss
+from callama.weights.adapter import Adapter, adapter_of
+from callama.weights.native import NativeCheckpoint, build_model, save_tensors
+from callama.weights.shards import load_shard
+
+TIMEOUT_MINUTES = 30
+
+
+def _deepspeed() -> Any:
+    try:
+        import deepspeed
+    except ImportError:
+        raise UsageError("DeepSpeed is not installed; install it with: pip install 'callama[deepspeed]'") from None
+    return deepspeed
+
+
+def join(config: TrainConfig) -> None:
+    """Joins the other processes that the launcher has started.
+
+    Raises:
+        UsageError: there is no DeepSpeed, no launcher, or it would run elsewhere than the settings say.
+    """
+    deepspeed = _deepspeed()
+    if "RANK" not in os.environ:
+        raise UsageError(
+            "training with zero_optimization is started by DeepSpeed: deepspeed --num_gpus=1 ds_finetune.py "
+            "(without GPUs: DS_ACCELERATOR=cpu deepspeed --num_accelerators 2 ds_finetune.py)"
+        )
+    accelerator = deepspeed.get_accelerator().device_name()
+    if accelerator not in ("cpu", "cuda") or config.device not in ("auto", accelerator):
+        raise UsageError(
+            f"DeepSpeed runs on {accelerator!r}, the device is {config.device!r}; DS_ACCELERATOR=cpu or cuda decides"
+        )
+    level = logging.WARNING if os.environ["RANK"] == "0" else logging.ERROR
+    logging.getLogger("DeepSpeed").setLevel(level)
+    if accelerator == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    deepspeed.init_distributed(timeout=timedelta(minutes=TIMEOUT_MINUTES), verbose=False)
+
+
+def leave() -> None:
+    """Ends the connection to the other processes, if there is one."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _settings(config: TrainConfig, persistent: int) -> dict[str, Any]:
+    """DeepSpeed's own configuration; parameters of up to ``persistent`` numbers stay whole under stage 3."""
+    assert config.zero is not None
+    zero = config.zero.model_dump(exclude_none=True)
+    zero = {key: int(value) if isinstance(value, float) else value for key, value in zero.items()}
+    zero.setdefault("stage3_param_persistence_threshold", max(persistent, 100_000))
+    return {
+        "train_micro_batch_size_per_gpu": config.train.micro_batch_size,
+        "gradient_accumulation_steps": config.train.gradient_accumulation_steps,
+        "gradient_clipping": config.train.gradient_clipping,
+        "zero_optimization": {**zero, "memory_efficient_linear": False},  # it would replace torch's for everyone
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": sys.maxsize,
+    }
+
+
+class _FrozenLinear(nn.Linear):
+    """Keeps neither input nor weight for the way back: the weight is there again when it is needed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _frozen_product(x, self.weight)
+
+
+class _FrozenProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.weight = weight  # the parameter itself: what ``save_for_backward`` keeps would be a whole weight
+        return F.linear(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] @ ctx.weight, None
+
+
+_frozen_product = cast(Callable[[Tensor, Tensor], Tensor], _FrozenProduct.apply)
+
+
+def builder(config: TrainConfig) -> Callable[..., Transformer]:
+    """What makes the model: ``build_model``, or under stage 3 one that never holds more than a tensor whole."""
+    assert config.zero is not None
+    if config.zero.stage < 3:
+        return build_model
+    deepspeed, settings = _deepspeed(), _settings(config, 0)
+
+    def build_parted(
+        checkpoint: NativeCheckpoint, *, dtype: torch.dtype, device: torch.device, dropout: Dropout
+    ) -> Transformer:
+        with torch.device("meta"):
+            model = Transformer(checkpoint.params, tied=checkpoint.tied, dropout=dropout)
+        part: Callable[..., None] | None = None
+        for name in list(dict(model.named_parameters())):
+            place, _, key = name.rpartition(".")
+            module = model.get_submodule(place)
+            tensor = checkpoint.state[name].to(device=device, dtype=dtype, copy=True)
+            parameter = nn.Parameter(tensor, requires_grad=False)
+            setattr(module, key, parameter)
+            if isinstance(module, nn.Linear):
+                module.__class__ = _FrozenLinear
+            if part is None:
+                deepspeed.zero.Init(module=module, config_dict_or_path=settings, dtype=dtype, mem_efficient_linear=False)
+                part = parameter.convert_to_zero_parameters
+            else:
+                part(param_list=[parameter])
+        return model
+
+    return build_parted
+
+
+class ZeroEngine:
+    """One of the processes of a DeepSpeed run."""
+
+    def __init__(self, model: Transformer, config: TrainConfig) -> None:
+        deepspeed = _deepspeed()
+        assert config.zero is not None
+        self.rank, self.ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._stage, self._model = config.zero.stage, model
+        settings = _settings(config, max(p.numel() for p in self.parameters))
+        optimizer = adamw(self.parameters, config.optimizer)
+        self._engine = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)[0]
+        self._engine.checkpoint_engine = _checkpoint_engine()
+        self._gathered = deepspeed.zero.GatheredParameters
+
+    def loss(self, batch: MicroBatch) -> SupervisedLoss:
+        """Runs this process's micro-batch."""
+        return supervised_loss(self._engine, batch, self._whole)
+
+    def _whole(self, *parameters: Tensor) -> AbstractContextManager[Any]:
+        if self._stage < 3:
+            return nullcontext()
+        return self._gathered(list(parameters))  # type: ignore[no-any-return]
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Adds the loss's gradients to those of the step; all processes' with the last."""
+        self._engine.set_gradient_accumulation_boundary(last)
+        self._engine.backward(loss, scale_wrt_gas=False)
+
+    def step(self, learning_rate: float, divisor: float) -> float:
+        """One update with the gradients, summed over processes, divided by ``divisor``; returns their norm."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        # DeepSpeed averages over processes, and divides by the loss's scale before it clips.
+        self._engine.optimizer.loss_scale = divisor / self.ranks
+        self._engine.step()
+        self._engine.optimizer.loss_scale = 1.0
+        return float(self._engine.get_global_grad_norm())
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of all processes' values."""
+        values = values.to(self._engine.device)
+        torch.distributed.all_reduce(values)
+        return values.cpu()
+
+    def adapter(self, lora: LoRAParams) -> Adapter:
+        """A copy of the adapter as it is now; only the first process's is filled."""
+        with self._whole(*self.parameters):
+            if self.rank:
+                return Adapter(lora, {})
+            shared = adapter_of(self._model, lora).factors
+            return Adapter(lora, {name: (a.cpu().clone(), b.cpu().clone()) for name, (a, b) in shared.items()})
+
+    def state(self, folder: Path) -> dict[str, Any]:
+        """Writes DeepSpeed's files, of what is trained only, into ``folder``."""
+        self._engine.save_checkpoint(str(folder.parent), folder.name, save_latest=False, exclude_frozen_parameters=True)
+        return {"ranks": self.ranks}
+
+    def load_state(self, folder: Path, state: dict[str, Any]) -> None:
+        """Restores adapter and optimizer from DeepSpeed's files in ``folder``.
+
+        Raises:
+            CallamaError: they are of another number of processes, or missing.
+        """
+        if state.get("ranks") != self.ranks:
+            raise CallamaError(
+                f"{folder} was written by {state.get('ranks')} processes, this run has {self.ranks}; start as many"
+            )
+        found, _ = self._engine.load_checkpoint(str(folder.parent), folder.name, load_module_strict=False)
+        if found is None:
+            raise CallamaError(f"{folder} has no state of DeepSpeed in it; resume from an older step")
+
+
+def _checkpoint_engine() -> Any:
+    """DeepSpeed's reader and writer, but nothing except tensors and plain values is unpickled."""
+    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+
+    class WeightsOnly(TorchCheckpointEngine):  # type: ignore[misc]
+        def save(self, state_dict: Any, path: str) -> None:
+            save_tensors(state_dict, Path(path))
+
+        def load(self, path: str, map_location: Any = None) -> Any:
+            return load_shard(Path(path))
+
+    return WeightsOnly()

@@ -1,0 +1,139 @@
+"""A DeepSpeed ZeRO checkpoint becomes one state dict: the fp32 numbers that the processes hold in parts.
+
+The layout is DeepSpeed's (``deepspeed/utils/zero_to_fp32.py`` of 0.19): ``*_optim_states.pt`` of each
+process and ``*_model_states.pt`` with the parameters' names and shapes. Files are read without
+running code: the one class that DeepSpeed pickles is replaced by an empty one.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import atomic_folder, read_manifest, require_file
+from callama.weights.adapter import LATEST, ORIGINAL_CONFIG, adapter_of_state, base_name, save_adapter
+from callama.weights.lazy import of_tensor
+from callama.weights.native import PARAMS, read_params
+
+_RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
+_LOSS_SCALERS = ("LossScaler", "DynamicLossScaler", "LossScaleConfig")
+
+
+class _Ignored:
+    """Stands where DeepSpeed pickles how it scales losses, which nothing here needs."""
+
+
+def load_shard(path: Path) -> Any:
+    """One file of a ZeRO checkpoint; only tensors and plain values come out of it.
+
+    Raises:
+        UsageError: the file is missing. CallamaError: it is damaged, or refers to anything else.
+    """
+    require_file(path, "a file of a DeepSpeed checkpoint")
+    allowed = [(_Ignored, f"deepspeed.runtime.fp16.loss_scaler.{name}") for name in _LOSS_SCALERS]
+    try:
+        with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CallamaError(f"{path} cannot be read as a part of a DeepSpeed checkpoint: {reason}") from None
+
+
+def consolidated(folder: Path) -> dict[str, Tensor]:
+    """The trained parameters in a checkpoint's folder, whole, in fp32, by their names.
+
+    Raises:
+        UsageError: there are no files of DeepSpeed. CallamaError: they are damaged or do not fit together.
+    """
+    parts = _parts(folder)
+    model_states = sorted(folder.glob("*_model_states.pt"))
+    if not model_states:
+        raise CallamaError(f"{folder} has no *_model_states.pt, which names the parameters; is the copy complete?")
+    first = _get(parts[0], "optimizer_state_dict", dict, folder)
+    if any(_get(p, "optimizer_state_dict", dict, folder).get("zero_stage") != first.get("zero_stage") for p in parts):
+        raise CallamaError(f"the files in {folder} are of different stages of ZeRO; are they of one checkpoint?")
+    stage = first.get("zero_stage")
+    groups = _get(load_shard(model_states[0]), "param_shapes", list, model_states[0])
+    try:
+        if stage in (1, 2):
+            return dict(_of_stage_2(groups, [p["optimizer_state_dict"] for p in parts]))
+        if stage == 3:
+            return dict(_of_stage_3(groups, [p["optimizer_state_dict"] for p in parts]))
+    except (KeyError, RuntimeError, TypeError, IndexError) as error:
+        raise CallamaError(f"the parts in {folder} do not fit their shapes ({error}); is the copy complete?") from None
+    raise CallamaError(f"{folder} is of ZeRO stage {stage}; 1, 2 and 3 can be consolidated")
+
+
+def _get(state: Any, key: str, kind: type, path: Path) -> Any:
+    if not isinstance(state, Mapping) or not isinstance(state.get(key), kind):
+        raise CallamaError(f"{path} has no {key!r} as DeepSpeed 0.19 writes it; another version, or another tool?")
+    return state[key]
+
+
+def _parts(folder: Path) -> list[Any]:
+    found = {int(m[1]): p for p in folder.iterdir() if (m := _RANK.search(p.name))} if folder.is_dir() else {}
+    if not found:
+        raise UsageError(f"{folder} holds no *_optim_states.pt of DeepSpeed; name a checkpoint or the job's folder")
+    parts = [load_shard(found[rank]) for rank in sorted(found)]
+    count = _get(parts[0], "optimizer_state_dict", dict, folder).get("partition_count")
+    expected = max(count) if isinstance(count, list) else count
+    if sorted(found) != list(range(expected or 0)):
+        raise CallamaError(f"{folder} has the parts of processes {sorted(found)} of {expected}; is the copy complete?")
+    return parts
+
+
+def _of_stage_2(groups: list[Any], parts: list[Any]) -> Iterator[tuple[str, Tensor]]:
+    """Each group's parts one behind the other are its parameters one behind the other, and padding."""
+    for index, shapes in enumerate(groups):
+        flat = torch.cat([part["single_partition_of_fp32_groups"][index] for part in parts])
+        at = 0
+        for name, shape in shapes.items():
+            yield name, flat.narrow(0, at, shape.numel()).view(shape).clone()
+            at += shape.numel()
+
+
+def _of_stage_3(groups: list[Any], parts: list[Any]) -> Iterator[tuple[str, Tensor]]:
+    """Each parameter is cut into as many equal parts as there are processes, the last one padded."""
+    flats = [torch.cat(list(part["fp32_flat_groups"])) for part in parts]
+    at = 0
+    for shapes in groups:
+        for name, shape in shapes.items():
+            each = -(-shape.numel() // len(parts))
+            whole = torch.cat([flat.narrow(0, at, each) for flat in flats])
+            yield name, whole[: shape.numel()].view(shape)
+            at += each
+
+
+def consolidate(source: Path, out: Path) -> int:
+    """Writes the adapter in a ZeRO checkpoint as an adapter folder; returns how many numbers it has.
+
+    ``source`` is a checkpoint's folder or the job's, of which the newest is taken. The original's
+    ``lora.json`` and ``params.json`` lie in either.
+
+    Raises:
+        UsageError: a file is missing. CallamaError: files are damaged or do not fit together.
+    """
+    folder = source / (source / LATEST).read_text(encoding="utf-8").strip() if (source / LATEST).is_file() else source
+    lora = next((p for p in (folder / ORIGINAL_CONFIG, folder.parent / ORIGINAL_CONFIG) if p.is_file()), None)
+    if lora is None:
+        raise UsageError(f"{folder / ORIGINAL_CONFIG} does not exist; the adapter's rank and scaling stand in it")
+    params_file = next((p for p in (folder / PARAMS, folder.parent / PARAMS) if p.is_file()), folder / PARAMS)
+    params = read_params(params_file)
+    state = {name: of_tensor(tensor) for name, tensor in consolidated(folder).items()}
+    adapter = adapter_of_state(folder, state, lora.parent, params)
+    known = read_manifest(folder)
+    carried = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
+    facts = {"kind": "adapter", "source": folder.name, **carried}
+    with atomic_folder(out, facts) as temporary:
+        save_adapter(temporary, adapter, params, base_name(folder))
+        for file in (lora, params_file):
+            shutil.copyfile(file, temporary / file.name)
+    return sum(a.numel() + b.numel() for a, b in adapter.factors.values())
