@@ -9,6 +9,7 @@ from callama.cli.common import guarded
 from callama.cli.train import print_summary
 from callama.train.ds_config import load_ds_config
 from callama.train.loop import train
+from callama.train.zero import leave
 
 
 def main() -> None:
@@ -32,6 +33,7 @@ def main() -> None:
     result = train(config.plain(), resume=args.resume, fresh=args.fresh)
     if first:
         print_summary(result)
+    leave()
 
 
 if __name__ == "__main__":

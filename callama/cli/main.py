@@ -20,6 +20,7 @@ PIPELINE = (
     ("check", "callama check datasets/demo/train.jsonl datasets/demo-built --tokenizer models/smollm2-135m", ""),
     ("inspect", "callama inspect datasets/demo-built --html datasets/demo-built.html", "datasets/*.html"),
     ("train", "callama train configs/demo.json", "checkpoints/*/latest"),
+    ("consolidate", "callama consolidate checkpoints/ds_llama3_fc checkpoints/converted_lora_state", ""),
     ("merge", "callama merge models/smollm2-135m checkpoints/demo checkpoints/demo-merged",
      "checkpoints/*/params.json"),
     ("verify", "callama verify checkpoints/demo-merged", ""),
@@ -58,7 +59,7 @@ def overview(
     for verb, command, pattern in PIPELINE:
         by_file = "*" in Path(pattern).name
         found = sorted((p if by_file else p.parent).as_posix() for p in Path().glob(pattern)) if pattern else []
-        print(f"  {'✓' if found else '·'} {verb:9} {command}")
+        print(f"  {'✓' if found else '·'} {verb:11} {command}")
         for place in dict.fromkeys(found):
             print(f"              {place}")
     print("\n'callama VERB --help' explains a verb.")
@@ -71,6 +72,7 @@ def main() -> None:
     from callama.cli.check import check
     from callama.cli.clean import clean
     from callama.cli.compare import compare
+    from callama.cli.consolidate import consolidate
     from callama.cli.convert import convert
     from callama.cli.evaluate import evaluate
     from callama.cli.inspect import inspect
@@ -81,6 +83,7 @@ def main() -> None:
     from callama.cli.verify import verify
 
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
-    for verb in (pull, synth, clean, build, check, inspect, train, merge, verify, evaluate, compare, chat, convert):
+    training = (train, consolidate, merge, verify)
+    for verb in (pull, synth, clean, build, check, inspect, *training, evaluate, compare, chat, convert):
         app.command(no_args_is_help=verb is not synth)(verb)
     common.guarded(app)

@@ -113,18 +113,22 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
         raise UsageError(f"{job} holds checkpoints of an earlier run: --resume goes on, --fresh starts over")
     if resume:
         _refuse_changed_settings(config)
-    if config.zero is not None:
-        zero.join(config)
     try:
         return _train(config, earlier, resume)
-    finally:
-        zero.leave()
+    except RuntimeError as error:
+        if config.zero is None or not zero.is_lost(error):
+            raise
+        raise CallamaError(
+            "another process of this run has ended; what it said stands above, if it could say anything. "
+            f"The checkpoints in {job} are whole: go on with --resume"
+        ) from None
 
 
 def _start(config: TrainConfig) -> tuple[Run, Engine]:
     if config.zero is None:
         run = prepare(config)
         return run, PlainEngine(run.model, config.optimizer, config.train.gradient_clipping)
+    zero.join(config)
     run = prepare(config, zero.builder(config))
     engine = zero.ZeroEngine(run.model, config)
     if engine.rank:

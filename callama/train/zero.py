@@ -43,12 +43,14 @@ def _deepspeed() -> Any:
 
 
 def join(config: TrainConfig) -> None:
-    """Joins the other processes that the launcher has started.
+    """Joins the other processes that the launcher has started; once is enough.
 
     Raises:
         UsageError: there is no DeepSpeed, no launcher, or it would run elsewhere than the settings say.
     """
     deepspeed = _deepspeed()
+    if torch.distributed.is_initialized():
+        return
     if "RANK" not in os.environ:
         raise UsageError(
             "training with zero_optimization is started by DeepSpeed: deepspeed --num_gpus=1 ds_finetune.py "
@@ -67,9 +69,13 @@ def join(config: TrainConfig) -> None:
 
 
 def leave() -> None:
-    """Ends the connection to the other processes, if there is one."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    """Ends the connection to the other processes after a run that went well."""
+    torch.distributed.destroy_process_group()
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether it says that another process does not answer any more. Gloo has no error of its own."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 def _settings(config: TrainConfig, persistent: int) -> dict[str, Any]:
@@ -209,7 +215,9 @@ class ZeroEngine:
             raise CallamaError(
                 f"{folder} was written by {state.get('ranks')} processes, this run has {self.ranks}; start as many"
             )
+        scaler = self._engine.optimizer.loss_scaler  # the one in the files is not read
         found, _ = self._engine.load_checkpoint(str(folder.parent), folder.name, load_module_strict=False)
+        self._engine.optimizer.loss_scaler = scaler
         if found is None:
             raise CallamaError(f"{folder} has no state of DeepSpeed in it; resume from an older step")
 

@@ -2,7 +2,7 @@
 
 The layout is DeepSpeed's (``deepspeed/utils/zero_to_fp32.py`` of 0.19): ``*_optim_states.pt`` of each
 process and ``*_model_states.pt`` with the parameters' names and shapes. Files are read without
-running code: the one class that DeepSpeed pickles is replaced by an empty one.
+running code: empty classes stand for the few that DeepSpeed pickles.
 """
 
 from __future__ import annotations
@@ -24,11 +24,22 @@ from callama.weights.lazy import of_tensor
 from callama.weights.native import PARAMS, read_params
 
 _RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
-_LOSS_SCALERS = ("LossScaler", "DynamicLossScaler", "LossScaleConfig")
 
 
 class _Ignored:
-    """Stands where DeepSpeed pickles how it scales losses, which nothing here needs."""
+    """Stands where DeepSpeed pickles objects of its own that nothing here needs."""
+
+
+class _Stage(int):
+    """Stands for DeepSpeed's enumeration of stages."""
+
+
+_STAND_INS = [
+    (_Stage, "deepspeed.runtime.zero.config.ZeroStageEnum"),
+    (_Ignored, "deepspeed.runtime.fp16.loss_scaler.LossScaler"),
+    (_Ignored, "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler"),
+    (_Ignored, "deepspeed.utils.tensor_fragment.fragment_address"),
+]
 
 
 def load_shard(path: Path) -> Any:
@@ -38,9 +49,8 @@ def load_shard(path: Path) -> Any:
         UsageError: the file is missing. CallamaError: it is damaged, or refers to anything else.
     """
     require_file(path, "a file of a DeepSpeed checkpoint")
-    allowed = [(_Ignored, f"deepspeed.runtime.fp16.loss_scaler.{name}") for name in _LOSS_SCALERS]
     try:
-        with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
+        with torch.serialization.safe_globals(_STAND_INS):  # type: ignore[arg-type]
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]

@@ -1,0 +1,217 @@
+"""DeepSpeed in two processes on the CPU: the same curves as one process, honest validation, checkpoints
+that DeepSpeed's own script and ours read alike, and no hang when a process is gone (traps 16, 18)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from callama.common.errors import CallamaError
+from callama.train.config import load_config
+from callama.train.loop import train
+from callama.weights.adapter import find_adapter, read_adapter
+from callama.weights.merge import merge_to_folder
+from callama.weights.native import read_params
+from callama.weights.shards import consolidate, load_shard
+from tests import tiny
+from tests.train.reference import adapter_tensors, assert_bit_equal
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs callama[deepspeed]"),
+    pytest.mark.slow,
+]
+REPO = Path(__file__).resolve().parents[2]
+STEPS = 50
+OFFLOAD = {"offload_optimizer": {"device": "cpu"}}
+STAGES: dict[str, dict[str, Any]] = {
+    "zero1": {"stage": 1},
+    "zero2": {"stage": 2},
+    "zero3": {"stage": 3, "stage3_param_persistence_threshold": 0},
+    "zero2_offload": {"stage": 2, **OFFLOAD},
+    "zero3_offload": {"stage": 3, "offload_param": {"device": "cpu"}, **OFFLOAD},
+}
+
+
+def start(*arguments: object, ranks: int = 2) -> list[subprocess.Popen[str]]:
+    """Processes of one run, as DeepSpeed's launcher would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = os.environ | {
+        "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu",
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO),
+    }  # fmt: skip
+    return [
+        subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            cwd=REPO,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit status and standard error of each."""
+    try:
+        return [(p.returncode, err) for p in processes for _, err in [p.communicate(timeout=300)]]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def write(root: Path, name: str, zero: dict[str, Any] | None, **changes: Any) -> Path:
+    """Settings of a run of 50 steps with four or six micro-batches each, the last of an epoch with fewer."""
+    values = tiny.settings(
+        root,
+        root / name,
+        train__num_epochs=25,
+        train__gradient_accumulation_steps=6 if zero is None else 3,
+        scheduler__max_lr=3e-3,
+        tensorboard__enabled=True,
+        validation={"dataset_sources": [str(root / "built" / "validation.arrow")], "interval": 25},
+        checkpoint__save_interval=25,
+        checkpoint__keep=9,
+        **changes,
+    )
+    return tiny.write_settings(root / f"{name}.json", values | ({"zero_optimization": zero} if zero else {}))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the runs of one process and of every stage, whole; zero2 and zero3 also cut and resumed."""
+    root = tiny.write_all(tmp_path_factory.mktemp("zero"), count=42)
+    train(load_config(write(root, "plain", None)))
+    configs = [write(root, name, zero) for name, zero in STAGES.items()]
+    for _, (status, said) in enumerate(finish(start("-m", "tests.train.zero_worker", *configs))):
+        assert status == 0, said
+    yield root
+
+
+def curve(root: Path, name: str, tag: str) -> list[float]:
+    events = EventAccumulator(str(root / name / "logs" / "job")).Reload().Scalars(tag)
+    return [event.value for event in events]
+
+
+def result(root: Path, name: str) -> dict[str, Any]:
+    return json.loads((root / f"{name}.result.json").read_text())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_curve_is_that_of_one_process(runs: Path, name: str) -> None:
+    for tag in ("train/loss", "schedule/gradient_norm"):
+        found, expected = curve(runs, name, tag), curve(runs, "plain", tag)
+        assert len(found) == STEPS
+        assert found == pytest.approx(expected, rel=1e-4), tag
+    assert found[0] != found[-1]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_trap_16_validation_is_the_same_at_every_stage(runs: Path, name: str) -> None:
+    found, expected = (curve(runs, n, "validation/loss") for n in (name, "zero2"))
+    assert len(found) == 2 and found[0] > 1.05 * found[1]
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert found == pytest.approx(curve(runs, "plain", "validation/loss"), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_consolidating_gives_the_live_adapter(runs: Path, name: str, tmp_path: Path) -> None:
+    numbers = consolidate(runs / name / "job", tmp_path / "adapter")
+    live = find_adapter(runs / name / "job")
+    assert_bit_equal(tmp_path / "adapter", live)
+    assert numbers == sum(t.numel() for t in adapter_tensors(live).values())
+    merge_to_folder(runs / "model", tmp_path / "adapter", tmp_path / "merged", max_changed=1.0)
+
+
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_trap_18_deepspeeds_own_script_consolidates_what_was_trained(runs: Path, name: str, tmp_path: Path) -> None:
+    job = runs / name / "job"
+    out = tmp_path / "converted"
+    subprocess.run([sys.executable, "zero_to_fp32.py", "./", str(out)], cwd=job, check=True, capture_output=True)
+    state = torch.load(out / "pytorch_model.bin", weights_only=True)
+    assert all(".lora_" in key for key in state)
+    params = read_params(runs / "model")
+    live, found = read_adapter(find_adapter(job), params), read_adapter(out, params, config_dir=job)
+    assert set(live.factors) == set(found.factors)
+    for module, pair in live.factors.items():
+        assert all(torch.equal(one, other) for one, other in zip(pair, found.factors[module], strict=True))
+
+
+def test_trap_18_a_checkpoint_holds_nothing_frozen_and_is_named_when_whole(runs: Path) -> None:
+    for name in STAGES:
+        job = runs / name / "job"
+        assert (job / "latest").read_text().strip() == f"step_{STEPS:06}"
+        assert not [p for p in job.iterdir() if p.name.startswith(".")]
+        for file in find_adapter(job).glob("*_model_states.pt"):
+            module = load_shard(file)["module"] or {}
+            assert all(".lora_" in key for key in module), file
+
+
+def test_a_part_with_code_in_it_is_refused(runs: Path, tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    shutil.copytree(runs / "zero2" / "job", job)
+    part = next(find_adapter(job).glob("*_optim_states.pt"))
+    torch.save({"optimizer_state_dict": Path("/tmp")}, part)
+    with pytest.raises(CallamaError, match="cannot be read as a part of a DeepSpeed checkpoint"):
+        consolidate(job, tmp_path / "out")
+    part.unlink()
+    with pytest.raises(CallamaError, match="is the copy complete"):
+        consolidate(job, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(runs: Path) -> None:
+    configs: list[object] = []
+    for name in ("zero2", "zero3"):
+        cut = write(runs, f"{name}_cut", STAGES[name])
+        shutil.copytree(runs / name / "job", runs / f"{name}_cut" / "job")
+        shutil.rmtree(runs / f"{name}_cut" / "job" / f"step_{STEPS:06}")
+        (runs / f"{name}_cut" / "job" / "latest").write_text("step_000025\n")
+        configs += ["--resume", cut]
+    for status, said in finish(start("-m", "tests.train.zero_worker", *configs)):
+        assert status == 0, said
+    for name in ("zero2", "zero3"):
+        assert result(runs, f"{name}_cut")["train_loss"] == result(runs, name)["train_loss"]
+        assert_bit_equal(find_adapter(runs / f"{name}_cut" / "job"), find_adapter(runs / name / "job"))
+
+
+def test_another_number_of_processes_is_refused_at_resume(runs: Path) -> None:
+    processes = start("-m", "tests.train.zero_worker", "--resume", runs / "zero2.json", ranks=1)
+    ((status, said),) = finish(processes)
+    assert status == 1
+    assert "was written by 2 processes, this run has 1; start as many" in said
+    assert "Traceback" not in said
+
+
+def test_when_a_process_dies_the_other_ends_with_a_message(runs: Path) -> None:
+    config = write(runs, "dying", {"stage": 3}, train__max_minutes=60)
+    values = json.loads(config.read_text())
+    values["train"]["num_epochs"] = 10_000
+    survivor, victim = start("-m", "tests.train.zero_worker", tiny.write_settings(config, values))
+    assert survivor.stderr is not None
+    for line in survivor.stderr:
+        if line.startswith("step 3/"):
+            break
+    victim.kill()
+    began = time.monotonic()
+    (status, said), _ = finish([survivor, victim])
+    assert time.monotonic() - began < 60
+    assert status == 1
+    assert "another process of this run has ended" in said and "--resume" in said
+    assert "Traceback" not in said
