@@ -269,9 +269,8 @@ def _fit_into_time(config: TrainConfig, progress: Progress, watch: Watch, engine
         fitting = min(progress.planned_steps, progress.step + int(left / pace))
     progress.total_steps = _first(engine, fitting)
     if progress.total_steps < progress.planned_steps and progress.step == 2 * MEASURE_STEPS:
-        watch.say(
-            f"about {progress.total_steps} of {progress.planned_steps} steps fit into {config.train.max_minutes:g} minutes"
-        )
+        planned = f"{progress.total_steps} of {progress.planned_steps} steps"
+        watch.say(f"about {planned} fit into {config.train.max_minutes:g} minutes")
 
 
 def _save(config: TrainConfig, run: Run, engine: Engine, progress: Progress) -> Path:

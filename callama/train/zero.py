@@ -138,7 +138,9 @@ def builder(config: TrainConfig) -> Callable[..., Transformer]:
             if isinstance(module, nn.Linear):
                 module.__class__ = _FrozenLinear
             if part is None:
-                deepspeed.zero.Init(module=module, config_dict_or_path=settings, dtype=dtype, mem_efficient_linear=False)
+                deepspeed.zero.Init(
+                    module=module, config_dict_or_path=settings, dtype=dtype, mem_efficient_linear=False
+                )
                 part = parameter.convert_to_zero_parameters
             else:
                 part(param_list=[parameter])

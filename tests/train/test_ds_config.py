@@ -76,10 +76,17 @@ def write(folder: Path, value: Any) -> Path:
 def test_every_key_of_the_original_is_accepted(tmp_path: Path) -> None:
     ds = load_ds_config(write(tmp_path, original()))
     config = ds.plain()
-    assert (config.train.micro_batch_size, config.train.gradient_accumulation_steps, config.train.num_epochs) == (2, 16, 2)
+    assert (config.train.micro_batch_size, config.train.gradient_accumulation_steps, config.train.num_epochs) == (
+        2,
+        16,
+        2,
+    )
     assert (config.scheduler.min_lr, config.scheduler.max_lr, config.scheduler.total_num_steps) == (1e-5, 2e-4, 5000)
     assert (config.scheduler.warmup_num_steps, config.steps_per_print, config.dtype) == (200, 10, "bf16")
-    assert (config.checkpoint.folder, config.tensorboard.folder) == (Path("ckpt/ds_llama3_fc"), Path("logs/ds_llama3_fc"))
+    assert (config.checkpoint.folder, config.tensorboard.folder) == (
+        Path("ckpt/ds_llama3_fc"),
+        Path("logs/ds_llama3_fc"),
+    )
     assert config.zero is not None and config.zero.stage == 2
     assert config.zero.offload_optimizer is not None and config.zero.offload_optimizer.device == "cpu"
     assert (config.model.hidden_dropout, config.lora.train_qv_only, config.validation.batch_size) == (0.1, True, 4)
@@ -107,7 +114,10 @@ def test_what_is_wrong_is_named(tmp_path: Path, argument: str, message: str) -> 
 
 
 def test_the_shipped_configurations_load() -> None:
-    stages = {name: load_ds_config(REPO / "configs" / f"{name}.json").plain().zero for name in ("ds_finetune", "ds_llama3_70b")}
+    stages = {
+        name: load_ds_config(REPO / "configs" / f"{name}.json").plain().zero
+        for name in ("ds_finetune", "ds_llama3_70b")
+    }
     assert [zero.stage for zero in stages.values() if zero] == [2, 3]
     for name in ("llama3_8b_24gb", "llama3_8b_80gb"):
         assert load_config(REPO / "configs" / f"{name}.json").zero is None
