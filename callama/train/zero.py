@@ -141,7 +141,7 @@ def builder(config: TrainConfig) -> Callable[..., Transformer]:
                 deepspeed.zero.Init(
                     module=module, config_dict_or_path=settings, dtype=dtype, mem_efficient_linear=False
                 )
-                part = parameter.convert_to_zero_parameters
+                part = parameter.convert_to_zero_parameters  # type: ignore[attr-defined]  # DeepSpeed adds it
             else:
                 part(param_list=[parameter])
         return model

@@ -141,7 +141,7 @@ def consolidate(source: Path, out: Path) -> int:
     adapter = adapter_of_state(folder, state, lora.parent, params)
     known = read_manifest(folder)
     carried = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
-    facts = {"kind": "adapter", "source": folder.name, **carried}
+    facts: dict[str, Any] = {"kind": "adapter", "source": folder.name, **carried}
     with atomic_folder(out, facts) as temporary:
         save_adapter(temporary, adapter, params, base_name(folder))
         for file in (lora, params_file):

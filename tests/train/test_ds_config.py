@@ -102,7 +102,10 @@ def test_what_was_in_force_can_be_loaded_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("deepspeed_config.bf61.enabled=true", "unknown key 'deepspeed_config.bf61' .did you mean 'bf16'..; known here"),
+        (
+            "deepspeed_config.bf61.enabled=true",
+            "unknown key 'deepspeed_config.bf61' .did you mean 'bf16'..; known here",
+        ),
         ("deepspeed_config.zero_optimization.stages=3", "'stage'.*known here are stage, offload_optimizer"),
         ("deepspeed_config.zero_optimization.stage=4", "deepspeed_config.zero_optimization.stage: .*found 4"),
         ("train.micro_batch_size=2", "unknown key 'train.micro_batch_size'.*known here are dataset_sources"),
