@@ -140,7 +140,7 @@ def consolidate(source: Path, out: Path) -> int:
     state = {name: of_tensor(tensor) for name, tensor in consolidated(folder).items()}
     adapter = adapter_of_state(folder, state, lora.parent, params)
     known = read_manifest(folder)
-    carried = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
+    carried: dict[str, Any] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
     facts: dict[str, Any] = {"kind": "adapter", "source": folder.name, **carried}
     with atomic_folder(out, facts) as temporary:
         save_adapter(temporary, adapter, params, base_name(folder))
