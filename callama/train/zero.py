@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -65,6 +66,10 @@ def join(config: TrainConfig) -> None:
     logging.getLogger("DeepSpeed").setLevel(level)
     if accelerator == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    # Used in inference only, compiled for minutes at the first start, and waited for without end where that
+    # was killed: DeepSpeed's collective for CPUs.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     deepspeed.init_distributed(timeout=timedelta(minutes=TIMEOUT_MINUTES), verbose=False)
 
 
