@@ -2,8 +2,9 @@
 
 A folder holds the adapter in PEFT's layout (usable as it is), the original project's ``lora.json``
 and ``params.json``, the settings in force, and ``trainer.pt`` with everything that going on needs.
-It appears by one rename, and ``latest`` changes only after that. Under DeepSpeed it also holds the files
-of all processes, and the job's folder what ``zero_to_fp32.py`` looks for.
+It appears by one rename, and ``latest`` changes only after that; ``best`` names the one that validated
+best. Under DeepSpeed it also holds the files of all processes, and the job's folder what
+``zero_to_fp32.py`` looks for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import pickle
 import re
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from callama.train.config import TrainConfig
 from callama.weights.adapter import LATEST, ORIGINAL_CONFIG, Adapter, save_adapter
 from callama.weights.native import PARAMS, save_tensors
 
-TRAINER, CONFIG = "trainer.pt", "config.json"
+TRAINER, CONFIG, BEST = "trainer.pt", "config.json", "best"
 _STEP = re.compile(r"step_(\d{6,})")
 
 
@@ -32,7 +33,8 @@ _STEP = re.compile(r"step_(\d{6,})")
 class Progress:
     """Where a run stands. ``micro_batch`` counts within the epoch; ``total_steps`` are the planned ones,
     or as many as fit into ``train.max_minutes``. ``seconds`` are those of steps, ``elapsed_seconds`` of
-    everything since the first step, ``warm_up_seconds`` those of the first steps, which are slower."""
+    everything since the first step, ``warm_up_seconds`` those of the first steps, which are slower.
+    ``best_score`` is the greatest so far, ``waited`` counts the validations since then."""
 
     planned_steps: int
     total_steps: int
@@ -44,6 +46,10 @@ class Progress:
     warm_up_seconds: float = 0.0
     supervised_tokens: int = 0
     tokens: int = 0
+    best_by: str = ""
+    best_score: list[float] = field(default_factory=list)
+    best_step: int = 0
+    waited: int = 0
 
 
 def step_folders(job: Path) -> list[Path]:
@@ -52,9 +58,26 @@ def step_folders(job: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def checkpoint_folder(config: TrainConfig, progress: Progress) -> Path:
+def step_folder(config: TrainConfig, step: int) -> Path:
     """Where the checkpoint of this step belongs."""
-    return config.checkpoint.folder / f"step_{progress.step:06}"
+    return config.checkpoint.folder / f"step_{step:06}"
+
+
+def sweep(job: Path, *, everything: bool) -> None:
+    """Removes what a run left that was killed while it wrote; ``everything``: also its checkpoints."""
+    if everything:
+        for pointer in (LATEST, BEST):
+            (job / pointer).unlink(missing_ok=True)
+        for folder in step_folders(job):
+            _remove(folder)
+    for left in {*job.glob(".step_*"), *job.glob(".*.tmp")}:
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _remove(folder: Path) -> None:
+    """At once for whoever looks: a folder of this name is always whole."""
+    doomed = folder.rename(folder.with_name(f".{folder.name}.removed"))
+    shutil.rmtree(doomed)
 
 
 def engine_folder(folder: Path) -> Path:
@@ -71,9 +94,10 @@ def save_checkpoint(
     trainer: dict[str, Any],
     facts: dict[str, Any],
 ) -> Path:
-    """Writes the checkpoint of this step, points ``latest`` at it and removes the oldest beyond ``keep``."""
+    """Writes the checkpoint of this step, points ``latest`` at it (and ``best`` at the best) and removes the
+    oldest beyond ``keep``."""
     job = config.checkpoint.folder
-    folder = checkpoint_folder(config, progress)
+    folder = step_folder(config, progress.step)
     made = engine_folder(folder)
     with atomic_folder(folder, {"kind": "adapter checkpoint", **facts}) as temporary:
         save_adapter(temporary, adapter, params, str(facts["base"]))
@@ -89,11 +113,21 @@ def save_checkpoint(
         shutil.rmtree(made.parent)
         write_json(job / PARAMS, params.to_meta())
         write_json(job / ORIGINAL_CONFIG, config.lora.model_dump())
-    with atomic_file(job / LATEST) as temporary:
-        temporary.write_text(folder.name + "\n", encoding="utf-8")
-    for old in step_folders(job)[: -config.checkpoint.keep]:
-        shutil.rmtree(old)
+    best = step_folder(config, progress.best_step)
+    if progress.best_step:
+        _point(job / BEST, best)
+    _point(job / LATEST, folder)
+    # A run that was put back to an older step finds newer ones, which do not count.
+    written = step_folders(job)
+    for old in written[: written.index(folder) + 1][: -config.checkpoint.keep]:
+        if old != best:
+            _remove(old)
     return folder
+
+
+def _point(pointer: Path, folder: Path) -> None:
+    with atomic_file(pointer) as temporary:
+        temporary.write_text(folder.name + "\n", encoding="utf-8")
 
 
 def load_trainer(folder: Path) -> dict[str, Any]:

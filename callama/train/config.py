@@ -139,13 +139,16 @@ class TrainSection(Section):
 
 class ValidationSection(Section):
     """Loss on held-out conversations every ``interval`` steps, over ``steps`` batches of ``batch_size``
-    packed sequences."""
+    packed sequences, and the share of right answers to ``questions`` of them."""
 
     enabled: bool = True
     dataset_sources: list[Path] = Field(default=[], examples=[["./datasets/demo-built/validation.arrow"]])
     interval: int = Field(default=200, gt=0)
     steps: int = Field(default=50, gt=0)
     batch_size: int = Field(default=2, gt=0)
+    questions: int = Field(default=0, ge=0)  # callama's: answers that the model writes at each validation
+    best_by: Literal["loss", "calls"] = "loss"  # callama's: what makes a checkpoint the best
+    patience: int | None = Field(default=None, gt=0)  # callama's: validations without a better one before it ends
 
 
 class OffloadSection(Section):

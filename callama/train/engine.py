@@ -3,6 +3,7 @@ plain PyTorch on one device is the first, DeepSpeed (``callama.train.zero``) the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ class Engine(Protocol):
 
     rank: int
     ranks: int
+    parted: bool  # each process holds a part of the model, so that a forward pass takes all of them
     parameters: list[nn.Parameter]
 
     def loss(self, batch: MicroBatch) -> SupervisedLoss:
@@ -58,7 +60,7 @@ class Engine(Protocol):
 class PlainEngine:
     """One device, AdamW on the trainable parameters."""
 
-    rank, ranks = 0, 1
+    rank, ranks, parted = 0, 1, False
 
     def __init__(self, model: Transformer, optimizer: OptimizerSection, gradient_clipping: float) -> None:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -109,3 +111,11 @@ def adamw(parameters: list[nn.Parameter], section: OptimizerSection) -> torch.op
     return torch.optim.AdamW(
         parameters, betas=section.betas, eps=section.eps, weight_decay=section.weight_decay, fused=section.fused
     )
+
+
+def shares(batches: list[list[int]], engine: Engine) -> Iterator[tuple[list[int], bool]]:
+    """This process's share of micro-batches, and whether each counts: all processes must run as many, so
+    one with nothing left runs the first again for nothing."""
+    for start in range(0, len(batches), engine.ranks):
+        mine = start + engine.rank
+        yield (batches[mine], True) if mine < len(batches) else (batches[0], False)

@@ -16,6 +16,7 @@ from callama.common.progress import duration
 from callama.contract.spans import Kind
 from callama.train.checkpoint import Progress
 from callama.train.loss import SupervisedLoss
+from callama.train.questions import Answers
 
 
 class Sums:
@@ -111,10 +112,13 @@ class Watch:
         }
         self._record(curves, progress.step)
 
-    def validation(self, step: int, sums: Sums) -> None:
+    def validation(self, step: int, sums: Sums, answers: Answers | None) -> None:
         """Says what validation found."""
-        self.say(f"validation at step {step}: loss {sums.loss:.4f}  accuracy {sums.accuracy:.1%}")
-        self._record(sums.scalars("validation"), step)
+        right = f"  right answers {answers.right}/{answers.asked}" if answers else ""
+        self.say(f"validation at step {step}: loss {sums.loss:.4f}  accuracy {sums.accuracy:.1%}{right}")
+        self._record(sums.scalars("validation") | (answers.scalars() if answers else {}), step)
+        if answers and self._writer is not None:
+            self._writer.add_text("validation/answers", answers.text(), step)
 
     def close(self) -> None:
         """Writes what is still buffered."""

@@ -78,7 +78,7 @@ def leave() -> None:
     torch.distributed.destroy_process_group()
 
 
-def is_lost(error: RuntimeError) -> bool:
+def is_lost(error: Exception) -> bool:
     """Whether it says that another process does not answer any more. Gloo has no error of its own."""
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
@@ -98,6 +98,15 @@ def _settings(config: TrainConfig, persistent: int) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": sys.maxsize,
     }
+
+
+class PartedTransformer(Transformer):
+    """Gathers the output projection, which is not a module's own where it is tied, to make logits."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """fp32 logits (…, vocab_size) of hidden states (…, dim)."""
+        with _deepspeed().zero.GatheredParameters([self.output_weight]):
+            return super().logits(hidden)
 
 
 class _FrozenLinear(nn.Linear):
@@ -132,7 +141,7 @@ def builder(config: TrainConfig) -> Callable[..., Transformer]:
         checkpoint: NativeCheckpoint, *, dtype: torch.dtype, device: torch.device, dropout: Dropout
     ) -> Transformer:
         with torch.device("meta"):
-            model = Transformer(checkpoint.params, tied=checkpoint.tied, dropout=dropout)
+            model = PartedTransformer(checkpoint.params, tied=checkpoint.tied, dropout=dropout)
         part: Callable[..., None] | None = None
         for name in list(dict(model.named_parameters())):
             place, _, key = name.rpartition(".")
@@ -162,7 +171,7 @@ class ZeroEngine:
         assert config.zero is not None
         self.rank, self.ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._stage, self._model = config.zero.stage, model
+        self.parted, self._model = config.zero.stage == 3, model
         settings = _settings(config, max(p.numel() for p in self.parameters))
         optimizer = adamw(self.parameters, config.optimizer)
         self._engine = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)[0]
@@ -174,7 +183,7 @@ class ZeroEngine:
         return supervised_loss(self._engine, batch, self._whole)
 
     def _whole(self, *parameters: Tensor) -> AbstractContextManager[Any]:
-        if self._stage < 3:
+        if not self.parted:
             return nullcontext()
         return self._gathered(list(parameters))  # type: ignore[no-any-return]
 

@@ -135,7 +135,7 @@ def test_changed_data_are_refused(configure: Configure, tmp_path: Path, world: P
 
 
 def test_there_must_be_something_to_resume(configure: Configure, job: Path) -> None:
-    with pytest.raises(UsageError, match="holds no checkpoint to resume; start without --resume"):
+    with pytest.raises(UsageError, match="holds no checkpoint to resume; start over with --fresh"):
         train(configure(), resume=True)
     train(configure())
     (find_adapter(job) / "trainer.pt").unlink()

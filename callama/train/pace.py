@@ -1,0 +1,45 @@
+"""How many steps a run has: those of its epochs, or as many of them as fit into ``train.max_minutes``."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from callama.data.pack import EpochPlans
+from callama.train.checkpoint import Progress
+from callama.train.config import TrainConfig
+from callama.train.engine import Engine
+from callama.train.watch import Watch
+
+MEASURE_STEPS = 5  # the first steps are slower (warm-up of caches); plans are made from here on
+
+
+def planned_steps(config: TrainConfig, epochs: EpochPlans, ranks: int) -> int:
+    """Steps of all epochs; what is left of an epoch at its end makes a shorter step."""
+    per_step = config.train.gradient_accumulation_steps * ranks
+    return sum(math.ceil(len(epochs[e]) / per_step) for e in range(config.train.num_epochs))
+
+
+def schedule_steps(config: TrainConfig, progress: Progress) -> int:
+    """Over how many steps the learning rate falls."""
+    return min(config.scheduler.total_num_steps or progress.total_steps, progress.total_steps)
+
+
+def fit_into_time(config: TrainConfig, progress: Progress, watch: Watch, engine: Engine) -> None:
+    """Plans as many steps as fit into ``train.max_minutes`` at the pace that the first process measured so far."""
+    if progress.step == MEASURE_STEPS:
+        progress.warm_up_seconds = progress.seconds
+    if config.train.max_minutes is None:
+        return
+    left = config.train.max_minutes * 60 - progress.elapsed_seconds
+    fitting = progress.total_steps
+    if left <= 0:
+        fitting = progress.step
+    elif progress.step >= 2 * MEASURE_STEPS:
+        pace = (progress.seconds - progress.warm_up_seconds) / (progress.step - MEASURE_STEPS)
+        fitting = min(progress.planned_steps, progress.step + int(left / pace))
+    progress.total_steps = int(engine.total(torch.tensor(0 if engine.rank else fitting)))
+    if progress.total_steps < progress.planned_steps and progress.step == 2 * MEASURE_STEPS:
+        fitting_steps = f"{progress.total_steps} of {progress.planned_steps} steps"
+        watch.say(f"about {fitting_steps} fit into {config.train.max_minutes:g} minutes")
