@@ -61,7 +61,8 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
         raise
 
 
-def _start(config: TrainConfig) -> tuple[Run, Engine]:
+def start(config: TrainConfig) -> tuple[Run, Engine]:
+    """What a run works with, and the engine that the settings ask for."""
     if config.zero is None:
         run = prepare(config)
         return run, PlainEngine(run.model, config.optimizer, config.train.gradient_clipping)
@@ -75,7 +76,7 @@ def _start(config: TrainConfig) -> tuple[Run, Engine]:
 
 def _train(config: TrainConfig, earlier: list[Path], resume: bool) -> dict[str, Any]:
     job = config.checkpoint.folder
-    run, engine = _start(config)
+    run, engine = start(config)
     questions = Questions(config, run, engine)
     budget = config.train.micro_batch_size * config.model.max_seq_len
     epochs = EpochPlans(Sizes.of(run.train_data), config.seed, budget)

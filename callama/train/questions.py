@@ -92,10 +92,10 @@ class Questions:
 
     def __init__(self, config: TrainConfig, run: Run, engine: Engine) -> None:
         self._model, self._engine = run.model, engine
-        self._questions: list[Question] = []
+        self.sample: list[Question] = []
         self._renderer = Renderer(run.tokenizer)
         if run.validation_data is not None and config.validation.questions:
-            self._questions = list(_sample(run.validation_data, run.tokenizer, config.validation.questions))
+            self.sample = list(_sample(run.validation_data, run.tokenizer, config.validation.questions))
         context = config.model.max_seq_len + MAX_NEW_TOKENS
         self._generator = Generator(
             run.model, self._renderer.stop_ids, SLOTS, min(context, run.checkpoint.params.max_seq_len)
@@ -103,10 +103,10 @@ class Questions:
 
     def ask(self) -> Answers | None:
         """Lets the model answer, greedily; None where there are no questions."""
-        if not self._questions:
+        if not self.sample:
             return None
         engine = self._engine
-        mine = self._questions if engine.parted else self._questions[engine.rank :: engine.ranks]
+        mine = self.sample if engine.parted else self.sample[engine.rank :: engine.ranks]
         done = self._generator.generate([q.prompt for q in mine], MAX_NEW_TOKENS)
         self._model.train()
         replies = [Reply.read(self._renderer.tokenizer.decode(g.ids)) for g in done]
