@@ -68,10 +68,10 @@ def start(*arguments: object, ranks: int = 2) -> list[subprocess.Popen[str]]:
     ]
 
 
-def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+def finish(processes: list[subprocess.Popen[str]], timeout: float = 300) -> list[tuple[int, str]]:
     """Exit status and standard error of each."""
     try:
-        return [(p.returncode, err) for p in processes for _, err in [p.communicate(timeout=300)]]
+        return [(p.returncode, err) for p in processes for _, err in [p.communicate(timeout=timeout)]]
     finally:
         for process in processes:
             process.kill()
@@ -82,25 +82,23 @@ def write(root: Path, name: str, zero: dict[str, Any] | None, **changes: Any) ->
     validation = {
         "dataset_sources": [str(root / "built" / "train.arrow")], "interval": CUT, "questions": 5, "batch_size": 3
     }  # fmt: skip
-    values = tiny.settings(
-        root,
-        root / name,
-        train__num_epochs=STEPS // 2,
-        train__gradient_accumulation_steps=6 if zero is None else 3,
-        scheduler__max_lr=3e-3,
-        tensorboard__enabled=True,
-        validation=validation,
-        checkpoint__save_interval=CUT,
-        checkpoint__keep=9,
-        **changes,
-    )
+    changes = {
+        "train__num_epochs": STEPS // 2,
+        "train__gradient_accumulation_steps": 6 if zero is None else 3,
+        "scheduler__max_lr": 3e-3,
+        "tensorboard__enabled": True,
+        "validation": validation,
+        "checkpoint__save_interval": CUT,
+        "checkpoint__keep": 9,
+    } | changes
+    values = tiny.settings(root, root / name, **changes)
     return tiny.write_settings(root / f"{name}.json", values | ({"zero_optimization": zero} if zero else {}))
 
 
 def write_large(root: Path) -> Path:
-    """Settings with a model of some 90 MB, in two dozen tensors of a few MB."""
+    """Settings with a model of some 170 MB, in tensors of a few MB."""
     params = ModelParams(
-        dim=512, n_layers=6, n_heads=8, n_kv_heads=4, vocab_size=4096, multiple_of=256, rope_theta=1e4, max_seq_len=64
+        dim=512, n_layers=12, n_heads=8, n_kv_heads=4, vocab_size=4096, multiple_of=256, rope_theta=1e4, max_seq_len=64
     )
     state = dict(Transformer(params, tied=False).state_dict())
     write_native(root / "large", params, state, root / "tokenizer.json", {"kind": "native checkpoint", "dtype": "fp32"})
@@ -157,10 +155,9 @@ def test_consolidating_gives_the_live_adapter(runs: Path, name: str, tmp_path: P
     merge_to_folder(runs / "model", tmp_path / "adapter", tmp_path / "merged", max_changed=1.0)
 
 
-@pytest.mark.parametrize("name", ["zero2", "zero3"])
-def test_trap_18_deepspeeds_own_script_consolidates_what_was_trained(runs: Path, name: str, tmp_path: Path) -> None:
-    job = runs / name / "job"
-    out = tmp_path / "converted"
+def test_trap_18_deepspeeds_own_script_consolidates_what_was_trained(runs: Path, tmp_path: Path) -> None:
+    """Stage 3; what it makes of stage 2 is merged in ``test_ds_finetune``."""
+    job, out = runs / "zero3" / "job", tmp_path / "converted"
     subprocess.run([sys.executable, "zero_to_fp32.py", "./", str(out)], cwd=job, check=True, capture_output=True)
     state = torch.load(out / "pytorch_model.bin", weights_only=True)
     assert all(".lora_" in key for key in state)
@@ -205,8 +202,8 @@ def test_the_model_answers_alike_at_every_stage(runs: Path, name: str) -> None:
 def test_stage_3_loads_without_any_process_holding_the_whole_model(runs: Path) -> None:
     for rank in (0, 1):
         found = json.loads((runs / f"large_run.{rank}.json").read_text())
-        assert found["model"] > 80e6
-        assert 0.4 * found["model"] < found["held"] <= found["peak"] < 0.75 * found["model"]
+        assert found["model"] > 150e6
+        assert 0.4 * found["model"] < found["held"] <= found["peak"] < 0.85 * found["model"]
 
 
 @pytest.mark.parametrize("name", ["zero2", "zero3"])
