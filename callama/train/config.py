@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from callama.common.errors import UsageError
 from callama.common.explain import explain
@@ -200,6 +200,14 @@ class TrainConfig(Section):
     train: TrainSection
     validation: ValidationSection = Field(default_factory=ValidationSection)
     zero: ZeroSection | None = Field(default=None, alias="zero_optimization")  # callama's: run under DeepSpeed
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_deepspeeds(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "deepspeed_config" in values:
+            command = "deepspeed --num_gpus=1 ds_finetune.py --config-file FILE"
+            raise ValueError(f"deepspeed_config is for DeepSpeed; start it with: {command}")
+        return values
 
     def saved(self) -> dict[str, Any]:
         """The settings in force, as they are written beside the result."""

@@ -124,3 +124,8 @@ def test_the_shipped_configurations_load() -> None:
     assert [zero.stage for zero in stages.values() if zero] == [2, 3]
     for name in ("llama3_8b_24gb", "llama3_8b_80gb"):
         assert load_config(REPO / "configs" / f"{name}.json").zero is None
+
+
+def test_the_other_front_door_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"start it with: deepspeed --num_gpus=1 ds_finetune\.py --config-file"):
+        load_config(write(tmp_path, original()))
