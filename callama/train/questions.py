@@ -129,14 +129,16 @@ class Questions:
 
 
 def _sample(data: Dataset, tokenizer: Tokenizer, count: int) -> Iterator[Question]:
-    """At most ``count`` questions, evenly spread; of the n-th conversation its n-th answer, round and round,
-    so that first and later turns come up."""
+    """At most ``count`` questions, evenly spread; of the n-th conversation with several answers the n-th, round
+    and round, so that first and later turns come up."""
     rows = range(len(data)) if len(data) <= count else [i * len(data) // count for i in range(count)]
-    for turn, row in enumerate(rows):
+    several = 0
+    for row in rows:
         example = data[row]
-        starts = list(_answers(example))
-        if starts:
-            start, end = starts[turn % len(starts)]
+        answers = list(_answers(example))
+        if answers:
+            start, end = answers[several % len(answers)]
+            several += len(answers) > 1
             ids = example.input_ids.tolist()
             right = parse_answer(tokenizer.decode(ids[start : end - 1]))
             expected = Message("assistant", right.text or None, right.calls)
