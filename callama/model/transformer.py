@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from callama.model.attend import Attend
 from callama.model.fused import recomputed, rms_norm, swiglu
@@ -102,12 +103,13 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Token ids to hidden states; ``logits`` projects the ones that are asked for."""
+    """Token ids to hidden states; ``logits`` projects the ones that are asked for. With ``recompute``, of each
+    block only its input is kept for the way back, where the block is run again."""
 
     def __init__(self, params: ModelParams, *, tied: bool, dropout: Dropout | None = None) -> None:
         super().__init__()
         dropout = dropout or Dropout()
-        self.params = params
+        self.params, self.recompute = params, False
         self.tok_embeddings = nn.Embedding(params.vocab_size, params.dim)
         self.embed_dropout = nn.Dropout(dropout.embed)
         self.layers = nn.ModuleList(Block(params, i, dropout) for i in range(params.n_layers))
@@ -126,8 +128,13 @@ class Transformer(nn.Module):
         """Normed hidden states (b, s, dim) of token ids (b, s)."""
         turn = rotation(attend.positions, self._frequencies.to(tokens_bs.device))
         x_bsd = self.embed_dropout(self.tok_embeddings(tokens_bs))
+        again = self.recompute and torch.is_grad_enabled()
+        if again:
+            x_bsd.requires_grad_()  # nothing before the first block does where the embedding is frozen
         for layer in self.layers:
-            x_bsd = layer(x_bsd, turn, attend)
+            # Reentrant, because it runs the block without a graph at first: what ``fused.recomputed`` leaves
+            # out is then left out twice, and not kept past the other kind's own hooks.
+            x_bsd = checkpoint(layer, x_bsd, turn, attend, use_reentrant=True) if again else layer(x_bsd, turn, attend)
         return self.norm(x_bsd)  # type: ignore[no-any-return]
 
     def logits(self, hidden: Tensor) -> Tensor:

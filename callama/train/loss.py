@@ -38,11 +38,14 @@ def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):
-    """Summed cross-entropy of ``hidden @ weight.T`` for a frozen weight; keeps (n, dim), not (n, vocab)."""
+    """Summed cross-entropy of ``hidden @ weight.T``; keeps (n, dim) and, unless the weight is frozen, its
+    gradient (vocab, dim), but not (n, vocab)."""
 
     @staticmethod
     def forward(ctx: Any, hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         losses, right, gradients = [], [], []
+        trained = all(ctx.needs_input_grad[:2])  # the second alone is also true where nothing is to be learned
+        for_weight = torch.zeros_like(weight_vd) if trained else None
         for hidden, targets in _chunks(hidden_nd, targets_n):
             logits = F.linear(hidden, weight_vd).float()
             losses.append(F.cross_entropy(logits, targets, reduction="none"))
@@ -51,26 +54,28 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 gradient = logits.softmax(-1)
                 gradient[torch.arange(len(targets), device=targets.device), targets] -= 1.0
                 gradients.append(gradient.to(weight_vd.dtype) @ weight_vd)
+                if for_weight is not None:
+                    for_weight.addmm_(gradient.to(weight_vd.dtype).t(), hidden)
         each, hits = torch.cat(losses), torch.cat(right)
         if gradients:
-            ctx.save_for_backward(torch.cat(gradients))
+            ctx.save_for_backward(torch.cat(gradients), for_weight)
         ctx.mark_non_differentiable(each, hits)
         return each.sum(), each, hits
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient_nd,) = ctx.saved_tensors
-        return gradient_nd * gradients[0].to(gradient_nd.dtype), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        gradient_nd, for_weight = ctx.saved_tensors
+        factor = gradients[0].to(gradient_nd.dtype)
+        return gradient_nd * factor, for_weight if for_weight is None else for_weight.mul_(factor), None
 
 
 def supervised_loss(
     model: Transformer, batch: MicroBatch, whole: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
 ) -> SupervisedLoss:
-    """Runs a micro-batch and scores its supervised positions. The output projection must be frozen; where
-    processes hold parts of it, it is all there within ``whole(weight)``."""
+    """Runs a micro-batch and scores its supervised positions. Where processes hold parts of the output
+    projection, it is all there within ``whole(weight)``."""
     hidden_td = model(batch.inputs, Documents(batch.documents, batch.inputs.device))[0]
     chosen = batch.supervised.nonzero()[:, 0]
-    with whole(model.output_weight):
-        weight = model.output_weight.detach()
+    with whole(weight := model.output_weight):
         total, losses, right = _ProjectedCrossEntropy.apply(hidden_td[chosen], weight, batch.targets[chosen])  # type: ignore[no-untyped-call]
     return SupervisedLoss(total, losses, right, batch.kinds[chosen])

@@ -8,9 +8,10 @@ DeepSpeed's ``zero_to_fp32.py`` writes.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from callama.weights.safe import INDEX_SUFFIX, open_safetensors, open_sharded
 CONFIG, WEIGHTS, ORIGINAL_CONFIG = "adapter_config.json", "adapter_model.safetensors", "lora.json"
 LATEST = "latest"
 _META_NAMES = {hf: meta for meta, hf in HF_LINEAR.items()}
-_KEY = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.weight")
+_KEY = re.compile(
+    r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.(lora_[AB]\.weight|lora_magnitude_vector)"
+)
 _STATE_KEY = re.compile(r"(layers\.\d+\.\w+\.w[qkvo123])\.lora_([ABab])")
 # deepspeed/utils/zero_to_fp32.py writes one of these, whole or sharded, into the folder it is given.
 _CONSOLIDATED = (("pytorch_model", ".bin", open_pth), ("model", ".safetensors", open_safetensors))
@@ -39,10 +42,17 @@ _CONSOLIDATED = (("pytorch_model", ".bin", open_pth), ("model", ".safetensors", 
 
 @dataclass(frozen=True)
 class Adapter:
-    """``factors`` maps a layer (``layers.0.attention.wq``) to its fp32 A (rank, in) and B (out, rank)."""
+    """``factors`` maps a layer (``layers.0.attention.wq``) to its fp32 A (rank, in) and B (out, rank), and
+    with DoRA ``magnitudes`` maps it to the lengths (out,) of its weight's rows."""
 
     lora: LoRAParams
     factors: dict[str, tuple[Tensor, Tensor]]
+    magnitudes: dict[str, Tensor] = field(default_factory=dict)
+
+    def cast(self, dtype: torch.dtype) -> Adapter:
+        """The same, rounded."""
+        factors = {name: (a.to(dtype), b.to(dtype)) for name, (a, b) in self.factors.items()}
+        return Adapter(self.lora, factors, {name: m.to(dtype) for name, m in self.magnitudes.items()})
 
 
 def _module_of(name: str) -> str:
@@ -52,7 +62,8 @@ def _module_of(name: str) -> str:
 def adapter_of(model: Transformer, lora: LoRAParams) -> Adapter:
     """The adapter in a model that ``add_lora`` has wrapped; tensors are shared, not copied."""
     factors = {name: (m.lora_a.detach(), m.lora_b.detach()) for name, m in lora_modules(model)}
-    return Adapter(lora, factors)
+    magnitudes = {name: m.magnitude.detach() for name, m in lora_modules(model) if m.magnitude is not None}
+    return Adapter(lora, factors, magnitudes)
 
 
 def save_adapter(folder: Path, adapter: Adapter, params: ModelParams, base: str) -> None:
@@ -66,12 +77,16 @@ def save_adapter(folder: Path, adapter: Adapter, params: ModelParams, base: str)
         key = f"base_model.model.model.layers.{layer}.{block}.{HF_LINEAR[name]}"
         tensors[f"{key}.lora_A.weight"] = a.cpu().contiguous()
         tensors[f"{key}.lora_B.weight"] = b.cpu().contiguous()
-    alpha = lora.scaling * lora.rank
+        if (magnitude := adapter.magnitudes.get(module)) is not None:
+            magnitude = permute_rows(magnitude[:, None], heads)[:, 0] if heads else magnitude
+            tensors[f"{key}.lora_magnitude_vector"] = magnitude.cpu().contiguous()
+    # Such as 8.000000000000002, which alpha / sqrt(rank) times sqrt(rank) may be.
+    alpha = round(lora.alpha, 9)
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": lora.rank,
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha, "lora_dropout": lora.dropout,
         "target_modules": [HF_LINEAR[n] for n in lora.layers], "bias": "none", "fan_in_fan_out": False,
-        "inference_mode": True, "modules_to_save": None, "use_rslora": False, "use_dora": False,
+        "inference_mode": True, "modules_to_save": None, "use_rslora": lora.rslora, "use_dora": lora.dora,
     }  # fmt: skip
     write_json(folder / CONFIG, config)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
@@ -163,31 +178,39 @@ def _get_rank(config: Mapping[str, Any], key: str, path: Path) -> int:
 def _read_peft(folder: Path, params: ModelParams) -> Adapter:
     path = folder / CONFIG
     config = _read_config(path, "PEFT's adapter configuration")
-    for key in ("use_dora", "use_rslora", "modules_to_save", "rank_pattern", "alpha_pattern"):
+    for key in ("modules_to_save", "rank_pattern", "alpha_pattern"):
         if config.get(key):
-            raise CallamaError(f"{path}: {key} is set; only plain LoRA is read")
+            raise CallamaError(f"{path}: {key} is set; only LoRA, rsLoRA and DoRA of one rank are read")
     rank, targets = _get_rank(config, "r", path), _get(config, "target_modules", list, path)
+    rslora, dora = bool(config.get("use_rslora")), bool(config.get("use_dora"))
     if unknown := [t for t in targets if not isinstance(t, str) or t not in _META_NAMES]:
         raise CallamaError(f"{path}: target module {unknown[0]!r} is not a linear layer of Llama")
     lora = LoRAParams(
         rank,
-        _get(config, "lora_alpha", (int, float), path) / rank,
+        _get(config, "lora_alpha", (int, float), path) / (math.sqrt(rank) if rslora else rank),
         float(_get({"lora_dropout": config.get("lora_dropout") or 0.0}, "lora_dropout", (int, float), path)),
         tuple(name for name in ALL_LINEAR if HF_LINEAR[name] in targets),
+        rslora,
+        dora,
     )
     require_file(folder / WEIGHTS, "the adapter's weights")
     tensors = {name: tensor.whole() for name, tensor in open_safetensors(folder / WEIGHTS).items()}
-    halves: dict[str, dict[str, Tensor]] = {}
+    found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
         if match is None or match[2] not in _META_NAMES:
             raise CallamaError(f"{folder / WEIGHTS}: tensor {key!r} is not a LoRA factor of Llama")
         name = _META_NAMES[match[2]]
-        heads = head_count(name, params) if match[3] == "B" else None
+        part = "A" if match[3] == "lora_A.weight" else "B" if match[3] == "lora_B.weight" else "magnitude"
+        heads = head_count(name, params) if part != "A" else None
         if heads and tensor.shape[0] == heads * params.head_dim:
-            tensor = unpermute_rows(tensor, heads)
-        halves.setdefault(f"layers.{match[1]}.{_module_of(name)}.{name}", {})[match[3]] = tensor.float()
-    return Adapter(lora, _pairs(halves, folder / WEIGHTS))
+            tensor = unpermute_rows(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None], heads).view(tensor.shape)
+        found.setdefault(f"layers.{match[1]}.{_module_of(name)}.{name}", {})[part] = tensor.float()
+    magnitudes = {module: parts.pop("magnitude") for module, parts in found.items() if "magnitude" in parts}
+    adapter = Adapter(lora, _pairs(found, folder / WEIGHTS), magnitudes)
+    if set(magnitudes) != (set(adapter.factors) if dora else set()):
+        raise CallamaError(f"{folder / WEIGHTS}: use_dora is {dora} in {CONFIG}, which the tensors contradict")
+    return adapter
 
 
 def _read_state(path: Path, state: Mapping[str, Lazy], config_dir: Path) -> Adapter:
@@ -225,6 +248,9 @@ def _check_fit(path: Path, adapter: Adapter, params: ModelParams) -> None:
             raise CallamaError(
                 f"{path}: {module} has A, B of {found}, this base needs {expected[module]}; another base?"
             )
+    for module, magnitude in adapter.magnitudes.items():
+        if magnitude.shape != (rows := expected[module][1][:1]):
+            raise CallamaError(f"{path}: {module} has a magnitude of {tuple(magnitude.shape)}, this base needs {rows}")
 
 
 def load_adapter(model: Transformer, adapter: Adapter) -> None:
@@ -235,3 +261,5 @@ def load_adapter(model: Transformer, adapter: Adapter) -> None:
         for name, (a, b) in adapter.factors.items():
             modules[name].lora_a.copy_(a)
             modules[name].lora_b.copy_(b)
+        for name, magnitude in adapter.magnitudes.items():
+            modules[name].magnitude.copy_(magnitude)  # type: ignore[union-attr]

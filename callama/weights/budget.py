@@ -69,21 +69,26 @@ class _Streamed(nn.Module):
     """A linear layer for x (variants, s, in): variant 0 is the base with its adapter, the others have
     weights of their own. Rows come from disk for each call."""
 
-    def __init__(self, base: Lazy, factors: tuple[Tensor, Tensor] | None, scaling: float, others: list[Lazy]) -> None:
+    def __init__(self, base: Lazy, layer: str, adapter: Adapter, others: list[Lazy]) -> None:
         super().__init__()
-        self.base, self.factors, self.scaling, self.others = base, factors, scaling, others
+        self.base, self.others, self.scaling = base, others, adapter.lora.scaling
+        self.factors, self.magnitude = adapter.factors.get(layer), adapter.magnitudes.get(layer)
 
     def forward(self, x_vsd: Tensor) -> Tensor:
         """(variants, s, in) → (variants, s, out)."""
         out = torch.empty(*x_vsd.shape[:2], self.base.shape[0])
+        low = None if self.factors is None else self.scaling * F.linear(x_vsd[0], self.factors[0])
         row = 0
         for blocks in zip(self.base.blocks(), *(other.blocks() for other in self.others), strict=True):
             rows = slice(row, row := row + len(blocks[0]))
             for variant, block in enumerate(blocks):
                 out[variant, :, rows] = F.linear(x_vsd[variant], block.float())
-        if self.factors is not None:
-            a, b = self.factors
-            out[0] += self.scaling * F.linear(F.linear(x_vsd[0], a), b)
+            if self.factors is not None and low is not None:
+                a, b = self.factors[0], self.factors[1][rows]
+                out[0, :, rows] += F.linear(low, b)
+                if self.magnitude is not None:
+                    adapted = blocks[0].float().addmm(b, a, alpha=self.scaling)
+                    out[0, :, rows] *= self.magnitude[rows] / torch.linalg.vector_norm(adapted, dim=1)
         return out
 
 
@@ -107,9 +112,8 @@ def _streamed_model(
             parent.weight = nn.Parameter(tensor.whole().float(), requires_grad=False)
         elif name not in (EMBEDDING, OUTPUT):
             parent, last = _parent(model, name.removesuffix(".weight"))
-            factors = adapter.factors.get(name.removesuffix(".weight"))
             others = [variant[name] for variant in variants]
-            setattr(parent, last, _Streamed(tensor, factors, adapter.lora.scaling, others))
+            setattr(parent, last, _Streamed(tensor, name.removesuffix(".weight"), adapter, others))
     for layer in model.layers:
         layer.register_forward_hook(lambda *_: meter.advance())
     shifted = torch.stack([where + i * len(names) for i in range(len(embeddings))])

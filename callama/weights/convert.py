@@ -11,13 +11,13 @@ from callama.common.files import atomic_folder, read_manifest, require_file, sha
 from callama.contract import tool_uses
 from callama.model.params import ModelParams
 from callama.weights import adapter as adapters
-from callama.weights.adapter import Adapter, find_adapter, is_adapter, read_adapter, save_adapter
+from callama.weights.adapter import find_adapter, is_adapter, read_adapter, save_adapter
 from callama.weights.gguf_in import open_gguf
 from callama.weights.gguf_out import write_gguf
 from callama.weights.hf import CONFIG, SHARD_BYTES, open_hf, write_hf
 from callama.weights.meta import open_meta, shard_files, write_meta
 from callama.weights.native import PARAMS, WEIGHTS, open_native, read_params, write_native
-from callama.weights.source import DTYPES, Source
+from callama.weights.source import DTYPES, Source, warn
 from callama.weights.tokenizers import loaded_tokenizer
 
 Target = Literal["native", "hf", "meta", "gguf", "peft"]
@@ -94,9 +94,10 @@ def _convert_adapter(path: Path, out: Path, dtype: str | None) -> None:
     adapter = read_adapter(path, params)
     if adapter.lora.rank > MAX_VLLM_RANK:
         raise CallamaError(f"{path} has rank {adapter.lora.rank}; vLLM serves at most {MAX_VLLM_RANK}")
+    if adapter.lora.dora:
+        warn("peft reads this DoRA adapter; vLLM serves none, so for vLLM merge it into its base (callama merge)")
     if dtype is not None:
-        kind = DTYPES[dtype]
-        adapter = Adapter(adapter.lora, {n: (a.to(kind), b.to(kind)) for n, (a, b) in adapter.factors.items()})
+        adapter = adapter.cast(DTYPES[dtype])
     known = read_manifest(path) if path.is_dir() else {}
     carried: dict[str, object] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
     weights: dict[str, str] = {} if path.is_dir() else {"source_sha256": sha256_file(path)}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
@@ -24,9 +25,13 @@ from callama.weights.source import DTYPES, Source, dtype_word
 MAX_CHANGED = 0.05
 
 
-def merged_rows(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
-    """``weight + scaling · b a`` for rows (n, in) of a weight and of b, computed in fp32, in fp32."""
-    return weight.float().addmm(b.float(), a.float(), alpha=scaling)
+def merged_rows(weight: Tensor, a: Tensor, b: Tensor, scaling: float, magnitude: Tensor | None = None) -> Tensor:
+    """``weight + scaling · b a`` for rows (n, in) of a weight and of b, computed in fp32, in fp32; with DoRA
+    each row is brought to the length that ``magnitude`` (n,) says."""
+    rows: Tensor = weight.float().addmm(b.float(), a.float(), alpha=scaling)
+    if magnitude is None:
+        return rows
+    return rows.mul_((magnitude.float() / torch.linalg.vector_norm(rows, dim=1))[:, None])
 
 
 def merged(base: Mapping[str, Lazy], adapter: Adapter, dtype: str | None = None) -> dict[str, Lazy]:
@@ -36,13 +41,15 @@ def merged(base: Mapping[str, Lazy], adapter: Adapter, dtype: str | None = None)
 
 def _merged_tensor(name: str, tensor: Lazy, adapter: Adapter, dtype: str | None) -> Lazy:
     target = DTYPES[dtype] if dtype else tensor.dtype
-    factors = adapter.factors.get(name.removesuffix(".weight"))
+    layer = name.removesuffix(".weight")
+    factors, lengths = adapter.factors.get(layer), adapter.magnitudes.get(layer)
 
     def read(start: int, stop: int) -> Tensor:
         rows = tensor.read(start, stop)
         if factors is not None:
             a, b = factors
-            rows = merged_rows(rows, a, b[start:stop], adapter.lora.scaling)
+            wanted = None if lengths is None else lengths[start:stop]
+            rows = merged_rows(rows, a, b[start:stop], adapter.lora.scaling, wanted)
         return rows.to(target)
 
     return replace(tensor, dtype=target, read=read)

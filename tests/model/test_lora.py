@@ -1,5 +1,6 @@
-"""LoRA around a frozen layer: what it adds, what it trains, and what it must leave alone."""
+"""LoRA and DoRA around a frozen layer: what they add, what they train, and what they must leave alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,21 +14,25 @@ from callama.weights.lazy import unpermute_rows
 from tests.model.tiny import LLAMA_3, hf_model, hf_name, logits, tiny, tokens, twin
 
 LORA = LoRAParams(rank=4, scaling=1.5)
+KINDS = {"LoRA": LORA, "rsLoRA": replace(LORA, rslora=True), "DoRA": replace(LORA, dora=True)}
 
 
 def with_lora(model: Transformer, lora: LoRAParams = LORA) -> Transformer:
-    """Wrapped, with factors that are not zero."""
+    """Wrapped, with factors that are not zero and magnitudes that are not the base's."""
     add_lora(model, lora)
     torch.manual_seed(9)
     for _, module in lora_modules(model):
         torch.nn.init.normal_(module.lora_b, std=0.1)
+        if module.magnitude is not None:
+            module.magnitude.data *= 1 + 0.2 * torch.rand_like(module.magnitude)
     return model
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_a_fresh_adapter_changes_nothing() -> None:
+def test_a_fresh_adapter_changes_nothing(kind: str) -> None:
     plain, ids = tiny(), tokens(16)
-    wrapped = add_lora(tiny(), LORA)
+    wrapped = add_lora(tiny(), KINDS[kind])
     assert all(
         module.lora_b.count_nonzero() == 0 != module.lora_a.count_nonzero() for _, module in lora_modules(wrapped)
     )
@@ -46,11 +51,12 @@ def test_only_the_factors_of_the_chosen_layers_are_trained(layers: tuple[str, ..
     assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == trained
 
 
-def test_forward_and_gradients_are_those_of_peft(tmp_path: Path) -> None:
-    base = hf_model(LLAMA_3, tied=False)
-    ours, ids = with_lora(twin(base, LLAMA_3, tied=False)), tokens(24)
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_and_gradients_are_those_of_peft(tmp_path: Path, kind: str) -> None:
+    lora, base = KINDS[kind], hf_model(LLAMA_3, tied=False)
+    ours, ids = with_lora(twin(base, LLAMA_3, tied=False), lora), tokens(24)
     plain = base(ids[None]).logits[0].detach()
-    save_adapter(tmp_path, adapter_of(ours, LORA), LLAMA_3, "base")
+    save_adapter(tmp_path, adapter_of(ours, lora), LLAMA_3, "base")
     theirs = PeftModel.from_pretrained(base, tmp_path, is_trainable=True)
     weights = torch.randn(len(ids), LLAMA_3.vocab_size)
 
@@ -62,10 +68,14 @@ def test_forward_and_gradients_are_those_of_peft(tmp_path: Path) -> None:
     heads = {"wq": LLAMA_3.n_heads, "wk": LLAMA_3.kv_heads}
     for name, module in lora_modules(ours):
         key = f"base_model.model.{hf_name(f'{name}.weight').removesuffix('.weight')}"
-        a, b = gradients.pop(f"{key}.lora_A.default.weight"), gradients.pop(f"{key}.lora_B.default.weight")
-        if kind := heads.get(name.split(".")[-1]):
-            b = unpermute_rows(b, kind)
-        for ours_grad, theirs_grad in ((module.lora_a.grad, a), (module.lora_b.grad, b)):
+        count = heads.get(name.split(".")[-1])
+        pairs = [(module.lora_a.grad, gradients.pop(f"{key}.lora_A.default.weight"))]
+        b = gradients.pop(f"{key}.lora_B.default.weight")
+        pairs.append((module.lora_b.grad, unpermute_rows(b, count) if count else b))
+        if module.magnitude is not None:
+            m = gradients.pop(f"{key}.lora_magnitude_vector.default.weight")
+            pairs.append((module.magnitude.grad, unpermute_rows(m[:, None], count)[:, 0] if count else m))
+        for ours_grad, theirs_grad in pairs:
             torch.testing.assert_close(ours_grad, theirs_grad, rtol=1e-3, atol=1e-3 * float(theirs_grad.abs().max()))
     assert not gradients, "peft trains factors that we do not"
 
@@ -128,3 +138,26 @@ def test_scaling_is_alpha_over_rank() -> None:
     x = torch.randn(2, 5, LLAMA_3.dim)
     expected = module.base(x) + 1.5 * (x @ module.lora_a.T @ module.lora_b.T)
     torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_dora_brings_rows_to_the_trained_lengths() -> None:
+    model = with_lora(tiny(), KINDS["DoRA"])
+    module = dict(lora_modules(model))["layers.0.feed_forward.w2"]
+    x = torch.randn(2, 5, module.base.in_features)
+    adapted = module.base.weight + 1.5 * module.lora_b @ module.lora_a
+    lengths = adapted.norm(dim=1)
+    torch.testing.assert_close(module.lengths(), lengths, rtol=1e-5, atol=0)
+    torch.testing.assert_close(module(x), x @ (adapted * (module.magnitude / lengths)[:, None]).T, rtol=1e-4, atol=1e-4)
+
+
+def test_lengths_of_dora_follow_each_update_of_the_optimizer() -> None:
+    model = with_lora(tiny(), KINDS["DoRA"])
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1, fused=True)
+    module = next(lora_modules(model))[1]
+    for _ in range(2):
+        logits(model.train(), tokens(8)).pow(2).mean().backward()
+        optimizer.step()
+        expected = (module.base.weight + 1.5 * module.lora_b @ module.lora_a).norm(dim=1).detach()
+        for training in (True, False, False):
+            torch.testing.assert_close(module.train(training).lengths(), expected, rtol=1e-5, atol=0)

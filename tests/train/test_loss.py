@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from callama.train import loss as loss_module
 from callama.train.loss import supervised_loss
 from callama.train.watch import Sums
 from tests import tiny
+from tests.train.memory import allocated_bytes
 from tests.train.reference import document_loss
 
 
@@ -27,10 +29,15 @@ def data(world: Path) -> Dataset:
     return Dataset(world / "built" / "train.arrow")
 
 
+def whole_model(data: Dataset, *, tied: bool = False) -> Transformer:
+    """Random weights, all of them trained."""
+    vocab_size = max(int(data[i].input_ids.max()) for i in range(len(data))) + 1
+    return tiny.random_model(vocab_size, tied=tied)
+
+
 def lora_model(data: Dataset, *, tied: bool = False) -> Transformer:
     """Random weights and random adapters, so that both factors have gradients."""
-    vocab_size = max(int(data[i].input_ids.max()) for i in range(len(data))) + 1
-    model = add_lora(tiny.random_model(vocab_size, tied=tied), LoRAParams(4, 1.0))
+    model = add_lora(whole_model(data, tied=tied), LoRAParams(4, 1.0))
     generator = torch.Generator().manual_seed(1)
     for _, module in lora_modules(model):
         torch.nn.init.normal_(module.lora_b, std=0.1, generator=generator)
@@ -45,22 +52,30 @@ def gradients(model: Transformer) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("chunk", [7, 512])
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("make", [lora_model, whole_model])
 def test_value_and_gradients_equal_the_full_cross_entropy(
-    data: Dataset, tied: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+    data: Dataset,
+    tied: bool,
+    chunk: int,
+    recompute: bool,
+    make: Callable[..., Transformer],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loss_module, "CHUNK_POSITIONS", chunk)
     alike = np.argsort(data.opening_hashes, kind="stable").tolist()
     chosen = [*alike[:5], alike[-1]]
-    model, batch = lora_model(data, tied=tied), collate(data, chosen)
+    model, batch = make(data, tied=tied), collate(data, chosen)
     assert {len(pieces) > 1 for pieces in batch.documents} == {True, False}, "with shared openings and without"
     reference = torch.stack([document_loss(model, data[i])[0] for i in chosen]).sum()
     reference.backward()  # type: ignore[no-untyped-call]
     expected = gradients(model)
+    model.recompute = recompute
     result = supervised_loss(model, batch)
     result.total.backward()  # type: ignore[no-untyped-call]
     found = gradients(model)
     assert result.total.item() == pytest.approx(reference.item(), rel=1e-5)
-    assert set(found) == set(expected) == {f"{n}.lora_{f}" for n, _ in lora_modules(model) for f in "ab"}
+    assert set(found) == set(expected) == {name for name, p in model.named_parameters() if p.requires_grad}
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
 
@@ -110,3 +125,26 @@ def test_sums_by_kind_add_up(data: Dataset) -> None:
     right = sum(int(r.right.sum()) for r in results)
     assert curves["train/accuracy"] == pytest.approx(right / tokens)
     assert curves["train/perplexity"] == pytest.approx(2.718281828 ** curves["train/loss"], rel=1e-5)
+
+
+def test_recomputing_keeps_the_inputs_of_blocks_only(data: Dataset) -> None:
+    model, batch = lora_model(data), collate(data, range(4))
+    kept = {}
+    for model.recompute in (False, True):
+        _, kept[model.recompute] = allocated_bytes(lambda: supervised_loss(model, batch))
+    inputs = tiny.params(0).n_layers * batch.inputs.numel() * tiny.params(0).dim * 4
+    assert inputs < kept[True] < 2 * inputs < kept[False] / 3
+
+
+def test_recomputing_drops_the_same_activations_again(data: Dataset) -> None:
+    found = []
+    for recompute in (False, True):
+        torch.manual_seed(5)
+        model = lora_model(data)
+        for _, module in lora_modules(model):
+            module.dropout.p = 0.5
+        model.recompute = recompute
+        supervised_loss(model.train(), collate(data, range(4))).total.backward()  # type: ignore[no-untyped-call]
+        found.append(gradients(model))
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))

@@ -33,16 +33,19 @@ def random_adapter(params: Any = ROUNDED, lora: LoRAParams = LORA) -> Adapter:
     for a, b in adapter.factors.values():
         a.normal_()
         b.normal_(std=0.3)
+    for magnitude in adapter.magnitudes.values():
+        magnitude.uniform_(0.5, 1.5)
     return adapter
 
 
 def same(left: Adapter, right: Adapter) -> bool:
-    def equal(pair: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
+    def equal(pair: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
         return all(x.dtype == y.dtype == torch.float32 and torch.equal(x, y) for x, y in zip(pair, other, strict=True))
 
-    return left.factors.keys() == right.factors.keys() and all(
-        equal(pair, right.factors[name]) for name, pair in left.factors.items()
-    )
+    pairs = [(pair, right.factors.get(name, ())) for name, pair in left.factors.items()]
+    pairs += [((length,), (right.magnitudes[name],)) for name, length in left.magnitudes.items()]
+    keys = (left.factors.keys(), left.magnitudes.keys())
+    return keys == (right.factors.keys(), right.magnitudes.keys()) and all(equal(*pair) for pair in pairs)
 
 
 def saved(folder: Path, params: Any = ROUNDED, lora: LoRAParams = LORA) -> Adapter:
@@ -54,8 +57,11 @@ def saved(folder: Path, params: Any = ROUNDED, lora: LoRAParams = LORA) -> Adapt
 
 @pytest.mark.parametrize("layers", [ALL_LINEAR, QV_ONLY, ("w2",)])
 @pytest.mark.parametrize("params", [ROUNDED, LLAMA_3, replace(LLAMA_3, n_kv_heads=None)])
-def test_an_adapter_reads_back_bit_for_bit(tmp_path: Path, layers: tuple[str, ...], params: Any) -> None:
-    lora = LoRAParams(rank=3, scaling=0.7, dropout=0.05, layers=layers)
+@pytest.mark.parametrize("kind", [{}, {"rslora": True}, {"dora": True}], ids=["LoRA", "rsLoRA", "DoRA"])
+def test_an_adapter_reads_back_bit_for_bit(
+    tmp_path: Path, layers: tuple[str, ...], params: Any, kind: dict[str, bool]
+) -> None:
+    lora = LoRAParams(rank=3, scaling=0.7, dropout=0.05, layers=layers, **kind)
     adapter = saved(tmp_path, params, lora)
     found = read_adapter(tmp_path, params)
     assert same(found, adapter)
@@ -190,9 +196,7 @@ def test_a_file_without_lora_weights_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"use_dora": True}, "use_dora is set; only plain LoRA is read"),
-        ({"use_rslora": True}, "use_rslora is set"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save is set"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save is set; only LoRA, rsLoRA and DoRA of one rank are read"),
         ({"rank_pattern": {"q_proj": 8}}, "rank_pattern is set"),
         ({"alpha_pattern": {"q_proj": 8}}, "alpha_pattern is set"),
         ({"r": "8"}, "'r' is missing or of the wrong type, found '8'"),
@@ -202,15 +206,28 @@ def test_a_file_without_lora_weights_is_refused(tmp_path: Path) -> None:
         ({"target_modules": "all-linear"}, "'target_modules' is missing or of the wrong type"),
     ],
 )
-def test_what_plain_lora_cannot_say_is_refused_not_ignored(
-    tmp_path: Path, config: dict[str, Any], message: str
-) -> None:
+def test_what_cannot_be_kept_is_refused_not_ignored(tmp_path: Path, config: dict[str, Any], message: str) -> None:
     saved(tmp_path)
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
     with pytest.raises(CallamaError, match=message) as caught:
         read_adapter(tmp_path, ROUNDED)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_magnitudes_that_the_configuration_contradicts_are_refused(tmp_path: Path, written: bool) -> None:
+    saved(tmp_path, lora=replace(LORA, dora=written))
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "use_dora": not written}))
+    with pytest.raises(CallamaError, match=rf"use_dora is {not written} in adapter_config\.json, which the tensors"):
+        read_adapter(tmp_path, ROUNDED)
+
+
+def test_the_scale_of_rslora_is_alpha_over_the_root_of_the_rank(tmp_path: Path) -> None:
+    saved(tmp_path, lora=LoRAParams(rank=9, scaling=2.0, rslora=True))
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["use_rslora"]) == (9, 6, True)
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "{"])

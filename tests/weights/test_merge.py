@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,25 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 
 def prepare(
-    root: Path, model: Transformer, *, dtype: torch.dtype = torch.float32, facts: Mapping[str, Any] | None = None
+    root: Path,
+    model: Transformer,
+    *,
+    dtype: torch.dtype = torch.float32,
+    facts: Mapping[str, Any] | None = None,
+    lora: LoRAParams = LORA,
 ) -> None:
     """``base`` from the model, ``adapter`` from factors that the model is then wrapped with."""
     state = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
     write_native(root / "base", model.params, state, None, {"dtype": "as made"})
-    add_lora(model, LORA)
+    add_lora(model, lora)
     torch.manual_seed(6)
     for _, module in lora_modules(model):
         torch.nn.init.normal_(module.lora_b, std=0.1)
+        if module.magnitude is not None:
+            module.magnitude.data *= 1 + 0.2 * torch.rand_like(module.magnitude)
     sha = {"base_sha256": sha256_file(root / "base" / "consolidated.pth")}
     with atomic_folder(root / "adapter", sha if facts is None else facts) as folder:
-        save_adapter(folder, adapter_of(model, LORA), model.params, "base")
+        save_adapter(folder, adapter_of(model, lora), model.params, "base")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -62,10 +70,15 @@ def test_the_merged_model_computes_what_base_and_adapter_do(tmp_path: Path, fami
 
 
 @torch.no_grad()
-def test_merging_is_what_peft_merges(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"rslora": True}, {"dora": True}], ids=["LoRA", "rsLoRA", "DoRA"])
+def test_merging_is_what_peft_merges(tmp_path: Path, changes: dict[str, bool]) -> None:
     base = hf_model(LLAMA_3, tied=False)
-    prepare(tmp_path, twin(base, LLAMA_3, tied=False))
-    merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    ours, ids = twin(base, LLAMA_3, tied=False), tokens(24)
+    prepare(tmp_path, ours, lora=replace(LORA, **changes))
+    errors = merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    assert errors["fp32"].max_logit < 1e-4 < errors["bf16"].max_logit
+    merged = build_model(read_native(tmp_path / "merged"), dtype=torch.float32)
+    torch.testing.assert_close(logits(merged, ids), logits(ours, ids), rtol=1e-4, atol=1e-4)
     theirs = PeftModel.from_pretrained(base, tmp_path / "adapter").merge_and_unload().state_dict()
     for name, tensor in read_native(tmp_path / "merged").state.items():
         if ".wq." not in name and ".wk." not in name:
