@@ -49,7 +49,7 @@ class LocalModel:
         Raises:
             UsageError: nothing is there. CallamaError: what is there is damaged.
         """
-        read_native(folder)  # cheap, and a slip in the second folder must not cost the first one's time
+        folder = read_native(folder).path  # cheap, and a slip in the second folder must not cost the first one's time
         load_tokenizer(folder)
         self.folder, self.max_new_tokens, self.slots = folder, max_new_tokens, slots
         self.adapter = None if adapter is None else find_adapter(adapter)

@@ -45,6 +45,7 @@ class ChatModel:
         except ValueError as error:
             raise UsageError(str(error)) from None
         checkpoint = read_native(folder)
+        folder = checkpoint.path
         if max_seq_len is not None and max_seq_len > (context := checkpoint.params.max_seq_len):
             raise UsageError(f"max_seq_len {max_seq_len} is longer than the context of {folder}, {context} tokens")
         self.renderer = Renderer(load_tokenizer(tokenizer or folder))

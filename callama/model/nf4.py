@@ -47,14 +47,16 @@ class NF4Linear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self._functional = _library()
+        # As one row: on CPUs the library (0.49, 0.50) unpacks a matrix wrongly whose rows are no whole blocks.
         self._packed, self._state = self._functional.quantize_4bit(
-            weight.to(dtype), blocksize=BLOCK, compress_statistics=True, quant_type="nf4"
+            weight.to(dtype).flatten(), blocksize=BLOCK, compress_statistics=True, quant_type="nf4"
         )
 
     @property
     def weight(self) -> Tensor:
         """The rounded weight (out, in), unpacked now."""
-        return cast(Tensor, self._functional.dequantize_4bit(self._packed, self._state))
+        flat = cast(Tensor, self._functional.dequantize_4bit(self._packed, self._state))
+        return flat.view(self.out_features, self.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""

@@ -12,18 +12,20 @@ from __future__ import annotations
 import pickle
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_file, atomic_folder, write_json
 from callama.model.params import ModelParams
 from callama.train.config import TrainConfig
 from callama.weights.adapter import LATEST, ORIGINAL_CONFIG, Adapter, save_adapter
-from callama.weights.native import PARAMS, save_tensors
+from callama.weights.native import PARAMS, own_facts, save_tensors, write_model
 
 TRAINER, CONFIG, BEST = "trainer.pt", "config.json", "best"
 _STEP = re.compile(r"step_(\d{6,})")
@@ -88,8 +90,9 @@ def engine_folder(folder: Path) -> Path:
 
 def save_checkpoint(
     config: TrainConfig,
-    adapter: Adapter,
+    trained: Adapter | Mapping[str, Tensor],
     params: ModelParams,
+    tokenizer: Path,
     progress: Progress,
     trainer: dict[str, Any],
     facts: dict[str, Any],
@@ -99,10 +102,17 @@ def save_checkpoint(
     job = config.checkpoint.folder
     folder = step_folder(config, progress.step)
     made = engine_folder(folder)
-    with atomic_folder(folder, {"kind": "adapter checkpoint", **facts}) as temporary:
-        save_adapter(temporary, adapter, params, str(facts["base"]))
-        write_json(temporary / PARAMS, params.to_meta())
-        write_json(temporary / ORIGINAL_CONFIG, config.lora.model_dump())
+    digests: dict[str, str] = {}
+    kind = "adapter checkpoint" if isinstance(trained, Adapter) else "native checkpoint"
+    own = {} if isinstance(trained, Adapter) else own_facts(params)
+    with atomic_folder(folder, {"kind": kind, **own, **facts}, digests) as temporary:
+        if isinstance(trained, Adapter):
+            save_adapter(temporary, trained, params, str(facts["base"]))
+            write_json(temporary / PARAMS, params.to_meta())
+            if not config.lora.use_dora:
+                write_json(temporary / ORIGINAL_CONFIG, config.lora.original())
+        else:
+            digests |= write_model(temporary, params, trained, tokenizer)
         write_json(temporary / CONFIG, config.saved())
         save_tensors({**trainer, "progress": asdict(progress)}, temporary / TRAINER)
         for file in made.iterdir() if made.is_dir() else ():
@@ -112,7 +122,7 @@ def save_checkpoint(
             file.replace(job / file.name)
         shutil.rmtree(made.parent)
         write_json(job / PARAMS, params.to_meta())
-        write_json(job / ORIGINAL_CONFIG, config.lora.model_dump())
+        write_json(job / ORIGINAL_CONFIG, config.lora.original())
     best = step_folder(config, progress.best_step)
     if progress.best_step:
         _point(job / BEST, best)

@@ -7,6 +7,7 @@ that are callama's own say so in their comment. Unknown keys are errors that lis
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -59,7 +60,7 @@ class ModelSection(Section):
 
 
 class LoRASection(Section):
-    """LoRA: ``lora_scaling`` is alpha / rank."""
+    """LoRA: ``lora_scaling`` is alpha / rank. Not read where ``method`` is ``full``."""
 
     lora_rank: int = Field(default=32, gt=0)
     lora_scaling: float = Field(default=1.0, gt=0)
@@ -67,11 +68,19 @@ class LoRASection(Section):
     train_bias: Literal["none"] = "none"  # Llama has no biases
     train_embedding: Literal[False] = False
     train_qv_only: bool = False
+    use_rslora: bool = False  # callama's, as PEFT calls it: the update is scaled by alpha / sqrt(rank)
+    use_dora: bool = False  # likewise: lengths of rows are trained on their own
 
     def params(self) -> LoRAParams:
         """What ``add_lora`` wants."""
         layers = QV_ONLY if self.train_qv_only else ALL_LINEAR
-        return LoRAParams(self.lora_rank, self.lora_scaling, self.lora_dropout, layers)
+        scaling = self.lora_scaling * (math.sqrt(self.lora_rank) if self.use_rslora else 1.0)
+        return LoRAParams(self.lora_rank, scaling, self.lora_dropout, layers, self.use_rslora, self.use_dora)
+
+    def original(self) -> dict[str, Any]:
+        """What the original project's ``lora.json`` says of it; it knows one scaling, the one that multiplies."""
+        own = {"use_rslora", "use_dora"}
+        return {**self.model_dump(exclude=own), "lora_scaling": self.params().scaling}
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -135,6 +144,7 @@ class TrainSection(Section):
     gradient_accumulation_steps: int = Field(default=1, gt=0)
     gradient_clipping: float = Field(default=1.0, ge=0)  # 0: no clipping
     max_minutes: float | None = Field(default=None, gt=0, examples=[10])  # callama's: shortens the schedule to fit
+    recompute: bool = False  # callama's: keeps only the inputs of blocks for the way back; slower, in less memory
 
 
 class ValidationSection(Section):
@@ -180,6 +190,13 @@ class ZeroSection(Section):
     stage3_param_persistence_threshold: float | None = Field(default=None, ge=0)
 
 
+class HardwareSection(Section):
+    """What a configuration is meant for; ``callama estimate`` plans for it. Training looks at what is there."""
+
+    devices: int = Field(default=1, gt=0)
+    memory_gib: float | None = Field(default=None, gt=0)  # of each; default: what this machine has
+
+
 class TrainConfig(Section):
     """Everything that a run depends on."""
 
@@ -191,6 +208,9 @@ class TrainConfig(Section):
     steps_per_print: int = Field(default=10, gt=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"  # callama's
     dtype: Literal["auto", "fp32", "bf16"] = "auto"  # callama's: of the frozen base; adapters are fp32
+    method: Literal["lora", "qlora", "full"] = "lora"  # callama's; qlora: the base in 4 bits; full: all weights
+    check_memory: bool = True  # callama's: refuse to start what ``callama estimate`` says cannot fit
+    hardware: HardwareSection = Field(default_factory=HardwareSection)  # callama's
     model: ModelSection = Field(default_factory=ModelSection, alias="model_config")
     lora: LoRASection = Field(default_factory=LoRASection, alias="lora_config")
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
@@ -208,6 +228,21 @@ class TrainConfig(Section):
             command = "deepspeed --num_gpus=1 ds_finetune.py --config-file FILE"
             raise ValueError(f"deepspeed_config is for DeepSpeed; start it with: {command}")
         return values
+
+    def require_possible(self) -> None:
+        """Refuses settings that are right one by one and do not go together.
+
+        Raises:
+            UsageError: naming both and what to change.
+        """
+        if self.method == "full" and (self.lora.use_dora or self.lora.use_rslora):
+            raise UsageError("method is full, which has no adapter, and lora_config.use_dora or use_rslora is set")
+        if self.zero is None:
+            return
+        if self.method != "lora":
+            raise UsageError(f"method {self.method!r} runs on one device; leave out zero_optimization, or use lora")
+        if self.lora.use_dora:
+            raise UsageError("lora_config.use_dora runs on one device; leave out zero_optimization or use_dora")
 
     def saved(self) -> dict[str, Any]:
         """The settings in force, as they are written beside the result."""

@@ -4,6 +4,7 @@ plain PyTorch on one device is the first, DeepSpeed (``callama.train.zero``) the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from callama.data.pack import MicroBatch
-from callama.model.lora import LoRAParams
+from callama.model.lora import LoRAParams, lora_modules
 from callama.model.transformer import Transformer
 from callama.train.config import OptimizerSection
 from callama.train.loss import SupervisedLoss, supervised_loss
 from callama.weights.adapter import Adapter, adapter_of, load_adapter, read_adapter
+from callama.weights.native import read_native
+
+Trained = Adapter | dict[str, Tensor]  # the adapter, or all weights by Meta's names
 
 
 class Engine(Protocol):
@@ -44,8 +48,8 @@ class Engine(Protocol):
         """The sum of all processes' values."""
         ...
 
-    def adapter(self, lora: LoRAParams) -> Adapter:
-        """The adapter as it is now."""
+    def trained(self, lora: LoRAParams) -> Trained:
+        """What is trained, as it is now."""
         ...
 
     def state(self, folder: Path) -> dict[str, Any]:
@@ -53,19 +57,27 @@ class Engine(Protocol):
         ...
 
     def load_state(self, folder: Path, state: dict[str, Any]) -> None:
-        """Restores adapter and optimizer from a checkpoint's folder and what ``state`` gave."""
+        """Restores what is trained and the optimizer from a checkpoint's folder and what ``state`` gave."""
         ...
 
 
 class PlainEngine:
-    """One device, AdamW on the trainable parameters."""
+    """One device, AdamW on the trainable parameters.
+
+    What is trained is fp32: an update is often smaller than bf16 can add to a weight. Where the model
+    computes with trained weights in bf16, the optimizer has copies in fp32, on which gradients add up too.
+    """
 
     rank, ranks, parted = 0, 1, False
 
     def __init__(self, model: Transformer, optimizer: OptimizerSection, gradient_clipping: float) -> None:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._model, self._clipping = model, gradient_clipping
-        self._optimizer = adamw(self.parameters, optimizer)
+        self._updated = [p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for p in self.parameters]
+        self._rounded = [(p, u) for p, u in zip(self.parameters, self._updated, strict=True) if p is not u]
+        for parameter, updated in self._rounded:
+            parameter.register_post_accumulate_grad_hook(partial(_hand_over, updated))  # type: ignore[no-untyped-call]
+        self._optimizer = adamw(self._updated, optimizer)
 
     def loss(self, batch: MicroBatch) -> SupervisedLoss:
         """Runs a micro-batch."""
@@ -77,33 +89,56 @@ class PlainEngine:
 
     def step(self, learning_rate: float, divisor: float) -> float:
         """One update with the summed gradients divided by ``divisor``; returns their norm before clipping."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients = [p.grad for p in self._updated if p.grad is not None]
         torch._foreach_div_(gradients, divisor)
         norm = torch.nn.utils.get_total_norm(gradients)
         if self._clipping:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self._clipping, norm)
+            torch.nn.utils.clip_grads_with_norm_(self._updated, self._clipping, norm)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        self._round()
         return float(norm)
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        for parameter, updated in self._rounded:
+            parameter.copy_(updated)
 
     def total(self, values: Tensor) -> Tensor:
         """The values themselves."""
         return values
 
-    def adapter(self, lora: LoRAParams) -> Adapter:
-        """The adapter as it is now; tensors are shared, not copied."""
-        return adapter_of(self._model, lora)
+    def trained(self, lora: LoRAParams) -> Trained:
+        """The adapter or the weights as they are now; tensors are shared, not copied."""
+        adapter = adapter_of(self._model, lora)
+        return adapter if adapter.factors else {name: p.detach() for name, p in self._model.state_dict().items()}
 
     def state(self, folder: Path) -> dict[str, Any]:
-        """The optimizer's state."""
-        return self._optimizer.state_dict()
+        """The optimizer's state and its copies of weights."""
+        return {**self._optimizer.state_dict(), "copies": [updated.detach() for _, updated in self._rounded]}
 
     def load_state(self, folder: Path, state: dict[str, Any]) -> None:
-        """Restores the adapter in ``folder`` and what ``state`` gave."""
-        load_adapter(self._model, read_adapter(folder, self._model.params))
-        self._optimizer.load_state_dict(state)
+        """Restores the adapter or the weights in ``folder`` and what ``state`` gave."""
+        if next(lora_modules(self._model), None) is not None:
+            load_adapter(self._model, read_adapter(folder, self._model.params))
+        else:
+            self._model.load_state_dict(read_native(folder).state)
+        self._optimizer.load_state_dict({key: value for key, value in state.items() if key != "copies"})
+        with torch.no_grad():
+            for (_, updated), copy in zip(self._rounded, state["copies"], strict=True):
+                updated.copy_(copy)
+
+
+def _hand_over(updated: Tensor, parameter: Tensor) -> None:
+    """Adds a gradient to that of the copy in fp32, as soon as it is there."""
+    assert parameter.grad is not None
+    if updated.grad is None:
+        updated.grad = parameter.grad.float()
+    else:
+        updated.grad += parameter.grad
+    parameter.grad = None
 
 
 def adamw(parameters: list[nn.Parameter], section: OptimizerSection) -> torch.optim.AdamW:

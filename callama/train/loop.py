@@ -40,6 +40,7 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
         UsageError, CallamaError: what ``prepare`` finds; a job folder with checkpoints and neither
         ``resume`` nor ``fresh``; a loss that is not finite.
     """
+    config.require_possible()
     job = config.checkpoint.folder
     if resume and fresh:
         raise UsageError("--resume goes on and --fresh starts over; give one of them")
@@ -90,10 +91,9 @@ def _train(config: TrainConfig, earlier: list[Path], resume: bool) -> dict[str, 
         sweep(job, everything=not resume)
     if config.optimizer.lr is not None:
         watch.say("optimizer.lr has no effect: the rate follows scheduler.min_lr and scheduler.max_lr")
-    trainable = sum(a.numel() + b.numel() for a, b in engine.adapter(config.lora.params()).factors.values())
     processes = f"{engine.ranks} processes on " if engine.ranks > 1 else ""
     watch.say(
-        f"training {trainable:,} parameters on {processes}{run.device} in {str(run.dtype).removeprefix('torch.')}: "
+        f"training {run.trainable:,} parameters on {processes}{run.device} in {str(run.dtype).removeprefix('torch.')}: "
         f"{len(run.train_data):,} conversations, {int(run.train_data.lengths.sum()):,} tokens, "
         f"{progress.total_steps - progress.step} steps"
     )

@@ -98,7 +98,7 @@ class Questions:
             self.sample = list(_sample(run.validation_data, run.tokenizer, config.validation.questions))
         context = config.model.max_seq_len + MAX_NEW_TOKENS
         self._generator = Generator(
-            run.model, self._renderer.stop_ids, SLOTS, min(context, run.checkpoint.params.max_seq_len)
+            run.model, self._renderer.stop_ids, SLOTS, min(context, run.params.max_seq_len)
         )
 
     def ask(self) -> Answers | None:

@@ -23,7 +23,7 @@ from callama.train.engine import Engine
 from callama.train.setup import Run
 from callama.weights.adapter import find_adapter
 
-_MAY_CHANGE = ("steps_per_print", "checkpoint", "tensorboard", "validation", "device")
+_MAY_CHANGE = ("steps_per_print", "checkpoint", "tensorboard", "validation", "device", "check_memory", "hardware")
 
 
 def save(config: TrainConfig, run: Run, engine: Engine, progress: Progress) -> Path:
@@ -34,10 +34,10 @@ def save(config: TrainConfig, run: Run, engine: Engine, progress: Progress) -> P
     random = {"torch": _of_all(engine, torch.get_rng_state())}
     if run.device.type == "cuda":
         random["cuda"] = _of_all(engine, torch.cuda.get_rng_state())
-    adapter = engine.adapter(config.lora.params())
+    trained = engine.trained(config.lora.params())
     trainer = {"optimizer": engine.state(engine_folder(folder)), "random": random}
     if engine.rank == 0:
-        save_checkpoint(config, adapter, run.checkpoint.params, progress, trainer, run.facts)
+        save_checkpoint(config, trained, run.params, run.tokenizer.file, progress, trainer, run.facts)
     engine.total(torch.zeros(1))
     return folder
 

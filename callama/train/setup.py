@@ -15,10 +15,18 @@ from callama.contract import CONTRACT_VERSION
 from callama.data.dataset import Dataset
 from callama.model.device import choose_device, choose_dtype
 from callama.model.lora import add_lora
+from callama.model.params import ModelParams
 from callama.model.transformer import Transformer
 from callama.text.tokenizer import Tokenizer, load_tokenizer
 from callama.train.config import TrainConfig
-from callama.weights.native import WEIGHTS, NativeCheckpoint, build_model, read_native, require_own_tokenizer
+from callama.weights.native import (
+    WEIGHTS,
+    NativeCheckpoint,
+    build_model,
+    build_packed,
+    read_native,
+    require_own_tokenizer,
+)
 
 
 @dataclass
@@ -26,7 +34,8 @@ class Run:
     """What the loop works with."""
 
     model: Transformer
-    checkpoint: NativeCheckpoint
+    params: ModelParams
+    trainable: int
     tokenizer: Tokenizer
     train_data: Dataset
     validation_data: Dataset | None
@@ -38,9 +47,9 @@ class Run:
 Build = Callable[..., Transformer]
 
 
-def prepare(config: TrainConfig, build: Build = build_model) -> Run:
+def prepare(config: TrainConfig, build: Build | None = None) -> Run:
     """Opens model, tokenizer and data and checks that they belong together; ``build`` makes the model of a
-    checkpoint, as ``build_model`` does.
+    checkpoint, as ``build_model`` does, which is the default.
 
     Raises:
         UsageError: a file is missing. CallamaError: two of them do not fit, saying which and why.
@@ -73,18 +82,24 @@ def prepare(config: TrainConfig, build: Build = build_model) -> Run:
     for output in (config.checkpoint, config.tensorboard):
         if output.enabled:
             require_writable(output.folder)
+    if build is None:
+        build = build_packed if config.method == "qlora" else build_model
     model = build(checkpoint, dtype=dtype, device=device, dropout=config.model.dropout())
     torch.manual_seed(config.seed)
-    add_lora(model, config.lora.params())
+    if config.method != "full":
+        add_lora(model, config.lora.params())
+    model.recompute = config.train.recompute
     return Run(
         model,
-        checkpoint,
+        checkpoint.params,
+        sum(p.numel() for p in model.parameters() if p.requires_grad),
         tokenizer,
         train_data,
         validation_data,
         device,
         dtype,
-        _facts(weights if weights.is_file() else folder / WEIGHTS, train_data),
+        _facts(weights if weights.is_file() else folder / WEIGHTS, train_data)
+        | ({"base_trained_on_as": "nf4"} if config.method == "qlora" else {}),
     )
 
 
@@ -104,7 +119,7 @@ def _check_shape(config: TrainConfig, checkpoint: NativeCheckpoint) -> None:
             f"model_config.max_seq_len is {config.model.max_seq_len}, longer than the model's context of "
             f"{checkpoint.params.max_seq_len} tokens; set that or less"
         )
-    if config.lora.lora_rank > checkpoint.params.dim:
+    if config.method != "full" and config.lora.lora_rank > checkpoint.params.dim:
         raise UsageError(
             f"lora_config.lora_rank is {config.lora.lora_rank}, above the model's width of {checkpoint.params.dim}; "
             "usual ranks are 8 to 64"

@@ -208,7 +208,7 @@ class ZeroEngine:
         torch.distributed.all_reduce(values)
         return values.cpu()
 
-    def adapter(self, lora: LoRAParams) -> Adapter:
+    def trained(self, lora: LoRAParams) -> Adapter:
         """A copy of the adapter as it is now; only the first process's is filled."""
         with self._whole(*self.parameters):
             if self.rank:

@@ -93,7 +93,8 @@ def save_adapter(folder: Path, adapter: Adapter, params: ModelParams, base: str)
 
 
 def find_adapter(path: Path) -> Path:
-    """The adapter that ``path`` means: itself, or the newest checkpoint of a training job's folder."""
+    """The adapter (or, after full fine-tuning, the model) that ``path`` means: itself, or the newest
+    checkpoint of a training job's folder."""
     if (path / LATEST).is_file():
         return path / (path / LATEST).read_text(encoding="utf-8", errors="replace").strip()
     return path
@@ -102,7 +103,7 @@ def find_adapter(path: Path) -> Path:
 def is_adapter(path: Path) -> bool:
     """Whether this is an adapter in any layout that ``read_adapter`` knows, or a job's folder with one."""
     if path.is_dir():
-        return any((path / name).is_file() for name in (CONFIG, LATEST, ORIGINAL_CONFIG))
+        return any((find_adapter(path) / name).is_file() for name in (CONFIG, ORIGINAL_CONFIG))
     return path.is_file() and path.suffix != ".gguf" and (path.parent / ORIGINAL_CONFIG).is_file()
 
 

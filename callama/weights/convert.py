@@ -34,6 +34,7 @@ def open_source(path: Path) -> Source:
     """
     if path.is_file() and path.suffix == ".gguf":
         return open_gguf(path)
+    path = find_adapter(path)
     if not path.is_dir():
         raise UsageError(f"{path} is neither a folder nor a .gguf file; expected a model")
     if (path / WEIGHTS).is_file():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import (
@@ -27,9 +27,11 @@ from callama.common.files import (
     write_json,
 )
 from callama.common.progress import Meter
+from callama.model.nf4 import NF4Linear
 from callama.model.params import ModelParams
 from callama.model.transformer import Dropout, Transformer
 from callama.text.tokenizer import Tokenizer
+from callama.weights.adapter import find_adapter
 from callama.weights.lazy import Lazy, of_tensor
 from callama.weights.names import OUTPUT
 from callama.weights.pth import open_pth, require_zip, save_pth
@@ -115,6 +117,7 @@ def read_native(folder: Path, weights: Path | None = None) -> NativeCheckpoint:
         UsageError: a file is missing.
         CallamaError: params and tensors disagree, naming the first tensor at fault.
     """
+    folder = find_adapter(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; expected a native checkpoint ({PARAMS}, {WEIGHTS})")
     params = read_params(folder)
@@ -162,6 +165,32 @@ def build_model(
     return model
 
 
+def build_packed(
+    checkpoint: NativeCheckpoint,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+    dropout: Dropout | None = None,
+) -> Transformer:
+    """The model with its blocks' linear layers in 4 bits (NF4), each packed as soon as it is read; they compute in
+    ``dtype``, in which all other weights are.
+
+    Raises:
+        UsageError: the library that packs is not installed.
+    """
+    with torch.device("meta"):
+        model = Transformer(checkpoint.params, tied=checkpoint.tied, dropout=dropout)
+    rest = {}
+    for name, tensor in checkpoint.state.items():
+        place, _, key = (module := name.removesuffix(".weight")).rpartition(".")
+        if name.startswith("layers.") and isinstance(model.get_submodule(module), nn.Linear):
+            setattr(model.get_submodule(place), key, NF4Linear(tensor.to(device=device, dtype=dtype), dtype))
+        else:
+            rest[name] = tensor.to(device=device, dtype=dtype, copy=True)
+    model.load_state_dict(rest, assign=True)
+    return model
+
+
 def open_native(folder: Path, weights: Path | None = None, params: ModelParams | None = None) -> Source:
     """A native checkpoint for conversion: nothing but its index is read.
 
@@ -169,6 +198,7 @@ def open_native(folder: Path, weights: Path | None = None, params: ModelParams |
         UsageError: a file is missing.
         CallamaError: params and tensors disagree, naming the first tensor at fault.
     """
+    folder = find_adapter(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; expected a native checkpoint ({PARAMS}, {WEIGHTS})")
     params = params or read_params(folder)
@@ -195,14 +225,25 @@ def write_native(
     facts: Mapping[str, Any],
 ) -> None:
     """Writes a native checkpoint, whole or not at all."""
-    tensors = {name: t if isinstance(t, Lazy) else of_tensor(t) for name, t in state.items()}
     digests: dict[str, str] = {}
     facts = {"kind": "native checkpoint", **own_facts(params), **facts}
-    total = sum(tensor.nbytes for tensor in tensors.values())
-    with atomic_folder(folder, facts, digests) as temporary, Meter("writing", total, "bytes") as meter:
-        write_json(temporary / PARAMS, params.to_meta())
-        digests[WEIGHTS] = save_pth(temporary / WEIGHTS, tensors, meter.advance)
-        copy_tokenizer(tokenizer, temporary)
+    with atomic_folder(folder, facts, digests) as temporary:
+        digests |= write_model(temporary, params, state, tokenizer)
+
+
+def write_model(
+    folder: Path,
+    params: ModelParams,
+    state: Mapping[str, Tensor] | Mapping[str, Lazy],
+    tokenizer: Path | Mapping[str, Any] | None,
+) -> dict[str, str]:
+    """Writes the files of a native checkpoint into a folder that exists; returns the sha256 of the weights."""
+    tensors = {name: t if isinstance(t, Lazy) else of_tensor(t) for name, t in state.items()}
+    with Meter("writing", sum(tensor.nbytes for tensor in tensors.values()), "bytes") as meter:
+        write_json(folder / PARAMS, params.to_meta())
+        digest = save_pth(folder / WEIGHTS, tensors, meter.advance)
+        copy_tokenizer(tokenizer, folder)
+    return {WEIGHTS: digest}
 
 
 def copy_tokenizer(tokenizer: Path | Mapping[str, Any] | None, folder: Path) -> None:

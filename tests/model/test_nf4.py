@@ -37,8 +37,10 @@ def test_product_and_gradient_are_those_of_the_librarys_layer(dtype: torch.dtype
         torch.testing.assert_close(mine, other, rtol=tolerance, atol=tolerance)
 
 
-def test_rounding_is_that_of_four_bits() -> None:
-    weight, packed = layer()
+@pytest.mark.parametrize("shape", [(96, 128), (32, 32), (96, 33), (576, 1536)])
+def test_rounding_is_that_of_four_bits_whatever_the_length_of_rows(shape: tuple[int, int]) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)) / 11
+    packed = NF4Linear(weight, torch.float32)
     error = (packed.weight - weight).abs().mean() / weight.abs().mean()
     assert 0.05 < error < 0.12
     assert packed.weight.dtype == torch.float32 and packed.weight.shape == weight.shape
