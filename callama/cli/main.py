@@ -19,6 +19,7 @@ PIPELINE = (
      "datasets/**/metadata.json"),
     ("check", "callama check datasets/demo/train.jsonl datasets/demo-built --tokenizer models/smollm2-135m", ""),
     ("inspect", "callama inspect datasets/demo-built --html datasets/demo-built.html", "datasets/*.html"),
+    ("estimate", "callama estimate configs/demo.json", ""),
     ("train", "callama train configs/demo.json", "checkpoints/*/latest"),
     ("consolidate", "callama consolidate checkpoints/ds_llama3_fc checkpoints/converted_lora_state", ""),
     ("merge", "callama merge models/smollm2-135m checkpoints/demo checkpoints/demo-merged",
@@ -74,6 +75,7 @@ def main() -> None:
     from callama.cli.compare import compare
     from callama.cli.consolidate import consolidate
     from callama.cli.convert import convert
+    from callama.cli.estimate import estimate
     from callama.cli.evaluate import evaluate
     from callama.cli.inspect import inspect
     from callama.cli.merge import merge
@@ -83,7 +85,7 @@ def main() -> None:
     from callama.cli.verify import verify
 
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
-    training = (train, consolidate, merge, verify)
+    training = (estimate, train, consolidate, merge, verify)
     for verb in (pull, synth, clean, build, check, inspect, *training, evaluate, compare, chat, convert):
         app.command(no_args_is_help=verb is not synth)(verb)
     common.guarded(app)

@@ -11,9 +11,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from callama.common.files import read_json
 from callama.train.config import (
     Beta,
     CheckpointSection,
+    HardwareSection,
     LoRASection,
     ModelSection,
     OptimizerSection,
@@ -24,6 +26,7 @@ from callama.train.config import (
     TrainSection,
     ValidationSection,
     ZeroSection,
+    load_config,
     read_settings,
 )
 
@@ -104,6 +107,8 @@ class DsConfig(Section):
     tokenizer_file: Path | None = None
     seed: int = Field(default=3, ge=0, lt=2**63)
     device: Literal["auto", "cpu", "cuda"] = "auto"  # callama's
+    check_memory: bool = True  # callama's
+    hardware: HardwareSection = Field(default_factory=HardwareSection)  # callama's
     model: ModelSection = Field(default_factory=ModelSection, alias="model_config")
     lora: LoRASection = Field(default_factory=LoRASection, alias="lora_config")
     deepspeed: _DeepSpeed = Field(alias="deepspeed_config")
@@ -132,6 +137,8 @@ class DsConfig(Section):
             seed=self.seed,
             steps_per_print=ds.steps_per_print,
             device=self.device,
+            check_memory=self.check_memory,
+            hardware=self.hardware,
             dtype="bf16" if ds.bf16.enabled else "fp32",
             model_config=self.model,
             lora_config=self.lora,
@@ -162,3 +169,15 @@ def load_ds_config(path: Path, overrides: Sequence[str] = ()) -> DsConfig:
         UsageError: the file is missing, a key is unknown or missing, or a value is impossible.
     """
     return read_settings(DsConfig, path, overrides)
+
+
+def load_any_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Reads a configuration of either layout: ``deepspeed_config`` tells them apart.
+
+    Raises:
+        UsageError: as ``load_config``.
+    """
+    raw = read_json(path, "a training configuration")
+    if isinstance(raw, dict) and "deepspeed_config" in raw:
+        return load_ds_config(path, overrides).plain()
+    return load_config(path, overrides)

@@ -26,7 +26,7 @@ from callama.train.engine import Engine, PlainEngine, shares
 from callama.train.out_of_memory import is_out_of_memory, what_takes_less
 from callama.train.questions import Questions
 from callama.train.resume import refuse_changed_settings, restore, save
-from callama.train.schedule import learning_rate
+from callama.train.schedule import learning_rate, planned_steps
 from callama.train.setup import Run, prepare
 from callama.train.stop import StopRequest, interruptible
 from callama.train.validate import validate
@@ -81,7 +81,7 @@ def _train(config: TrainConfig, earlier: list[Path], resume: bool) -> dict[str, 
     questions = Questions(config, run, engine)
     budget = config.train.micro_batch_size * config.model.max_seq_len
     epochs = EpochPlans(Sizes.of(run.train_data), config.seed, budget)
-    planned = pace.planned_steps(config, epochs, engine.ranks)
+    planned = planned_steps(config, epochs, engine.ranks)
     progress = Progress(planned_steps=planned, total_steps=planned)
     folder: Path | None = None
     if resume:

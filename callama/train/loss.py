@@ -69,6 +69,11 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         return gradient_nd * factor, for_weight if for_weight is None else for_weight.mul_(factor), None
 
 
+def projected_cross_entropy(hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of ``hidden @ weight.T``: the summed loss, the losses (n,), and whether the likeliest token is right (n,)."""
+    return _ProjectedCrossEntropy.apply(hidden_nd, weight_vd, targets_n)  # type: ignore[no-any-return,no-untyped-call]
+
+
 def supervised_loss(
     model: Transformer, batch: MicroBatch, whole: Callable[[Tensor], AbstractContextManager[Any]] = nullcontext
 ) -> SupervisedLoss:
@@ -77,5 +82,5 @@ def supervised_loss(
     hidden_td = model(batch.inputs, Documents(batch.documents, batch.inputs.device))[0]
     chosen = batch.supervised.nonzero()[:, 0]
     with whole(weight := model.output_weight):
-        total, losses, right = _ProjectedCrossEntropy.apply(hidden_td[chosen], weight, batch.targets[chosen])  # type: ignore[no-untyped-call]
+        total, losses, right = projected_cross_entropy(hidden_td[chosen], weight, batch.targets[chosen])
     return SupervisedLoss(total, losses, right, batch.kinds[chosen])

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
-from callama.data.pack import EpochPlans
 from callama.train.checkpoint import Progress
 from callama.train.config import TrainConfig
 from callama.train.engine import Engine
 from callama.train.watch import Watch
 
 MEASURE_STEPS = 5  # the first steps are slower (warm-up of caches); plans are made from here on
-
-
-def planned_steps(config: TrainConfig, epochs: EpochPlans, ranks: int) -> int:
-    """Steps of all epochs; what is left of an epoch at its end makes a shorter step."""
-    per_step = config.train.gradient_accumulation_steps * ranks
-    return sum(math.ceil(len(epochs[e]) / per_step) for e in range(config.train.num_epochs))
 
 
 def schedule_steps(config: TrainConfig, progress: Progress) -> int:

@@ -97,9 +97,7 @@ class Questions:
         if run.validation_data is not None and config.validation.questions:
             self.sample = list(_sample(run.validation_data, run.tokenizer, config.validation.questions))
         context = config.model.max_seq_len + MAX_NEW_TOKENS
-        self._generator = Generator(
-            run.model, self._renderer.stop_ids, SLOTS, min(context, run.params.max_seq_len)
-        )
+        self._generator = Generator(run.model, self._renderer.stop_ids, SLOTS, min(context, run.params.max_seq_len))
 
     def ask(self) -> Answers | None:
         """Lets the model answer, greedily; None where there are no questions."""

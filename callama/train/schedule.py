@@ -1,10 +1,17 @@
-"""The learning rate as a function of the step: warm-up, then cosine decay."""
+"""How many steps there are, and the learning rate of each: warm-up, then cosine decay."""
 
 from __future__ import annotations
 
 import math
 
-from callama.train.config import SchedulerSection
+from callama.data.pack import EpochPlans
+from callama.train.config import SchedulerSection, TrainConfig
+
+
+def planned_steps(config: TrainConfig, epochs: EpochPlans, ranks: int) -> int:
+    """Steps of all epochs; what is left of an epoch at its end makes a shorter step."""
+    per_step = config.train.gradient_accumulation_steps * ranks
+    return sum(math.ceil(len(epochs[e]) / per_step) for e in range(config.train.num_epochs))
 
 
 def learning_rate(step: int, total_steps: int, scheduler: SchedulerSection) -> float:

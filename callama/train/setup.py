@@ -19,6 +19,7 @@ from callama.model.params import ModelParams
 from callama.model.transformer import Transformer
 from callama.text.tokenizer import Tokenizer, load_tokenizer
 from callama.train.config import TrainConfig
+from callama.train.estimate import require_memory
 from callama.weights.native import (
     WEIGHTS,
     NativeCheckpoint,
@@ -84,6 +85,8 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
             require_writable(output.folder)
     if build is None:
         build = build_packed if config.method == "qlora" else build_model
+    if config.check_memory:
+        require_memory(config)
     model = build(checkpoint, dtype=dtype, device=device, dropout=config.model.dropout())
     torch.manual_seed(config.seed)
     if config.method != "full":

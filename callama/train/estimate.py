@@ -1,0 +1,285 @@
+"""What a run will need, before anything is loaded: memory of each device, and time.
+
+Memory is counted from the shape of the model and of the largest micro-batch (``callama.train.memory``);
+beside it stands what this program takes already. Time is measured on one block of the model with
+random weights, where the device is this machine's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from callama.common.errors import CallamaError, UsageError
+from callama.data.dataset import Dataset
+from callama.data.pack import EpochPlans, Sizes, collate
+from callama.model.attend import Documents
+from callama.model.device import choose_device, choose_dtype
+from callama.model.lora import add_lora
+from callama.model.params import ModelParams
+from callama.model.transformer import Transformer
+from callama.train import memory
+from callama.train.config import OptimizerSection, TrainConfig
+from callama.train.engine import adamw
+from callama.train.loss import CHUNK_POSITIONS, projected_cross_entropy
+from callama.train.memory import Load, Setting
+from callama.train.schedule import planned_steps
+from callama.weights.native import PARAMS, WEIGHTS, read_native, read_params
+
+GIB = 2**30
+ASSUMED_CUDA_BYTES = 1 << 30  # context and kernels of a GPU that is not here to be asked
+ASSUMED_SUPERVISED = 0.25  # of the tokens, where there are no data yet
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes and seconds. ``parts`` are not all there at once; ``peak`` is the most at any time, with what the
+    program itself takes. ``seconds_per_step`` and ``steps`` are None where they cannot be known."""
+
+    device: str
+    devices: int
+    parts: dict[str, int]
+    program: int
+    peak: int
+    available: int
+    load: Load
+    changes: list[str]
+    steps: int | None
+    seconds_per_step: float | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it does."""
+        return self.peak <= self.available
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {**asdict(self), "fits": self.fits}
+
+
+def _shape(config: TrainConfig) -> tuple[ModelParams, bool, int]:
+    """The model's shape, whether its output is its embedding, and the size of its file, as far as it is there."""
+    given = config.model_ckpt_file
+    folder, weights = (given, given / WEIGHTS) if given.is_dir() else (given.parent, given)
+    size = weights.stat().st_size if weights.is_file() else 0
+    if size:
+        checkpoint = read_native(folder, weights)
+        return checkpoint.params, checkpoint.tied, size
+    if (folder / PARAMS).is_file():
+        return read_params(folder), False, 0
+    try:
+        return ModelParams.from_meta(config.model.shape()), False, 0
+    except ValueError as error:
+        raise UsageError(
+            f"{given} does not exist, and model_config does not say the model's shape either: {error}"
+        ) from None
+
+
+def _documents(sizes: Sizes, indices: list[int]) -> list[list[int]]:
+    """Lengths of trunks and branches, as ``collate`` lays these conversations."""
+    out = []
+    for _, group in groupby(indices, key=lambda i: sizes.groups[i]):
+        members = list(group)
+        trunk = int(sizes.openings[members[0]]) if len(members) > 1 else 0
+        own = [int(sizes.lengths[i]) - 1 - trunk for i in members]
+        out += [[trunk, *own]] if trunk else [[n] for n in own]
+    return out
+
+
+def _load(config: TrainConfig, setting: Setting) -> tuple[Load, int | None]:
+    """The micro-batch that takes the most, and the run's steps; assumed where the data set is not built yet."""
+    budget = config.train.micro_batch_size * config.model.max_seq_len
+    source = config.train.dataset_sources[0]
+    if len(config.train.dataset_sources) != 1 or not source.is_file():
+        sequences = [[config.model.max_seq_len]] * config.train.micro_batch_size
+        return Load(sequences, int(budget * ASSUMED_SUPERVISED)), None
+    data = Dataset(source)
+    if not len(data):
+        raise CallamaError(f"{source} is empty; build it again from a file with conversations")
+    sizes = Sizes.of(data)
+    epochs = EpochPlans(sizes, config.seed, budget)
+    most = max(epochs[0], key=lambda batch: memory.kept_by_block(setting, Load(_documents(sizes, batch), 0)))
+    supervised = int(collate(data, most).supervised.sum())
+    return Load(_documents(sizes, most), supervised), planned_steps(config, epochs, setting.devices)
+
+
+def resident_bytes() -> int:
+    """What this process has in main memory now; 0 where the system does not say."""
+    path = Path("/proc/self/statm")
+    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if path.is_file() else 0
+
+
+def _available(device: torch.device) -> tuple[int, int]:
+    """What the program takes on the device, and what the device has for it, itself included."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return total - free, total
+    resident, path = resident_bytes(), Path("/proc/meminfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), physical)
+    return resident, resident + free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _setting(config: TrainConfig, params: ModelParams, tied: bool, device: str, devices: int) -> Setting:
+    lora = None if config.method == "full" else config.lora.params()
+    if device == "cuda" and config.dtype == "auto":
+        dtype = torch.bfloat16
+    else:
+        dtype = choose_dtype(config.dtype, torch.device(device))
+    accumulates = config.train.gradient_accumulation_steps > 1
+    packed = config.method == "qlora"
+    return Setting(
+        params, tied, lora, packed, dtype, config.train.recompute, accumulates, device == "cpu", config.zero, devices
+    )
+
+
+def _changes(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
+    """Settings that lower the memory, each on top of those before it, the gentlest first."""
+    train, sequences = config.train, config.train.micro_batch_size
+    if sequences > 1:
+        more = train.gradient_accumulation_steps * sequences
+        train = train.model_copy(update={"micro_batch_size": 1, "gradient_accumulation_steps": more})
+        config = config.model_copy(update={"train": train})
+        yield f"train.micro_batch_size=1 train.gradient_accumulation_steps={more}", config
+    if not train.recompute:
+        train = train.model_copy(update={"recompute": True})
+        config = config.model_copy(update={"train": train})
+        yield "train.recompute=true", config
+    if config.dtype == "fp32":
+        config = config.model_copy(update={"dtype": "bf16"})
+        yield "dtype=bf16", config
+    if config.zero is not None and config.zero.stage < 3:
+        config = config.model_copy(update={"zero": config.zero.model_copy(update={"stage": 3})})
+        yield "zero_optimization.stage=3", config
+    if config.method == "full":
+        config = config.model_copy(update={"method": "lora"})
+        yield "method=lora", config
+    if config.method == "lora" and config.zero is None:
+        config = config.model_copy(update={"method": "qlora"})
+        yield "method=qlora", config
+    length = config.model.max_seq_len
+    while (length := length // 2) >= 256:
+        shorter = config.model.model_copy(update={"max_seq_len": length})
+        yield f"model_config.max_seq_len={length}", config.model_copy(update={"model": shorter})
+
+
+def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) -> Estimate:
+    """Estimates a run; ``here`` on this machine whatever ``hardware`` says, ``timed`` with its time too.
+
+    Raises:
+        UsageError, CallamaError: settings that do not go together, no shape, damaged files.
+    """
+    config.require_possible()
+    params, tied, file_bytes = _shape(config)
+    planned = not here and config.hardware.memory_gib is not None
+    if planned:
+        device = "cpu" if config.device == "cpu" else "cuda"
+        program = ASSUMED_CUDA_BYTES if device == "cuda" else resident_bytes()
+        available = int((config.hardware.memory_gib or 0) * GIB)
+    else:
+        try:
+            place = choose_device(config.device)
+        except ValueError as error:
+            raise UsageError(f"{error}; to plan for a GPU that is not here, set hardware.memory_gib") from None
+        device = place.type
+        program, available = _available(place)
+    devices = int(os.environ.get("WORLD_SIZE", config.hardware.devices if config.zero is not None else 1))
+
+    def of(config: TrainConfig) -> tuple[Setting, Load, int | None, int]:
+        setting = _setting(config, params, tied, device, devices)
+        load, steps = _load(config, setting)
+        need = memory.peak_bytes(setting, load)
+        if setting.on_cpu:  # while the weights are copied, the pages of their file are resident too
+            need = max(need, memory.weight_bytes(setting) + file_bytes)
+        return setting, load, steps, program + need
+
+    setting, load, steps, peak = of(config)
+    changes: list[str] = []
+    if peak > available:
+        for change, changed in _changes(config):
+            if change.startswith("model_config.max_seq_len") and changes and changes[-1].startswith("model_config"):
+                changes.pop()
+            changes.append(change)
+            try:
+                if of(changed)[3] <= available:
+                    break
+            except CallamaError:  # a conversation is longer than that
+                continue
+        else:
+            changes = []
+    seconds = None
+    if timed and not planned and peak <= available:
+        per_batch, per_step = _measure(setting, load, torch.device(device))
+        seconds = per_batch * config.train.gradient_accumulation_steps + per_step
+    return Estimate(
+        device, devices, memory.parts(setting, load), program, peak, available, load, changes, steps, seconds
+    )
+
+
+def require_memory(config: TrainConfig) -> None:
+    """Refuses a run that cannot fit into this machine.
+
+    Raises:
+        CallamaError: it cannot; says how much is missing and what would make it fit.
+    """
+    found = estimate(config, here=True)
+    if not found.fits:
+        raise CallamaError(f"{refusal(found)}; check_memory=false starts it all the same")
+
+
+def refusal(found: Estimate) -> str:
+    """Why a run cannot be, in a sentence."""
+    needs = f"this run needs about {found.peak / GIB:.1f} GiB on each device and there are {found.available / GIB:.1f}"
+    if not found.changes:
+        return f"{needs}; no setting makes it fit: it takes a larger device, more of them, or a smaller model"
+    return f"{needs}; it fits with {' '.join(found.changes)}"
+
+
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    """The shorter of two runs after one that warms up."""
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+def _back(total: Tensor) -> None:
+    total.backward()  # type: ignore[no-untyped-call]
+
+
+def _measure(setting: Setting, load: Load, device: torch.device) -> tuple[float, float]:
+    """Seconds of a micro-batch and of the optimizer's step: one block there and back, one chunk of the loss and
+    a part of the update, each taken as often as the run does."""
+    params = replace(setting.params, n_layers=1, vocab_size=8)
+    with device:
+        model = Transformer(params, tied=True).to(setting.dtype)
+        if setting.lora is not None:
+            add_lora(model, setting.lora)
+        model.recompute = setting.recompute
+        model.tok_embeddings.weight.requires_grad_()  # as in a block with others below it
+        ids, attend = torch.zeros(1, load.tokens, dtype=torch.int64), Documents(load.documents, device)
+        block = _seconds(lambda: _back(model(ids, attend).sum()), device)
+        positions = min(CHUNK_POSITIONS, max(load.supervised, 1))
+        hidden = torch.zeros(positions, params.dim, dtype=setting.dtype, requires_grad=True)
+        trained = setting.lora is None
+        table = torch.zeros(setting.params.vocab_size, params.dim, dtype=setting.dtype, requires_grad=trained)
+        targets = torch.zeros(positions, dtype=torch.int64)
+        chunk = _seconds(lambda: _back(projected_cross_entropy(hidden, table, targets)[0]), device)
+        updated = nn.Parameter(torch.zeros(1 << 20))
+        updated.grad = torch.zeros(1 << 20)
+        update = _seconds(adamw([updated], OptimizerSection()).step, device)
+    batch = setting.params.n_layers * block + load.supervised / positions * chunk
+    return batch, update * memory.trained_numbers(setting) / updated.numel()
