@@ -20,7 +20,7 @@ def train(
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove an earlier run's checkpoints and start over.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Fine-tune with LoRA.
+    """Fine-tune with LoRA, QLoRA or all weights, as ``method`` in the settings says.
 
     Example: callama train configs/demo.json train.micro_batch_size=4 scheduler.max_lr=5e-4
     """

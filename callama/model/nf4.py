@@ -19,7 +19,12 @@ from callama.common.errors import UsageError
 BLOCK, OUTER_BLOCK = 64, 256  # weights that share a scale, and scales that share one
 
 
-def _library() -> Any:
+def library() -> Any:
+    """What packs and unpacks.
+
+    Raises:
+        UsageError: it is not installed.
+    """
     # It would say on every CPU that a kernel for inference, which is not used here, is not installed.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
@@ -46,7 +51,7 @@ class NF4Linear(nn.Module):
         """
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self._functional = _library()
+        self._functional = library()
         # As one row: on CPUs the library (0.49, 0.50) unpacks a matrix wrongly whose rows are no whole blocks.
         self._packed, self._state = self._functional.quantize_4bit(
             weight.to(dtype).flatten(), blocksize=BLOCK, compress_statistics=True, quant_type="nf4"

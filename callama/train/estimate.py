@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from callama.common.errors import CallamaError, UsageError
 from callama.data.dataset import Dataset
 from callama.data.pack import EpochPlans, Sizes, collate
+from callama.model import nf4
 from callama.model.attend import Documents
 from callama.model.device import choose_device, choose_dtype
 from callama.model.lora import add_lora
@@ -191,6 +192,8 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
         except ValueError as error:
             raise UsageError(f"{error}; to plan for a GPU that is not here, set hardware.memory_gib") from None
         device = place.type
+        if config.method == "qlora":
+            nf4.library()  # part of the program, and better missed now than after loading
         program, available = _available(place)
     devices = int(os.environ.get("WORLD_SIZE", config.hardware.devices if config.zero is not None else 1))
 

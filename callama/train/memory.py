@@ -105,8 +105,10 @@ def kept_by_block(setting: Setting, load: Load) -> int:
     """What one block keeps for its way back, when it is not run again."""
     params, tokens, size = setting.params, load.tokens, setting.dtype.itemsize
     dim, kv = params.dim, params.kv_heads * params.head_dim
-    # Its input, the attention's output in order, the feed-forward's input, gate and up; two norms' scales.
-    kept = tokens * (size * (3 * dim + 2 * params.ffn_dim) + 2 * FP32)
+    # Its input, the feed-forward's input, gate and up; two norms' scales.
+    kept = tokens * (size * (2 * dim + 2 * params.ffn_dim) + 2 * FP32)
+    if setting.lora is None or ("wo" in setting.lora.layers and not setting.lora.dropout):
+        kept += tokens * size * dim  # what wo reads, where gradients need it
     kept += tokens * size * 2 * kv  # rotated keys, values
     pieces = list(load.pieces())
     short = [piece for piece in pieces if _is_written_out(setting, piece[1])]
@@ -125,11 +127,9 @@ def kept_by_block(setting: Setting, load: Load) -> int:
     for out, into in (shapes[name] for name in lora.layers):
         kept += tokens * lora.rank * size
         kept += lora.rank * (into + out) * size if setting.dtype != torch.float32 else 0
-        kept += tokens * out * size + 2 * out * FP32 if lora.dora else 0
+        kept += tokens * out * size + out * (size + FP32) if lora.dora else 0
         if lora.dropout:
             kept += tokens * into * (2 * size if setting.on_cpu else size + 1)
-    if lora.dropout and "wo" in lora.layers:
-        kept -= tokens * dim * size  # nobody needs the attention's output as it was
     return kept
 
 

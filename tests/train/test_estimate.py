@@ -1,0 +1,132 @@
+"""Estimates of whole runs: from the configuration alone, from data where they are built, and refusals that help."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callama.cli import estimate as cli
+from callama.common.errors import CallamaError, UsageError
+from callama.data.dataset import Dataset
+from callama.data.pack import EpochPlans, Sizes, collate
+from callama.train import estimate as estimate_module
+from callama.train.config import load_config
+from callama.train.ds_config import load_any_config
+from callama.train.estimate import estimate, refusal
+from callama.train.loop import train
+from tests.train.conftest import Configure
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+LLAMA_3_8B = CONFIGS / "llama3_8b_24gb.json"
+PLANNED = ["hardware.memory_gib=23.5"]
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_shipped_configuration_fits_the_device_that_it_names(file: Path) -> None:
+    config = load_any_config(file)
+    if file.stem == "demo":  # for any laptop; its data set is made when the demo runs
+        config = load_any_config(
+            file, ["model_config.dim=576", "model_config.n_layers=30", "model_config.n_heads=9",
+                   "model_config.n_kv_heads=3", "model_config.vocab_size=49152", "hardware.memory_gib=4", "device=cpu"]
+        )  # fmt: skip
+    found = estimate(config)
+    assert config.hardware.memory_gib is not None and found.fits
+    assert found.devices == config.hardware.devices
+
+
+def test_weights_of_the_8b_model_are_what_everybody_says() -> None:
+    found = estimate(load_config(LLAMA_3_8B))
+    assert found.parts["weights"] == 8_030_261_248 * 2
+    packed = estimate(load_config(LLAMA_3_8B, ["method=qlora"]))
+    assert 5.0 < packed.parts["weights"] / 2**30 < 5.5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        (["train.micro_batch_size=4"], ["train.micro_batch_size=1 train.gradient_accumulation_steps=64"]),
+        (["model_config.max_seq_len=4096"], ["train.recompute=true"]),
+        (["dtype=fp32"], ["train.recompute=true", "dtype=bf16"]),
+        (["method=full"], ["train.recompute=true", "method=lora"]),
+        (["hardware.memory_gib=12"], ["train.recompute=true", "method=qlora"]),
+        (["hardware.memory_gib=4"], []),
+    ],
+)
+def test_what_cannot_fit_is_told_what_makes_it_fit(overrides: list[str], changes: list[str]) -> None:
+    found = estimate(load_config(LLAMA_3_8B, PLANNED + overrides))
+    assert not found.fits and found.changes == changes
+    if changes:
+        assert estimate(load_config(LLAMA_3_8B, [*PLANNED, *overrides, *" ".join(changes).split()])).fits
+        assert "it fits with " + " ".join(changes) in refusal(found)
+    else:
+        assert "no setting makes it fit" in refusal(found)
+
+
+def test_lengths_are_shortened_last_and_to_what_fits() -> None:
+    found = estimate(load_config(LLAMA_3_8B, ["hardware.memory_gib=7.2", "model_config.max_seq_len=8192"]))
+    assert found.changes[-1].startswith("model_config.max_seq_len=") and len(found.changes) == 3
+    fitting = ["hardware.memory_gib=7.2", *found.changes]
+    assert estimate(load_config(LLAMA_3_8B, fitting)).fits
+
+
+def test_the_largest_micro_batch_of_the_data_is_counted(world: Path, configure: Configure) -> None:
+    config = configure(train__micro_batch_size=2, train__num_epochs=3, train__gradient_accumulation_steps=2)
+    found = estimate(config, here=True)
+    data = Dataset(config.train.dataset_sources[0])
+    batches = EpochPlans(Sizes.of(data), config.seed, 2 * config.model.max_seq_len)[0]
+    laid = [collate(data, batch) for batch in batches]
+    assert found.load.documents in [batch.documents for batch in laid]
+    chosen = next(batch for batch in laid if batch.documents == found.load.documents)
+    assert found.load.supervised == int(chosen.supervised.sum())
+    assert found.steps == train(config)["step"]
+
+
+def test_time_is_measured_where_the_device_is_here(configure: Configure) -> None:
+    assert estimate(configure(), here=True).seconds_per_step is None
+    timed = estimate(configure(), here=True, timed=True)
+    assert timed.seconds_per_step is not None and 0 < timed.seconds_per_step < 30
+    assert estimate(load_config(LLAMA_3_8B), timed=True).seconds_per_step is None
+
+
+@pytest.fixture
+def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose memory is full but for a megabyte."""
+    monkeypatch.setattr(estimate_module, "_available", lambda device: (100 << 20, 101 << 20))
+
+
+@pytest.mark.usefixtures("small_machine")
+def test_training_refuses_to_start_what_cannot_fit(configure: Configure, job: Path) -> None:
+    with pytest.raises(CallamaError, match=r"needs about 0\.1 GiB .* check_memory=false starts it all the same"):
+        train(configure())
+    assert not list(job.glob("step_*"))
+    assert train(configure(check_memory=False))["step"] == 8
+
+
+def test_a_model_that_is_neither_there_nor_described(configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist, and model_config does not say the model's shape either"):
+        estimate(configure(model_ckpt_file=str(tmp_path / "none" / "consolidated.pth")))
+
+
+def test_params_alone_are_enough(world: Path, configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    shutil.copy(world / "model" / "params.json", tmp_path / "bare")
+    bare = estimate(configure(model_ckpt_file=str(tmp_path / "bare" / "consolidated.pth")), here=True)
+    assert bare.parts["weights"] == estimate(configure(), here=True).parts["weights"]
+
+
+def test_the_verb_prints_a_table_or_json_and_fails_where_it_cannot_fit(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cli.estimate(LLAMA_3_8B)
+    text = capsys.readouterr().out
+    assert "weights         14.96 GiB" in text and "of 23.5 GiB: fits" in text
+    cli.estimate(LLAMA_3_8B, as_json=True)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert found["fits"] and found["parts"]["weights"] == 8_030_261_248 * 2
+    with pytest.raises(CallamaError, match=r"it fits with train\.recompute=true"):
+        cli.estimate(LLAMA_3_8B, ["model_config.max_seq_len=4096"])
+    assert "does not fit" in capsys.readouterr().out
