@@ -97,6 +97,7 @@ class _Train(Section):
     dataset_sources: list[Path] = Field(min_length=1)
     num_epochs: int = Field(default=1, gt=0)
     max_minutes: float | None = Field(default=None, gt=0)  # callama's
+    recompute: bool = False  # callama's
 
 
 class DsConfig(Section):
@@ -119,7 +120,7 @@ class DsConfig(Section):
         """Sentences about keys that are set and change nothing."""
         found = []
         if self.deepspeed.activation_checkpointing is not None:
-            found.append("deepspeed_config.activation_checkpointing has no effect: activations are kept")
+            found.append("deepspeed_config.activation_checkpointing has no effect: train.recompute decides")
         if self.deepspeed.wall_clock_breakdown:
             found.append("deepspeed_config.wall_clock_breakdown has no effect")
         if "type" in self.deepspeed.scheduler.model_fields_set:

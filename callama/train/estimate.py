@@ -195,7 +195,7 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
         if config.method == "qlora":
             nf4.library()  # part of the program, and better missed now than after loading
         program, available = _available(place)
-    devices = int(os.environ.get("WORLD_SIZE", config.hardware.devices if config.zero is not None else 1))
+    devices = 1 if config.zero is None else int(os.environ.get("WORLD_SIZE", config.hardware.devices))
 
     def of(config: TrainConfig) -> tuple[Setting, Load, int | None, int]:
         setting = _setting(config, params, tied, device, devices)
