@@ -111,7 +111,11 @@ def test_peft_computes_what_training_computed(world: Path, configure: Configure,
     torch.testing.assert_close(logits(merged, ids), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_generation_applies_a_dora_adapter(world: Path, configure: Configure, job: Path) -> None:
+def test_generation_applies_a_dora_adapter(
+    world: Path, configure: Configure, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In bf16 the two orders of arithmetic may differ in a token of a tiny model.
+    monkeypatch.setattr("callama.generate.chat.choose_dtype", lambda name, place: torch.float32)
     train(configure(train__num_epochs=4, **DORA))
     merge_to_folder(world / "model", job, job.parent / "merged", max_changed=1)
     beside = ChatModel(world / "model", device="cpu", slots=2, adapter=job)
