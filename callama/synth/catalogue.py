@@ -13,7 +13,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -31,7 +31,7 @@ FOLDER = Path(__file__).parent / "catalogue"
 SLOT = re.compile(r"\{([A-Za-z_][\w.]*)\}")
 _KEYS = {
     "name", "task", "description", "parameters", "makers", "requests", "optional", "says", "missing", "again",
-    "vary", "like", "result", "answers",
+    "vary", "like", "result", "answers", "languages",
 }  # fmt: skip
 
 
@@ -54,7 +54,7 @@ class Missing:
 class ToolSpec:
     """One tool of the catalogue. Keys of ``makers`` and slots are parameter names or dotted paths
     into nested objects (``address.city``); ``like`` names tools that could do the same errand, which
-    never stand beside it."""
+    never stand beside it; ``languages`` has requests in other languages by their code."""
 
     domain: str
     side: Side
@@ -70,8 +70,9 @@ class ToolSpec:
     like: tuple[str, ...]
     result: JsonObject
     answers: tuple[str, ...]
+    languages: Mapping[str, tuple[str, ...]]
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         return self.tool.name
 
@@ -112,11 +113,19 @@ class Catalogue:
 
     def side(self, side: Side) -> tuple[ToolSpec, ...]:
         """The tools of one side of the wall between training and held-out."""
-        return tuple(s for s in self.specs if s.side == side)
+        return self._sides[side]
 
     def foreign(self, side: Side) -> frozenset[str]:
         """Names, as ``spelled``, of the tools of all other sides."""
-        return frozenset(spelled(s.name) for s in self.specs if s.side != side)
+        return self._foreign[side]
+
+    @functools.cached_property
+    def _sides(self) -> dict[Side, tuple[ToolSpec, ...]]:
+        return {side: tuple(s for s in self.specs if s.side == side) for side in SIDES}
+
+    @functools.cached_property
+    def _foreign(self) -> dict[Side, frozenset[str]]:
+        return {side: frozenset(spelled(s.name) for s in self.specs if s.side != side) for side in SIDES}
 
 
 @functools.cache
@@ -138,6 +147,12 @@ def load_catalogue(folder: Path = FOLDER) -> Catalogue:
     for spec in specs:
         if unknown := [n for n in spec.like if n not in seen]:
             raise CallamaError(f"{spec.domain}.json: tool {spec.name}: like: there is no tool {unknown[0]!r}")
+    likers: dict[str, set[str]] = {}
+    for spec in specs:
+        for name in spec.like:
+            likers.setdefault(name, set()).add(spec.name)
+            likers.setdefault(spec.name, set()).add(name)
+    specs = [replace(spec, like=tuple(sorted(likers.get(spec.name, ())))) for spec in specs]
     talk = folder / "_talk.json"
     return Catalogue(tuple(specs), read_json(talk, "small talk") if talk.is_file() else {})
 
@@ -180,6 +195,7 @@ def _read_tool(raw: JsonObject, domain: str, side: Side) -> ToolSpec:
         {k: {value: tuple(v) for value, v in said.items()} for k, said in raw.get("says", {}).items()},
         missing, {k: tuple(v) for k, v in raw.get("again", {}).items()}, tuple(raw.get("vary", ())),
         tuple(raw.get("like", ())), raw.get("result", {}), tuple(raw.get("answers", ())),
+        {code: tuple(v) for code, v in raw.get("languages", {}).items()},
     )  # fmt: skip
     makers = {path: spec.makers.get(path) or _implied_maker(path, leaf) for path, leaf in spec.leaves.items()}
     if unknown := set(spec.makers) - set(makers):
@@ -222,6 +238,8 @@ def nested(flat: Mapping[str, Any]) -> JsonObject:
 def _check(spec: ToolSpec) -> None:
     _check_talk(spec)
     for path, leaf in spec.leaves.items():
+        if leaf.get("items", {}).get("type") == "object" and path not in spec.says:
+            raise CallamaError(f"says: the objects of {path!r} need words for 'each'")
         if leaf.get("type") == "boolean" and not set(spec.says.get(path, {})) & {"true", "false"}:
             raise CallamaError(f"says: boolean {path!r} needs words for 'true' or 'false'")
     rng = random.Random(spec.name)
@@ -246,6 +264,9 @@ def _check_talk(spec: ToolSpec) -> None:
         raise CallamaError("requests: at least one is needed")
     for template in spec.requests:
         _check_slots(spec, "requests", template, spec.required_leaves, set(spec.leaves))
+    for code, phrases in spec.languages.items():
+        for template in phrases:
+            _check_slots(spec, f"languages.{code}", template, spec.required_leaves, set(spec.leaves))
     for name in sorted(set(spec.tool.parameters["properties"]) - spec.required):
         in_requests = all(any(s in slots(t) for t in spec.requests) for s in spec.leaves_of({name}))
         if name not in spec.optional and not in_requests:
@@ -279,6 +300,11 @@ def _check_talk(spec: ToolSpec) -> None:
     for path, said in spec.says.items():
         if path not in spec.leaves:
             raise CallamaError(f"says: {path!r} is not a parameter")
+        if spec.leaves[path].get("items", {}).get("type") == "object":
+            fields = set(spec.leaves[path]["items"]["properties"])
+            if set(said) != {"each"} or any(set(slots(t)) != fields for t in said["each"]):
+                raise CallamaError(f"says.{path}: expected sentences under 'each' with the slots {sorted(fields)}")
+            continue
         allowed = spec.leaves[path].get("enum")
         if allowed and set(said) != set(allowed):
             raise CallamaError(f"says.{path}: words for {sorted(said)}, expected for {sorted(allowed)}")

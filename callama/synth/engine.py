@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from callama.common.errors import UsageError
+from callama.common.errors import CallamaError, UsageError
 from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, Message, ToolCall
 from callama.synth.catalogue import FOLDER, Side, load_catalogue
 from callama.synth.disguise import Costume, as_written, dress
 from callama.synth.names import spelled
-from callama.synth.scenarios import DEFAULT_WEIGHTS, SCENARIOS
+from callama.synth.scenarios import CASTS, SCENARIOS, shares
 from callama.synth.stage import Calls, NoFitError, Results, Say, Scene, Stage, Turn, User
 
 # Conversations about the same tools cost less to train on, because what they open with is read once;
@@ -25,10 +25,17 @@ from callama.synth.stage import Calls, NoFitError, Results, Say, Scene, Stage, T
 GROUP_SIZE: Mapping[Side, int] = {"train": 6, "validation": 1, "held_out": 1}
 _BESIDE = (15, 30, 30, 15, 10)  # how often a group's first tool has 0, 1, 2 … others beside it
 _SYSTEM = 0.15
+_TRIES = 200  # tools may be drawn that cannot play the one scenario that is wanted
 
 
 def synthesise(
-    count: int, seed: int, *, side: Side, scenarios: Sequence[str] | None = None, folder: Path = FOLDER
+    count: int,
+    seed: int,
+    *,
+    side: Side,
+    scenarios: Sequence[str] | None = None,
+    weights: Mapping[str, float] | None = None,
+    folder: Path = FOLDER,
 ) -> Iterator[Conversation]:
     """Yields ``count`` conversations, the same for the same arguments.
 
@@ -36,48 +43,48 @@ def synthesise(
         count: how many.
         seed: of the random choices.
         side: whose tools are used: of ``train``, ``validation`` or ``held_out``, and no others.
-        scenarios: names to draw from, with their default weights; all by default.
+        scenarios: names to draw from; all by default.
+        weights: how often scenarios occur, in place of their default weights.
         folder: the catalogue.
 
     Raises:
-        UsageError: an unknown scenario or a negative count.
-        CallamaError: the catalogue is damaged.
+        UsageError: an unknown scenario, a negative weight or a negative count.
+        CallamaError: the catalogue is damaged, or no tool of this side can play a scenario.
     """
-    names = list(scenarios) if scenarios is not None else list(SCENARIOS)
-    if unknown := [n for n in names if n not in SCENARIOS]:
-        raise UsageError(f"unknown scenario {unknown[0]!r}; known: {', '.join(SCENARIOS)}")
-    if not names:
-        raise UsageError(f"no scenario given; known: {', '.join(SCENARIOS)}")
+    chosen = shares(scenarios, weights)
     if count < 0:
         raise UsageError(f"the count must not be negative, found {count}")
     load_catalogue(folder)
-    groups = (group(i, seed, side=side, scenarios=names, folder=folder) for i in itertools.count())
+    groups = (group(i, seed, side=side, weights=chosen, folder=folder) for i in itertools.count())
     return itertools.islice(itertools.chain.from_iterable(groups), count)
 
 
-def group(number: int, seed: int, *, side: Side, scenarios: Sequence[str], folder: Path = FOLDER) -> list[Conversation]:
-    """Group number ``number`` of ``synthesise``; lets workers take any part of the row.
+def group(
+    number: int, seed: int, *, side: Side, weights: Mapping[str, float], folder: Path = FOLDER
+) -> list[Conversation]:
+    """Group number ``number`` of ``synthesise``; lets workers take any part of the row. ``weights`` is what
+    ``scenarios.shares`` gives.
 
     The conversations of a group are about the same tools, as those of a deployed assistant are.
+
+    Raises:
+        CallamaError: no tool of this side can play one of these scenarios.
     """
     catalogue = load_catalogue(folder)
     rng = random.Random(f"{seed}:{side}:{number}")
     stage = Stage(rng, catalogue.side(side), catalogue.talk, side, catalogue.foreign(side))
-    size = GROUP_SIZE[side]
-    if size > 1:
-        first = stage.pick()
-        stage = replace(stage, cast=(first, *stage.others(stage.count(*_BESIDE), [first])))
-    scenes = [_scene(stage, scenarios) for _ in range(size)]
-    cast = stage.cast or scenes[0][1].offered
+    scenes = _scenes(stage, weights, GROUP_SIZE[side])
+    cast = list({spec.name: spec for _, scene in scenes for spec in scene.offered}.values())
     used: dict[str, set[str]] = {s.name: set() for s in cast}
     for turn in (turn for _, scene in scenes for turn in scene.turns):
         for asked in turn.asks if isinstance(turn, Calls) else ():
             used[asked.spec.name] |= set(asked.arguments)
     costumes: dict[str, Costume] = {}
+    own = {s.name: spelled(s.name) for s in cast}
     for spec in cast:
         # Only training tools are disguised: a test shows tools as their authors wrote them. No disguise
         # may spell the name of a tool of another side, or one that another tool of this scene may keep.
-        taken = {spelled(c.tool.name) for c in costumes.values()} | {spelled(s.name) for s in cast if s is not spec}
+        taken = {spelled(c.tool.name) for c in costumes.values()} | {n for name, n in own.items() if name != spec.name}
         taken |= catalogue.foreign(side)
         costumes[spec.name] = dress(spec, used[spec.name], taken, rng) if side == "train" else as_written(spec)
     tools = tuple(costumes[s.name].tool for s in rng.sample(cast, len(cast)))
@@ -88,15 +95,35 @@ def group(number: int, seed: int, *, side: Side, scenarios: Sequence[str], folde
     ]
 
 
-def _scene(stage: Stage, scenarios: Sequence[str]) -> tuple[str, Scene]:
+def _scenes(stage: Stage, weights: Mapping[str, float], size: int) -> list[tuple[str, Scene]]:
+    """Scenes about the same tools, with the names of their scenarios."""
+    for _ in range(_TRIES):
+        try:
+            if size == 1:
+                return [_scene(stage, weights)]
+            # A scenario with a cast of its own takes the whole group, so that it occurs as often as its weight says.
+            name = stage.rng.choices(list(weights), list(weights.values()))[0]
+            if name in CASTS:
+                playing = replace(stage, cast=CASTS[name](stage))
+                return [(name, SCENARIOS[name](playing)) for _ in range(size)]
+            first = stage.pick()
+            cast = (first, *stage.others(stage.count(*_BESIDE), [first]))
+            common = {n: weight for n, weight in weights.items() if n not in CASTS}
+            return [_scene(replace(stage, cast=cast), common) for _ in range(size)]
+        except NoFitError:
+            continue
+    raise CallamaError(f"no tool of the side {stage.side} can play {', '.join(weights)}")
+
+
+def _scene(stage: Stage, weights: Mapping[str, float]) -> tuple[str, Scene]:
     """A scene of one of these scenarios that the stage's tools can play."""
-    left = list(scenarios)
+    left = dict(weights)
     while left:
-        name = stage.rng.choices(left, [DEFAULT_WEIGHTS[n] for n in left])[0]
+        name = stage.rng.choices(list(left), list(left.values()))[0]
         try:
             return name, SCENARIOS[name](stage)
         except NoFitError:
-            left.remove(name)
+            del left[name]
     raise NoFitError
 
 

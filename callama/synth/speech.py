@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from callama.contract.messages import JsonObject
+from callama.synth import ways
 from callama.synth.catalogue import SLOT, ToolSpec, make_value, nested, slots
 from callama.synth.values import long_date
 
 _OPTIONAL = 0.45
+_IN_WORDS, _FORM, _TWO_SENTENCES, _FROM_TODAY, _SLIP = 0.07, 0.07, 0.07, 0.06, 0.03
 _OPENERS = ("Hi, ", "Hey, ", "Hello, ", "Hi there! ", "Hello! ", "Good morning. ", "OK, ", "Quick one: ", "Hey! ")
 _CLOSERS = (" Thanks!", " Thank you.", " Thanks a lot!", " That would help me a lot.", " Cheers!")
 _END = re.compile(r",? please[.?!]?$|[.?!]$")
-# Free text that runs to the end of a request swallows what is added behind it.
 _OPEN_END = re.compile(r": \{[\w.]+\}[.?!]?$")
 
 
@@ -71,7 +72,8 @@ def say_value(spec: ToolSpec, path: str, value: Any, rng: random.Random) -> str:
     if said:
         return rng.choice(said)
     if isinstance(value, list):
-        return join([str(v) for v in value])
+        each = spec.says.get(path, {}).get("each")
+        return join([_say_object(each, v, rng) if each else str(v) for v in value])
     if spec.leaves[path].get("format") == "date" and rng.random() < 0.2:
         return long_date(value)
     if isinstance(value, float) and spec.makers[path] == "price":
@@ -79,9 +81,22 @@ def say_value(spec: ToolSpec, path: str, value: Any, rng: random.Random) -> str:
     return str(value)
 
 
+def _say_object(each: Sequence[str], value: JsonObject, rng: random.Random) -> str:
+    return SLOT.sub(lambda slot: str(value[slot[1]]), rng.choice(each))
+
+
 def fill(template: str, spec: ToolSpec, flat: Mapping[str, Any], rng: random.Random) -> str:
     """A sentence with its slots filled."""
-    return SLOT.sub(lambda slot: say_value(spec, slot[1], flat[slot[1]], rng), template)
+
+    def one(slot: re.Match[str]) -> str:
+        value = flat[slot[1]]
+        if spec.makers[slot[1]].startswith("int ") and rng.random() < _IN_WORDS:
+            word = ways.number_word(value, template[: slot.start()], template[slot.end() :])
+            if word:
+                return word if slot.start() else word.capitalize()
+        return say_value(spec, slot[1], value, rng)
+
+    return SLOT.sub(one, template)
 
 
 def lower_start(asked: Ask) -> str:
@@ -104,9 +119,14 @@ def attach(text: str, phrase: str) -> str:
     return f"{text[:at]} {phrase}{text[at:]}"
 
 
+def ends_open(template: str) -> bool:
+    """Whether a template ends in free text, which would swallow what is added behind it."""
+    return bool(_OPEN_END.search(template))
+
+
 def wishes(spec: ToolSpec, template: str, flat: Mapping[str, Any], rng: random.Random) -> dict[str, str]:
     """Optional parameters to ask for beside a template, with their phrases."""
-    if _OPEN_END.search(template):
+    if ends_open(template):
         return {}
     used = {s.split(".")[0] for s in slots(template)}
     free = [n for n in spec.optional if n not in used and n not in spec.required]
@@ -117,18 +137,35 @@ def wishes(spec: ToolSpec, template: str, flat: Mapping[str, Any], rng: random.R
     return dict(sorted(picked, key=lambda pair: _is_sentence(pair[1])))
 
 
-def ask(spec: ToolSpec, rng: random.Random, flat: Mapping[str, Any] | None = None, template: str = "") -> Ask:
-    """A request for a tool. ``flat`` gives the values, ``template`` the sentence; else both are drawn."""
+def ask(
+    spec: ToolSpec,
+    rng: random.Random,
+    flat: Mapping[str, Any] | None = None,
+    template: str = "",
+    *,
+    alone: bool = False,
+) -> Ask:
+    """A request for a tool. ``flat`` gives the values, ``template`` the sentence; else both are drawn.
+    A request that is ``alone`` in its conversation may say which day today is, and count from there."""
     flat = flat or make_values(spec, rng)
-    if not template and _fits_form(spec) and rng.random() < 0.07:
-        return _form(spec, flat, rng)
-    template = template or rng.choice(spec.requests)
-    text = fill(template, spec, flat, rng)
-    said = set(slots(template))
+    if not template:
+        draw = rng.random()
+        if draw < _FORM and _fits_form(spec):
+            return _form(spec, flat, rng)
+        if draw > 1 - _TWO_SENTENCES:
+            template = ways.in_two_sentences(spec, rng)
+        template = template or rng.choice(spec.requests)
+    said, worded = set(slots(template)), template
+    dates = ways.date_slots(spec, template)
+    if alone and len(dates) == 1 and rng.random() < _FROM_TODAY:
+        worded = ways.from_today(template, dates[0], flat[dates[0]], rng)
+    if rng.random() < _SLIP:
+        worded = ways.with_slip(worded, rng)
+    text = fill(worded, spec, flat, rng)
     for name, phrase in wishes(spec, template, flat, rng).items():
         text = attach(text, phrase)
         said |= spec.leaves_of({name})
-    return Ask(spec, text, {p: flat[p] for p in spec.leaves if p in said}, template.startswith("{"))
+    return Ask(spec, text, {p: flat[p] for p in spec.leaves if p in said}, worded.startswith("{"))
 
 
 def _fits_form(spec: ToolSpec) -> bool:

@@ -83,7 +83,8 @@ class Stage:
 
     def absent(self) -> ToolSpec:
         """A tool that is not on offer."""
-        return self._one([s for s in self.specs if not _alike(s, self.cast)])
+        blocked = _rivals(self.cast)
+        return self._one([s for s in self.specs if s.name not in blocked])
 
     def _one(self, fitting: Sequence[ToolSpec]) -> ToolSpec:
         if not fitting:
@@ -103,13 +104,26 @@ class Stage:
                 raise NoFitError
             return self.rng.sample(rest, len(rest))
         chosen: list[ToolSpec] = []
+        blocked = _rivals(beside)
+        domains = {b.domain for b in beside}
         while len(chosen) < count:
-            free = [s for s in self.specs if not _alike(s, (*beside, *chosen))]
-            kin = [s for s in free if any(s.domain == b.domain for b in beside)]
-            if not free:
+            free = self.specs
+            if self.rng.random() < near:
+                free = tuple(s for s in self.specs if s.domain in domains and s.name not in blocked) or free
+            one = self._unblocked(free, blocked)
+            if one is None:
                 break
-            chosen.append(self.rng.choice(kin if kin and self.rng.random() < near else free))
+            chosen.append(one)
+            blocked |= _rivals([one])
         return chosen
+
+    def _unblocked(self, specs: Sequence[ToolSpec], blocked: set[str]) -> ToolSpec | None:
+        # Few are blocked as a rule: drawing again is cheaper than looking at all.
+        for _ in range(8):
+            if specs and (one := self.rng.choice(specs)).name not in blocked:
+                return one
+        free = [s for s in specs if s.name not in blocked]
+        return self.rng.choice(free) if free else None
 
     def count(self, *weights: int) -> int:
         """0, 1, 2 … with these weights."""
@@ -123,9 +137,9 @@ class Stage:
         return [e for e in own if domains.isdisjoint(e.get("avoid", ()))]
 
 
-def _alike(spec: ToolSpec, others: Sequence[ToolSpec]) -> bool:
-    """Whether a tool is one of these, or could do the errand of one of them."""
-    return any(spec.name == o.name or spec.name in o.like or o.name in spec.like for o in others)
+def _rivals(specs: Sequence[ToolSpec]) -> set[str]:
+    """Names of these tools and of all that could do the errand of one of them."""
+    return {name for s in specs for name in (s.name, *s.like)}
 
 
 def result_of(asked: Ask, rng: random.Random) -> JsonObject:

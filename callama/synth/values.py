@@ -336,6 +336,13 @@ def _list(rng: random.Random, arguments: Sequence[str], known: Known) -> list[An
     return values
 
 
+def _rows(rng: random.Random, arguments: Sequence[str], known: Known) -> list[dict[str, Any]]:
+    """``rows LOW HIGH item=product;pieces=int 1 9``: a list of objects, in the order of their schema."""
+    low, high, *rest = arguments
+    makers = dict(part.split("=", 1) for part in " ".join(rest).split(";"))
+    return [{name: make(maker, rng) for name, maker in makers.items()} for _ in range(rng.randint(int(low), int(high)))]
+
+
 def _as_many(rng: random.Random, arguments: Sequence[str], known: Known) -> list[Any]:
     """``as_many PARAMETER MAKER``: a list of distinct values, as long as the one of the parameter."""
     name, *rest = arguments
@@ -364,6 +371,7 @@ def _more(rng: random.Random, arguments: Sequence[str], known: Known) -> int:
 
 _WITH_ARGUMENTS: dict[str, Callable[[random.Random, Sequence[str], Known], Any]] = {
     "int": _int, "number": _number, "pick": _pick, "pick_number": _pick_number, "code": _code, "list": _list,
+    "rows": _rows,
     "as_many": _as_many, "later_date": _later_date, "later_time": _later_time, "more": _more,
 }  # fmt: skip
 

@@ -10,6 +10,6 @@ from callama.synth.stage import Calls, Scene, Stage, User
 def choice(stage: Stage) -> Scene:
     """Request → call of the one tool that fits."""
     spec = stage.pick()
-    asked = ask(spec, stage.rng)
+    asked = ask(spec, stage.rng, alone=True)
     offered = [spec, *stage.others(1 + stage.count(45, 33, 15, 7), [spec], near=0.7)]
     return Scene(tuple(offered), (User(manners(asked, stage.rng)), Calls((asked,))))

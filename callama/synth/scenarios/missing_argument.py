@@ -1,28 +1,78 @@
-"""A required value is not given: the assistant asks back instead of inventing one, and mostly the
-user then supplies it and the call follows."""
+"""A required value is not given: the assistant asks back instead of inventing one, and mostly the user then
+supplies it and the call follows. Half of the requests leave out one value, the others all of
+them, as people do who start with what they want ("Could you book a table?")."""
 
 from __future__ import annotations
 
-from callama.synth.catalogue import slots
-from callama.synth.speech import Ask, ask, fill, make_values, manners
+from callama.synth.catalogue import ToolSpec, slots
+from callama.synth.speech import Ask, ask, fill, join, label, make_values, manners, say_value
 from callama.synth.stage import Calls, Say, Scene, Stage, Turn, User
 
-_CONTINUED = 0.55
+_CONTINUED, _ALL, _GENERIC = 0.5, 0.35, 0.4
+_OPENINGS = (
+    "Could you {}?", "Can you {} for me?", "Please {}.", "I need you to {}.", "I'd like you to {}, please.",
+    "{}, please", "Would you {}?", "I want you to {}.", "{}", "Help me {}.",
+)  # fmt: skip
+# Questions that fit any parameter: what to ask is read off the signature.
+_QUESTIONS = (
+    "What {is_are} the {what}?", "Could you tell me the {what}?", "Please tell me the {what}.",
+    "I still need the {what}.", "For that I need the {what}.", "Which {what} should I use?",
+)  # fmt: skip
 
 
 def missing_argument(stage: Stage) -> Scene:
     """Request without a required value → question (→ value → call)."""
     rng = stage.rng
     spec = stage.pick(lambda s: s.missing)
+    flat = make_values(spec, rng)
+    if rng.random() < _ALL and _sayable(spec):
+        turns = _nothing_given(stage, spec, flat)
+    else:
+        turns = _one_left_out(stage, spec, flat)
+    offered = [spec, *stage.others(stage.count(65, 25, 10), [spec])]
+    return Scene(tuple(offered), tuple(turns))
+
+
+def _one_left_out(stage: Stage, spec: ToolSpec, flat: dict[str, object]) -> list[Turn]:
+    rng = stage.rng
     name = rng.choice(sorted(spec.missing))
     gap, own = spec.missing[name], spec.leaves_of({name})
-    flat = make_values(spec, rng)
     asked = ask(spec, rng, flat, rng.choice(gap.requests))
-    turns: list[Turn] = [User(manners(asked, rng)), Say(gap.question)]
+    question = _question([name], stage) if rng.random() < _GENERIC else gap.question
+    turns: list[Turn] = [User(manners(asked, rng)), Say(question)]
     if rng.random() < _CONTINUED:
         reply = rng.choice(gap.replies)
         said = set(slots(reply)) & own
         whole = {p: flat[p] for p in spec.leaves if p in asked.flat or p in said}
         turns += [User(fill(reply, spec, flat, rng)), Calls((Ask(spec, asked.text, whole),))]
-    offered = [spec, *stage.others(stage.count(65, 25, 10), [spec])]
-    return Scene(tuple(offered), tuple(turns))
+    return turns
+
+
+def _nothing_given(stage: Stage, spec: ToolSpec, flat: dict[str, object]) -> list[Turn]:
+    rng = stage.rng
+    names = [p for p in spec.leaves if p in spec.required]
+    opening = rng.choice(_OPENINGS)
+    text = opening.format(spec.task if not opening.startswith("{") else spec.task[:1].upper() + spec.task[1:])
+    question = (
+        spec.missing[names[0]].question if len(names) == 1 and rng.random() > _GENERIC else _question(names, stage)
+    )
+    turns: list[Turn] = [User(manners(Ask(spec, text, {}), rng)), Say(question)]
+    if rng.random() < _CONTINUED:
+        values = [say_value(spec, p, flat[p], rng) for p in names]
+        labelled = [f"{label(p)}: {value}" for p, value in zip(names, values, strict=True)]
+        reply = "\n".join(labelled) if rng.random() < 0.3 else ", ".join(rng.choice((labelled, values)))
+        turns += [User(reply), Calls((Ask(spec, text, {p: flat[p] for p in names}),))]
+    return turns
+
+
+def _sayable(spec: ToolSpec) -> bool:
+    return spec.required == spec.required_leaves and not any(
+        spec.leaves[p].get("type") == "boolean" for p in spec.required
+    )
+
+
+def _question(names: list[str], stage: Stage) -> str:
+    what = join([label(n) if i == 0 else f"the {label(n)}" for i, n in enumerate(names)])
+    question = stage.rng.choice(_QUESTIONS if len(names) == 1 else _QUESTIONS[:-1])
+    several = len(names) > 1 or (names[0].endswith("s") and not names[0].endswith("ss"))
+    return question.format(what=what, is_are="are" if several else "is")

@@ -9,6 +9,6 @@ from callama.synth.stage import Calls, Scene, Stage, User
 def single(stage: Stage) -> Scene:
     """Request → call."""
     spec = stage.pick()
-    asked = ask(spec, stage.rng)
+    asked = ask(spec, stage.rng, alone=True)
     offered = [spec, *stage.others(stage.count(60, 30, 10), [spec], near=0.0)]
     return Scene(tuple(offered), (User(manners(asked, stage.rng)), Calls((asked,))))

@@ -1,0 +1,75 @@
+"""A value that cannot be right (February 30th, 25:10, an e-mail address without @, a word that an enum
+lacks): the assistant says so and asks, and mostly the user corrects it and the call follows."""
+
+from __future__ import annotations
+
+import random
+
+from callama.synth.catalogue import ToolSpec, slots
+from callama.synth.speech import Ask, ask, fill, label, make_values, manners
+from callama.synth.stage import Calls, Say, Scene, Stage, Turn, User
+from callama.synth.values import coined
+
+_CONTINUED = 0.6
+
+
+def invalid_value(stage: Stage) -> Scene:
+    """Request with an impossible value → what is wrong, and a question (→ value → call)."""
+    rng = stage.rng
+    spec = stage.pick(_breakable)
+    path = rng.choice(_breakable(spec))
+    flat = make_values(spec, rng)
+    bad, problem = _broken(spec, path, rng)
+    # The slot of the value must stand alone: in quotes or behind a sign it would read otherwise.
+    template = rng.choice([t for t in spec.requests if f"{{{path}}}" in t])
+    asked = ask(spec, rng, flat, template.replace(f"{{{path}}}", bad))
+    gap = spec.missing[path]
+    turns: list[Turn] = [User(manners(asked, rng)), Say(f"{problem} {gap.question}")]
+    if rng.random() < _CONTINUED:
+        reply = rng.choice([r for r in gap.replies if path in slots(r)])
+        whole = {p: flat[p] for p in spec.leaves if p in asked.flat or p == path}
+        turns += [User(fill(reply, spec, flat, rng)), Calls((Ask(spec, asked.text, whole),))]
+    offered = [spec, *stage.others(stage.count(65, 25, 10), [spec])]
+    return Scene(tuple(offered), tuple(turns))
+
+
+def _breakable(spec: ToolSpec) -> list[str]:
+    return [p for p in spec.missing if p in spec.leaves and _kind(spec, p)]
+
+
+def _kind(spec: ToolSpec, path: str) -> str:
+    leaf, maker = spec.leaves[path], spec.makers[path]
+    if leaf.get("type") == "string" and "enum" in leaf:
+        return "enum"
+    if leaf.get("format") == "date":
+        return "date"
+    if maker in ("time", "email"):
+        return maker
+    return "count" if maker.startswith("int ") and not maker.startswith(("int -", "int 0")) else ""
+
+
+def _broken(spec: ToolSpec, path: str, rng: random.Random) -> tuple[str, str]:
+    """An impossible value, and what is wrong with it."""
+    name = label(path)
+    kind = _kind(spec, path)
+    if kind == "date":
+        year = rng.randint(2024, 2028)
+        month, day = rng.choice(
+            ((2, 30), (2, 31), (4, 31), (6, 31), (9, 31), (11, 31), (13, rng.randint(1, 28)), (5, 32))
+        )
+        bad = f"{year}-{month:02}-{day:02}"
+        return bad, rng.choice((f"There is no {bad} in the calendar.", f"{bad} is not a date that exists."))
+    if kind == "time":
+        bad = rng.choice(
+            (f"{rng.randint(25, 38)}:{rng.randint(0, 59):02}", f"{rng.randint(6, 22):02}:{rng.randint(60, 99)}")
+        )
+        return bad, rng.choice((f"{bad} is not a time of day.", f"A clock never shows {bad}."))
+    if kind == "email":
+        bad = f"{coined(rng).lower()}.{coined(rng).lower()}{rng.choice(('.com', '.org', ' at home'))}"
+        return bad, f"{bad} is not a complete e-mail address."
+    if kind == "count":
+        bad = str(-rng.randint(1, 20))
+        return bad, rng.choice((f"{bad} can't be right: it must be at least 1.", f"The {name} can't be {bad}."))
+    bad = coined(rng).lower()
+    allowed = ", ".join(spec.leaves[path]["enum"])
+    return bad, rng.choice((f"I don't know {bad}; possible are {allowed}.", f"{bad} is none of {allowed}."))

@@ -1,0 +1,84 @@
+"""Two calls one after the other: what the first gives is an argument of the second. Which tools fit is read
+off the catalogue: a result and a required parameter hold the same kind of id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from callama.synth.catalogue import ToolSpec
+from callama.synth.names import spelled
+from callama.synth.speech import Ask, ask, label, lower_start, make_values, manners
+from callama.synth.stage import Calls, NoFitError, Results, Say, Scene, Stage, Turn, User, answer_from, result_of
+
+_BRIDGES = (
+    "Then, with the {} you get: ", "Once you have the {}: ", "With the {} from that: ", "Use its {} for this: ",
+    "Take the {} from the result, then: ",
+)  # fmt: skip
+
+
+class Link(NamedTuple):
+    """``first``'s result under ``key`` is ``second``'s argument ``path``."""
+
+    first: ToolSpec
+    key: str
+    second: ToolSpec
+    path: str
+
+
+def links(specs: Sequence[ToolSpec]) -> list[Link]:
+    """All pairs of tools of which the second can use what the first gives."""
+    takers: dict[str, list[tuple[ToolSpec, str]]] = {}
+    for spec in specs:
+        for path in spec.missing:
+            takers.setdefault(spec.makers.get(path, ""), []).append((spec, path))
+    return [
+        Link(first, key, second, path)
+        for first in specs
+        for key, value in first.result.items()
+        if isinstance(value, str) and value.startswith("@")
+        for second, path in takers.get(value[1:], ())
+        if second is not first and second.name not in first.like and _same_thing(first, key, value[1:], second, path)
+    ]
+
+
+def _same_thing(first: ToolSpec, key: str, maker: str, second: ToolSpec, path: str) -> bool:
+    if maker.startswith("code ") and first.domain == second.domain:
+        return True
+    wide = maker.split(" ")[0] in ("int", "number", "pick", "date", "time", "price", "pick_number", "list")
+    return spelled(key) == spelled(path) and not wide
+
+
+def cast(stage: Stage) -> tuple[ToolSpec, ...]:
+    """Two tools that fit each other, and up to two more."""
+    found = links(stage.specs)
+    if not found:
+        raise NoFitError
+    link = stage.rng.choice(found)
+    return (link.first, link.second, *stage.others(stage.count(50, 30, 20), [link.first, link.second]))
+
+
+def sequence(stage: Stage) -> Scene:
+    """Request for two things → first call → result → second call (→ result → answer)."""
+    rng = stage.rng
+    found = links(stage.cast or stage.specs)
+    if not found:
+        raise NoFitError
+    link = rng.choice(found)
+    first = ask(link.first, rng)
+    result = result_of(first, rng)
+    flat = {**make_values(link.second, rng), link.path: result[link.key]}
+    wish = ask(link.second, rng, flat, rng.choice(link.second.missing[link.path].requests))
+    second = Ask(link.second, wish.text, {p: flat[p] for p in link.second.leaves if p in wish.flat or p == link.path})
+    bridge = rng.choice(_BRIDGES).format(label(link.path))
+    text = f"{first.text}{'' if first.text[-1] in '.?!' else '.'} {bridge}{lower_start(wish)}"
+    turns: list[Turn] = [
+        User(manners(Ask(link.first, text, {}, first.firm), rng)),
+        Calls((first,)), Results((result,)), Calls((second,)),
+    ]  # fmt: skip
+    if link.second.answers and rng.random() < 0.4:
+        last = result_of(second, rng)
+        turns += [Results((last,)), Say(answer_from(second, last, rng))]
+    offered = stage.cast or (link.first, link.second, *stage.others(stage.count(60, 40), [link.first, link.second]))
+    return Scene(tuple(offered), tuple(turns))
