@@ -46,8 +46,10 @@ def links(specs: Sequence[ToolSpec]) -> list[Link]:
 def _same_thing(first: ToolSpec, key: str, maker: str, second: ToolSpec, path: str) -> bool:
     if maker.startswith("code ") and first.domain == second.domain:
         return True
-    wide = maker.split(" ")[0] in ("int", "number", "pick", "date", "time", "price", "pick_number", "list")
-    return spelled(key) == spelled(path) and not wide
+    if maker.split(" ")[0] in ("int", "number", "pick", "date", "time", "price", "pick_number", "list"):
+        return False
+    # A film's title is no song's: such words mean the same thing only inside one domain.
+    return spelled(key) == spelled(path) and (first.domain == second.domain or key not in ("name", "title"))
 
 
 def cast(stage: Stage) -> tuple[ToolSpec, ...]:
