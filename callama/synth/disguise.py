@@ -66,7 +66,7 @@ def dress(spec: ToolSpec, used: Collection[str], taken: Collection[str], rng: ra
         extra = rng.choice(sorted(_EXTRAS))
         if extra not in shown:
             items = list(shown.items())
-            items.insert(rng.randint(0, len(items)), (extra, dict(_EXTRAS[extra])))
+            items.insert(rng.randint(0, len(items)), (extra, copy.deepcopy(_EXTRAS[extra])))
             shown = dict(items)
     if rng.random() < _NO_COMMENTS and not opaque:
         for inner in shown.values():

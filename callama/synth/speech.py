@@ -148,7 +148,8 @@ def ask(
     """A request for a tool. ``flat`` gives the values, ``template`` the sentence; else both are drawn.
     A request that is ``alone`` in its conversation may say which day today is, and count from there."""
     flat = flat or make_values(spec, rng)
-    if not template:
+    own_words = not template
+    if own_words:
         draw = rng.random()
         if draw < _FORM and _fits_form(spec):
             return _form(spec, flat, rng)
@@ -159,7 +160,7 @@ def ask(
     dates = ways.date_slots(spec, template)
     if alone and len(dates) == 1 and rng.random() < _FROM_TODAY:
         worded = ways.from_today(template, dates[0], flat[dates[0]], rng)
-    if rng.random() < _SLIP:
+    if own_words and rng.random() < _SLIP:
         worded = ways.with_slip(worded, rng)
     text = fill(worded, spec, flat, rng)
     for name, phrase in wishes(spec, template, flat, rng).items():

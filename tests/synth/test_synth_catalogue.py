@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ def test_catalogue_is_broad() -> None:
     catalogue = load_catalogue()
     domains = {s.domain for s in catalogue.specs}
     held_out = {s.domain for s in catalogue.side("held_out")}
-    assert len(catalogue.specs) >= 90
-    assert len(domains) >= 14
+    assert len(catalogue.specs) >= 400
+    assert len(domains) >= 40
     assert len(held_out) >= 3
     assert 30 <= len(catalogue.side("held_out")) <= 40
     assert not held_out & {s.domain for s in catalogue.side("train")}
@@ -53,6 +54,26 @@ def test_every_kind_of_parameter_occurs_on_both_sides() -> None:
         assert any(leaf.get("format") == "date" for leaf in leaves)
         assert any("." in path for s in specs for path in s.leaves), "nested objects"
         assert any(not s.leaves for s in specs), "tools without parameters"
+
+
+def test_training_tools_are_of_all_kinds() -> None:
+    specs = load_catalogue().side("train")
+    names = [s.name for s in specs]
+    forms = {
+        "snake_case": r"[a-z]+(_[a-z]+)+", "camelCase": r"[a-z]+([A-Z][a-z]*)+", "PascalCase": r"([A-Z][a-z]+){2,}",
+        "dotted": r".+\..+",
+    }  # fmt: skip
+    for form, pattern in forms.items():
+        assert sum(bool(re.fullmatch(pattern, n)) for n in names) >= 15, form
+    described = [len(s.tool.description) for s in specs]
+    assert described.count(0) >= 60
+    assert sum(length > 45 for length in described) >= 20
+    leaves = [leaf for s in specs for leaf in s.leaves.values()]
+    assert sum(leaf.get("items", {}).get("type") == "object" for leaf in leaves) >= 3, "arrays of objects"
+    assert sum("default" in leaf for leaf in leaves) >= 60
+    assert sum("." in path for s in specs for path in s.leaves) >= 40, "nested objects"
+    assert sum(not s.leaves for s in specs) >= 12, "tools without parameters"
+    assert {code for s in specs for code in s.languages} >= {"de", "fr", "es", "it", "pt"}
 
 
 def _load(folder: Path, *tools: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ _OPENINGS = (
 )  # fmt: skip
 # Questions that fit any parameter: what to ask is read off the signature.
 _QUESTIONS = (
-    "What {is_are} the {what}?", "Could you tell me the {what}?", "Please tell me the {what}.",
-    "I still need the {what}.", "For that I need the {what}.", "Which {what} should I use?",
+    "What {is_are} the {what}?", "Could you tell me the {what}?", "Can you give me the {what}?",
+    "I still need the {what}. What {is_are} {it}?", "May I have the {what}?", "Which {what} should I use?",
 )  # fmt: skip
 
 
@@ -75,4 +75,4 @@ def _question(names: list[str], stage: Stage) -> str:
     what = join([label(n) if i == 0 else f"the {label(n)}" for i, n in enumerate(names)])
     question = stage.rng.choice(_QUESTIONS if len(names) == 1 else _QUESTIONS[:-1])
     several = len(names) > 1 or (names[0].endswith("s") and not names[0].endswith("ss"))
-    return question.format(what=what, is_are="are" if several else "is")
+    return question.format(what=what, is_are="are" if several else "is", it="they" if several else "it")

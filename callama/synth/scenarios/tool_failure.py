@@ -22,7 +22,7 @@ _REPORTS = (
     "I'm sorry, I couldn't {task}: {reason}.", "That didn't work: {reason}.", "Sorry, I tried to {task}, but {reason}.",
     "Unfortunately {reason}, so I couldn't {task}.",
 )  # fmt: skip
-_OFFERS = (" Shall I try again?", " Would you like me to try once more?", " You could try again later.", "")
+_OFFERS = (" I can try again if you like.", " Tell me if I should try once more.", " You could try again later.", "")
 _AGAIN = ("Yes, try again.", "Please try once more.", "Try again, please.", "Once more, please.", "Yes.", "Yes please")
 
 

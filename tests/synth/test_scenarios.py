@@ -1,0 +1,196 @@
+"""Each scenario keeps its promise, and what it makes passes the audits of cleaned data: canonical form, schemas,
+grounding, the way to the model's text and back."""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+
+import jsonschema_rs
+import pytest
+
+from callama.contract.jsontext import loads_strict
+from callama.contract.messages import Conversation
+from callama.contract.tool_uses import answer_segments, parse_answer
+from callama.data.grounding import audit
+from callama.synth.catalogue import load_catalogue
+from callama.synth.engine import synthesise
+from callama.synth.scenarios import SCENARIOS
+from callama.synth.scenarios.sequence import links
+from callama.synth.ways import from_today, misspelt, number_word, with_slip
+
+ON_BOTH_SIDES = [n for n in SCENARIOS if n != "languages"]  # held-out tools are asked for in English only
+
+
+@functools.cache
+def train(scenario: str) -> tuple[Conversation, ...]:
+    return tuple(synthesise(300, 5, side="train", scenarios=[scenario]))
+
+
+@functools.cache
+def made(scenario: str) -> tuple[Conversation, ...]:
+    held_out = tuple(synthesise(60, 5, side="held_out", scenarios=[scenario])) if scenario in ON_BOTH_SIDES else ()
+    return train(scenario) + held_out
+
+
+def spoken(c: Conversation) -> list[str]:
+    """Roles without the system's; an assistant that calls is a "call"."""
+    return ["call" if m.tool_calls else m.role for m in c.messages if m.role != "system"]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_audits_pass(scenario: str) -> None:
+    for c in made(scenario):
+        assert c.labels["scenario"] == scenario
+        assert Conversation.from_dict(c.to_dict()) == c
+        schemas = {t.name: t.parameters for t in c.tools}
+        for message in c.messages:
+            for call in message.tool_calls:
+                jsonschema_rs.validate(schemas[call.name], call.arguments)
+            if message.role == "assistant":
+                answer = parse_answer("".join(s.text for s in answer_segments(message)))
+                assert answer.kind == ("call" if message.tool_calls else "text")
+                assert [(k.name, k.arguments) for k in answer.calls] == [
+                    (k.name, k.arguments) for k in message.tool_calls
+                ]
+        assert not [a for a in audit(c) if a.ground == "ungrounded"], c.messages
+
+
+def test_sequence_passes_a_result_on() -> None:
+    for c in made("sequence"):
+        assert spoken(c)[:4] == ["user", "call", "tool", "call"]
+        first, second = [m.tool_calls[0] for m in c.messages if m.tool_calls]
+        result = next(m.content or "" for m in c.messages if m.role == "tool")
+        asked = next(m.content or "" for m in c.messages if m.role == "user")
+        assert first.name != second.name
+        results = {str(v) for v in loads_strict(result).values()}
+        passed = [str(v) for v in second.arguments.values() if str(v) in results]
+        assert passed and any(p not in asked for p in passed)
+
+
+def test_sequences_are_possible_on_both_sides() -> None:
+    catalogue = load_catalogue()
+    assert len(links(catalogue.side("train"))) >= 20
+    assert links(catalogue.side("held_out"))
+
+
+def test_an_invalid_value_is_asked_for_again() -> None:
+    continued = 0
+    for c in made("invalid_value"):
+        asked, question = [m.content or "" for m in c.messages if m.role != "system"][:2]
+        assert spoken(c)[:2] == ["user", "assistant"]
+        words = [w for w in re.findall(r"[\w@:.-]*\w", question) if len(w) > 1]
+        assert any(re.search(rf"(?<!\w){re.escape(w)}(?!\w)", asked) for w in words), "it names what was wrong"
+        continued += spoken(c)[2:] == ["user", "call"]
+    assert 0.45 < continued / len(made("invalid_value")) < 0.75
+
+
+def test_a_refused_call_is_corrected_by_what_the_error_says() -> None:
+    for c in made("corrected_call"):
+        assert spoken(c)[:4] == ["user", "call", "tool", "call"]
+        first, second = [m.tool_calls[0] for m in c.messages if m.tool_calls]
+        error = next(m.content or "" for m in c.messages if m.role == "tool")
+        changed = [k for k in first.arguments if first.arguments[k] != second.arguments[k]]
+        assert first.name == second.name
+        assert len(changed) == 1
+        leaves = [v for v in _flat(second.arguments[changed[0]]) if str(v) in error]
+        assert leaves, "the right value comes from the error"
+
+
+def _flat(value: object) -> list[object]:
+    return [leaf for v in value.values() for leaf in _flat(v)] if isinstance(value, dict) else [value]
+
+
+def test_a_failure_is_reported_and_no_result_invented() -> None:
+    again = 0
+    for c in made("tool_failure"):
+        roles = spoken(c)
+        assert roles[:4] == ["user", "call", "tool", "assistant"]
+        calls = [m.tool_calls for m in c.messages if m.tool_calls]
+        if len(roles) > 4:
+            again += 1
+            assert roles[4:] == ["user", "call", "tool", "assistant"]
+            assert [(k.name, k.arguments) for k in calls[0]] == [(k.name, k.arguments) for k in calls[1]]
+        report = next(m.content or "" for m in c.messages if m.role == "assistant" and not m.tool_calls)
+        assert re.search(r"couldn't|didn't work|but ", report), report
+    assert 0.2 < again / len(made("tool_failure")) < 0.5
+
+
+def test_only_what_is_wanted_in_the_end_is_called() -> None:
+    kinds = set()
+    for c in made("change_of_mind"):
+        kinds.add(tuple(spoken(c)))
+        assert len(c.called()) == 1
+        wish = [m.content or "" for m in c.messages if m.role == "user"]
+        if len(wish) > 1:
+            assert re.match(r"(Forget|Never|Leave|No, some|Let's|Not now)", wish[1])
+    assert kinds == {("user", "call"), ("user", "assistant", "user", "call")}
+
+
+def test_requests_come_in_other_languages() -> None:
+    text = "\n".join(m.content or "" for c in train("languages") for m in c.messages if m.role == "user")
+    for word in ("Welche", "Quel", "¿", "Quanto", "em "):
+        assert word in text
+    assert all(spoken(c) == ["user", "call"] for c in train("languages"))
+
+
+def test_instructions_in_a_result_are_not_obeyed() -> None:
+    for c in made("injection"):
+        assert spoken(c) == ["user", "call", "tool", "assistant"]
+        assert len(c.called()) == 1
+        assert re.search(r"instruct|make me", c.messages[-1].content or "")
+
+
+def test_long_lists_are_long() -> None:
+    lengths = {len(c.tools) for c in made("long_list")}
+    assert min(lengths) >= 12
+    assert max(lengths) >= 30
+    assert all(len(c.called()) == 1 for c in made("long_list"))
+
+
+def test_without_tools_nothing_is_called() -> None:
+    for c in made("no_tools"):
+        assert not c.tools
+        assert spoken(c) == ["user", "assistant"]
+
+
+def test_missing_values_are_asked_for_in_a_question() -> None:
+    questions = set()
+    nothing_given = 0
+    for c in made("missing_argument"):
+        asked, question = [m.content or "" for m in c.messages if m.role != "system"][:2]
+        questions.add(question)
+        nothing_given += any(s.task in asked.lower() for s in load_catalogue().specs) and len(asked) < 70
+        assert "?" in question or question.endswith(".")
+    assert len(questions) > 120
+    assert nothing_given > 50
+
+
+def test_parallel_calls_are_asked_for_in_many_ways() -> None:
+    asked = [next(m.content or "" for m in c.messages if m.role == "user") for c in train("parallel_same")]
+    for sign in (
+        r"\n- |1[.)]",
+        r"respectively",
+        r"^First|First, ",
+        r" and (in|for|of|on|at|to|from|with|by) ",
+        r"[Ss]ame|[Ll]ikewise",
+    ):
+        assert sum(bool(re.search(sign, text)) for text in asked) >= 1, sign
+    assert {len(c.messages[-1].tool_calls) for c in train("parallel_same")} == {2, 3, 4}
+
+
+def test_ways_of_saying() -> None:
+    rng = random.Random(3)
+    assert all(misspelt("weather", rng) != "weather" and misspelt("weather", rng)[0] == "w" for _ in range(50))
+    template = "Please book {party_size} seats at {place.name}."
+    for _ in range(50):
+        slipped = with_slip(template, rng)
+        assert re.findall(r"\{.*?\}", slipped) == ["{party_size}", "{place.name}"]
+    assert number_word(3, "for ", " people") == "three"
+    assert [number_word(v, a, b) for v, a, b in ((3, "for ", "%"), (3, "#", ""), (13, "", ""), (True, "", ""))] == [
+        None
+    ] * 4
+    said = {from_today("A table on {date}.", "date", "2025-03-01", random.Random(i)) for i in range(60)}
+    assert "Today is 2025-02-28. A table tomorrow." in said
+    assert "It is February 27, 2025 today. A table the day after tomorrow." in said
