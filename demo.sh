@@ -8,8 +8,9 @@ run() {
 }
 
 run callama pull smollm2-135m
-run callama synth --out datasets/demo
-run callama build datasets/demo/train.jsonl --tokenizer models/smollm2-135m --out datasets/demo-built
+# Twelve tools and more fill what the small model reads at once, and one such list costs as much as ten conversations.
+run callama synth --weight long_list=0 --out datasets/demo
+run callama build datasets/demo/train.jsonl --tokenizer models/smollm2-135m --max-tokens 1024 --out datasets/demo-built
 run callama train configs/demo.json --fresh
 run callama merge models/smollm2-135m checkpoints/demo checkpoints/demo-merged
 run callama evaluate datasets/demo/held_out.jsonl --model checkpoints/demo-merged --base models/smollm2-135m \

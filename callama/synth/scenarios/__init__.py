@@ -39,7 +39,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 # were learned worst by a model that saw a thousand conversations, so they come next; what is read
 # rather than written (errors, injections, long lists) needs fewer.
 DEFAULT_WEIGHTS: Mapping[str, float] = {
-    "single": 14, "choice": 16, "parallel_same": 17, "parallel_different": 9, "missing_argument": 16, "decline": 7,
+    "single": 14, "choice": 15, "parallel_same": 16, "parallel_different": 9, "missing_argument": 20, "decline": 7,
     "answer_from_result": 4, "plain_chat": 3, "follow_up": 3, "sequence": 2, "invalid_value": 2, "corrected_call": 1,
     "tool_failure": 1, "change_of_mind": 2, "languages": 1, "injection": 1, "long_list": 1, "no_tools": 1,
 }  # fmt: skip

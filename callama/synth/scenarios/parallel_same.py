@@ -38,7 +38,7 @@ _COUNTS = {2: "two", 3: "three", 4: "four"}
 def parallel_same(stage: Stage) -> Scene:
     """Request → several calls of one tool that differ in their arguments."""
     spec = stage.pick(lambda s: s.required_leaves)
-    count = 2 + stage.count(72, 22, 6)
+    count = 2 + stage.count(78, 18, 4)
     ways = [_sentences, _numbered, _likewise]
     if spec.vary:
         ways += [_listed] * 4
