@@ -2,12 +2,12 @@
 
 Writes the same data set with one, two and three workers and compares the files byte by byte; measures peak
 memory at two sizes, which must not differ by much. Then counts requests (the first thing that a user
-says, where a call answers it) until the first that was said before, distinct-n (distinct n-grams
+says, where a call with arguments answers it) until the first that was said before, distinct-n (distinct n-grams
 by all n-grams) and self-BLEU (the mean BLEU-4 of a request against 500 others, so lower is more varied).
 ``--bfcl FOLDER`` adds the share of word n-grams that also stand in BFCL's requests. Appends to
 ``benchmarks/results/synth.json``.
 
-    python benchmarks/synth.py [--count 100000] [--requests 150000] [--bfcl .cache/bfcl]
+    python benchmarks/synth.py [--count 200000] [--bfcl .cache/bfcl]
 """
 
 from __future__ import annotations
@@ -25,40 +25,47 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from data_pipeline import measure
 
 from callama.evaluate.bfcl.suites import load_bfcl
-from callama.synth.engine import synthesise
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "synth.json"
-# What asks for a call in its own words; greetings and the like are few by nature.
-ASKING = (
-    "single", "choice", "parallel_same", "parallel_different", "answer_from_result", "follow_up", "sequence",
-    "missing_argument", "change_of_mind",
-)  # fmt: skip
 _WORD = re.compile(r"[^\W_]+")
 
 
 def write(out: Path, count: int, workers: int) -> dict[str, Any]:
     """One run of ``callama synth``: seconds, peak memory and the hash of what it wrote."""
     code = "from callama.cli.main import main; main()"
-    options = ["--out", out, "--count", str(count), "--held-out-count", "0", "--workers", str(workers), "--seed", "7"]
+    options = [
+        "--out",
+        out,
+        "--count",
+        str(count),
+        "--held-out-count",
+        "0",
+        "--val-ratio",
+        "0",
+        "--workers",
+        str(workers),
+        "--seed",
+        "7",
+    ]
     done = measure([sys.executable, "-c", code, "synth", *options], count, ROOT)
     with (out / "train.jsonl").open("rb") as file:
         return {**done, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def requests(count: int) -> Iterator[str]:
-    """First requests of training conversations that a call answers and that are not bare of values."""
-    for made in synthesise(count * 4, 7, side="train", scenarios=ASKING):
-        call = next((c for m in made.messages for c in m.tool_calls), None)
-        if call is not None and call.arguments:
-            yield next(m.content or "" for m in made.messages if m.role == "user")
+def requests(path: Path) -> Iterator[str]:
+    """First requests of a file's conversations that are answered by a call with arguments."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            asked, answer = [m for m in json.loads(line)["messages"] if m["role"] != "system"][:2]
+            if any(call["function"]["arguments"] for call in answer.get("tool_calls", ())):
+                yield asked["content"]
 
 
 def repeats(said: Sequence[str]) -> dict[str, Any]:
@@ -123,14 +130,13 @@ def overlap(said: Sequence[str], folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--requests", type=int, default=150_000)
+    parser.add_argument("--count", type=int, default=200_000)
     parser.add_argument("--bfcl", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         runs = {str(w): write(Path(temporary) / str(w), arguments.count, w) for w in (1, 2, 3)}
         small = write(Path(temporary) / "small", arguments.count // 4, 2)
-    said = list(islice(requests(arguments.requests), arguments.requests))
+        said = list(requests(Path(temporary) / "2" / "train.jsonl"))
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": platform.processor() or platform.machine(),

@@ -1,8 +1,11 @@
 """Data sets from the engine: a file to train and validate on, and a test set about held-out tools. Processes
-make groups of conversations by their numbers, so that their number changes nothing but the time."""
+make groups of conversations by their numbers, so that how many there are changes nothing but the time. A request
+that was written before is left out while there are others.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,42 +15,81 @@ from callama.common.errors import UsageError
 from callama.common.files import atomic_folder
 from callama.common.parallel import ordered_map
 from callama.common.progress import Meter
-from callama.contract.messages import dump_line
+from callama.contract.messages import Conversation, dump_line
 from callama.synth.catalogue import FOLDER, Side, load_catalogue
 from callama.synth.engine import GROUP_SIZE, group
 from callama.synth.scenarios import shares
 
 TRAIN, HELD_OUT = "train.jsonl", "held_out.jsonl"
-_CHUNK = 600  # conversations that a worker makes at once
+_CHUNK = 600  # conversations that a worker makes for one part of a file
+_SPARE = 48  # and as many more, in place of those whose request was written before
+_SEEN_BITS = 1 << 27  # 16 MiB, however long the file: a few new requests are taken for repeats, never the reverse
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Conversations ``start`` to ``stop`` of one side; ``start`` opens a group."""
+    """The part ``number`` of one side, of which ``count`` conversations are wanted."""
 
     side: Side
     seed: int
-    start: int
-    stop: int
+    number: int
+    count: int
     weights: Mapping[str, float]
     folder: Path
     split: str = ""
 
 
-def _lines(chunk: _Chunk) -> list[tuple[str, str]]:
-    """The scenario and the line of each conversation of a chunk."""
+@dataclass(frozen=True)
+class _Line:
+    """A conversation as it is written; ``request`` is a number for a first request that asks for a call with
+    arguments, and None for all others: greetings are few by nature."""
+
+    scenario: str
+    text: str
+    request: int | None
+
+
+def _lines(chunk: _Chunk) -> list[_Line]:
     size = GROUP_SIZE[chunk.side]
-    out: list[tuple[str, str]] = []
-    for number in range(chunk.start // size, -(-chunk.stop // size)):
+    groups = (_CHUNK + _SPARE) // size
+    out: list[_Line] = []
+    for number in range(chunk.number * groups, (chunk.number + 1) * groups):
         for made in group(number, chunk.seed, side=chunk.side, weights=chunk.weights, folder=chunk.folder):
             labels = {**made.labels, "split": chunk.split} if chunk.split else made.labels
-            out.append((str(made.labels["scenario"]), dump_line(replace(made, labels=labels))))
-    return out[: chunk.stop - chunk.start]
+            line = dump_line(replace(made, labels=labels))
+            out.append(_Line(str(made.labels["scenario"]), line, _request(made)))
+        if len(out) >= chunk.count + _SPARE:
+            break
+    return out
+
+
+def _request(made: Conversation) -> int | None:
+    asked, answer = [m for m in made.messages if m.role != "system"][:2]
+    if not any(call.arguments for call in answer.tool_calls):
+        return None
+    return int.from_bytes(hashlib.blake2b((asked.content or "").encode(), digest_size=8).digest())
+
+
+def _fresh(lines: Sequence[_Line], count: int, seen: bytearray) -> list[_Line]:
+    """``count`` of these lines, in order: those whose request is new, and repeats where these do not suffice."""
+    new: list[int] = []
+    repeats: list[int] = []
+    for i, line in enumerate(lines):
+        if len(new) == count:
+            break
+        place, bit = divmod((line.request or 0) % _SEEN_BITS, 8)
+        if line.request is not None and seen[place] >> bit & 1:
+            repeats.append(i)
+            continue
+        new.append(i)
+        if line.request is not None:
+            seen[place] |= 1 << bit
+    return [lines[i] for i in sorted([*new, *repeats[: count - len(new)]])]
 
 
 def _chunks(count: int, chunk: _Chunk) -> Iterator[_Chunk]:
-    for start in range(0, count, _CHUNK):
-        yield replace(chunk, start=start, stop=min(start + _CHUNK, count))
+    for number, start in enumerate(range(0, count, _CHUNK)):
+        yield replace(chunk, number=number, count=min(_CHUNK, count - start))
 
 
 def write_sets(
@@ -100,11 +142,12 @@ def write_sets(
     ):
         for name, chunks in sets.items():
             counts: Counter[str] = Counter()
+            seen = bytearray(_SEEN_BITS // 8)
             with (target / name).open("w", encoding="utf-8") as file:
-                for lines in ordered_map(_lines, chunks, workers):
-                    for scenario, line in lines:
-                        file.write(line + "\n")
-                        counts[scenario] += 1
-                    meter.advance(len(lines))
+                for chunk, lines in zip(chunks, ordered_map(_lines, chunks, workers), strict=True):
+                    for line in _fresh(lines, chunk.count, seen):
+                        file.write(line.text + "\n")
+                        counts[line.scenario] += 1
+                    meter.advance(chunk.count)
             report[name] = dict(sorted(counts.items()))
     return report

@@ -297,6 +297,22 @@ def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
         write_sets(tmp_path / str(workers), 1900, 30, val_ratio=0.05, seed=2, workers=workers)
         files.append([(tmp_path / str(workers) / name).read_bytes() for name in (TRAIN, HELD_OUT)])
     assert files[0] == files[1] == files[2]
-    lines = files[0][0].splitlines()
-    made = [dumps(c.to_dict()["messages"]) for c in synthesise(1805, 2, side="train")]
-    assert [dumps(loads_strict(line.decode())["messages"]) for line in lines[:1805]] == made
+    texts = [loads_strict(line.decode()) for line in files[0][0].splitlines()]
+    assert len(texts) == 1900
+    assert Counter(c["labels"]["split"] for c in texts) == {"train": 1805, "validation": 95}
+
+
+def test_no_request_for_a_call_is_written_twice(tmp_path: Path) -> None:
+    """Where there are others: of 3,000 conversations about a handful of scenarios, none repeats."""
+    asking = ["single", "choice", "parallel_same", "parallel_different"]
+    write_sets(tmp_path / "out", 3000, 0, val_ratio=0, seed=2, scenarios=asking)
+    made = [Conversation.from_dict(loads_strict(line)) for line in (tmp_path / "out" / TRAIN).read_text().splitlines()]
+    requests = [
+        next(m.content for m in c.messages if m.role == "user")
+        for c in made
+        if any(k.arguments for m in c.messages for k in m.tool_calls)
+    ]
+    assert len(requests) > 2700
+    assert len(set(requests)) == len(requests)
+    drawn = [next(m.content for m in c.messages if m.role == "user") for c in synthesise(3000, 2, side="train")]
+    assert len(set(drawn)) < len(drawn), "the engine itself does repeat"
