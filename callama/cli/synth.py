@@ -1,14 +1,22 @@
-"""``callama synth``: training conversations from the catalogue of tools."""
+"""``callama synth``: training conversations from the catalogue of tools, or about functions of the user's own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from callama.cli.common import print_json
+from callama.common import progress
+from callama.common.errors import UsageError
+from callama.evaluate.endpoint import KEY_VARIABLE
+from callama.synth.own_sets import QUARANTINE, write_own_sets
 from callama.synth.write import write_sets
+from callama.teach.run import Teaching, teach
+from callama.tools.load import load_tools
+
+_SHOWN = 10
 
 
 def synth(
@@ -18,16 +26,74 @@ def synth(
     val_ratio: Annotated[float, typer.Option(min=0, max=0.9, help="Share with tools kept for validation.")] = 0.05,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 1,
     scenario: Annotated[list[str] | None, typer.Option(help="Only these scenarios (repeat the option).")] = None,
+    tools: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Your own functions in place of the catalogue's: an OpenAI list of tools, an MCP tools/list reply, an "
+            "OpenAPI 3 document or a Python module, which is imported and so runs (repeat the option)."
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="With --tools: processes; default: all cores.")] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help=f"With --tools: an OpenAI-compatible server that writes requests and answers; "
+                     f"a key is taken from {KEY_VARIABLE}."),
+    ] = None,
+    teacher_model: Annotated[str, typer.Option(help="The teacher's name on its server.")] = "default",
+    rate: Annotated[float, typer.Option(min=0, help="Requests a minute to the teacher, at most; 0: no limit.")] = 0,
+    slots: Annotated[int, typer.Option(min=1, help="Requests to the teacher at one time.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:
-    """Write conversations about the catalogue's tools, and a test set about held-out ones.
+    """Write conversations about the catalogue's tools, and a test set about held-out ones; or about your own functions.
 
     Example: callama synth --count 4000 --seed 1 --out datasets/demo
+
+    Example: callama synth --tools mine.json --count 2000 --out datasets/mine
+
+    Example: callama synth --tools openapi.yaml --teacher http://localhost:8000/v1 --teacher-model NAME --rate 60
+    --count 500 --out datasets/taught
     """
-    report = write_sets(out, count, held_out_count, val_ratio=val_ratio, seed=seed, scenarios=scenario)
+    if teacher is not None and not tools:
+        raise UsageError("--teacher writes about your own functions: give them with --tools")
+    if not tools:
+        _print(write_sets(out, count, held_out_count, val_ratio=val_ratio, seed=seed, scenarios=scenario), out, as_json)
+        return
+    loaded = load_tools(tools)
+    common: dict[str, Any] = {"val_ratio": val_ratio, "seed": seed, "scenarios": scenario}
+    if teacher is None:
+        report = write_own_sets(out, loaded, count, held_out_count, workers=workers, **common)
+    else:
+        teaching = Teaching(teacher, teacher_model, requests_per_minute=rate, slots=slots)
+        report = teach(out, loaded, count, held_out_count, teaching, **common)
+    if as_json:
+        print_json(report)
+        return
+    _print(report["files"], out, as_json)
+    _print_remarks(report, out)
+
+
+def _print(report: dict[str, dict[str, int]], out: Path, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
     for name, counts in report.items():
         total = sum(counts.values())
         print(f"{out / name}: {total:,} conversations: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()))
+
+
+def _print_remarks(report: dict[str, Any], out: Path) -> None:
+    if usage := report.get("teacher"):
+        print(
+            f"teacher: {usage['requests']:,} requests, {usage['prompt_tokens']:,} tokens read, "
+            f"{usage['completion_tokens']:,} written"
+        )
+    if dropped := report["dropped"]:
+        listed = ", ".join(f"{reason} {number:,}" for reason, number in dropped.items())
+        print(f"{out / QUARANTINE}: {sum(dropped.values()):,} refused: {listed}")
+    for title, key in (("not used", "unused_functions"), ("note", "remarks")):
+        for text in report[key][:_SHOWN]:
+            progress.console.print(f"{title}: {text}", markup=False)
+        if len(report[key]) > _SHOWN:
+            progress.console.print(f"{title}: … and {len(report[key]) - _SHOWN:,} more in report.json", markup=False)
+    if never := [name for name, number in report["calls"].items() if not number]:
+        progress.console.print(f"note: never called: {', '.join(never[:_SHOWN])}; raise --count", markup=False)

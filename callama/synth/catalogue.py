@@ -24,11 +24,14 @@ from callama.common.files import read_json
 from callama.contract.messages import JsonObject, Tool
 from callama.synth import values
 from callama.synth.names import spelled
+from callama.synth.schema_values import SCHEMA, value_for
 
 Side = Literal["train", "validation", "held_out"]
 SIDES: tuple[Side, ...] = get_args(Side)
 FOLDER = Path(__file__).parent / "catalogue"
-SLOT = re.compile(r"\{([A-Za-z_][\w.]*)\}")
+SLOT = re.compile(r"\{([A-Za-z_$@][\w.$@\[\]:-]*)\}")
+# In place of a side: a user's own functions, which stand on all sides, under their own names.
+OWN = "own"
 _KEYS = {
     "name", "task", "description", "parameters", "makers", "requests", "optional", "says", "missing", "again",
     "vary", "like", "result", "answers",
@@ -57,7 +60,7 @@ class ToolSpec:
     never stand beside it."""
 
     domain: str
-    side: Side
+    side: Side | Literal["own"]
     tool: Tool
     task: str
     makers: Mapping[str, str]
@@ -77,7 +80,10 @@ class ToolSpec:
 
     @functools.cached_property
     def leaves(self) -> dict[str, JsonObject]:
-        """Schemas of all values that a call may hold, by path, in order."""
+        """Schemas of all values that a call may hold, by path, in order. A parameter of a user's own function is one
+        value, however it is nested, and without a maker is never given."""
+        if self.side == OWN:
+            return {n: inner for n, inner in self.tool.parameters["properties"].items() if n in self.makers}
         return dict(_leaves(self.tool.parameters, ""))
 
     @functools.cached_property
@@ -112,11 +118,11 @@ class Catalogue:
 
     def side(self, side: Side) -> tuple[ToolSpec, ...]:
         """The tools of one side of the wall between training and held-out."""
-        return tuple(s for s in self.specs if s.side == side)
+        return tuple(s for s in self.specs if s.side in (side, OWN))
 
     def foreign(self, side: Side) -> frozenset[str]:
         """Names, as ``spelled``, of the tools of all other sides."""
-        return frozenset(spelled(s.name) for s in self.specs if s.side != side)
+        return frozenset(spelled(s.name) for s in self.specs if s.side not in (side, OWN))
 
 
 @functools.cache
@@ -151,22 +157,34 @@ def read_domain(path: Path) -> list[ToolSpec]:
     raw = read_json(path, "a domain of the tool catalogue")
     if not isinstance(raw, dict) or not isinstance(raw.get("tools"), list):
         raise CallamaError(f"{path.name}: expected an object with a list under 'tools'")
-    if raw.get("side") not in SIDES:
+    if raw.get("side") not in (*SIDES, OWN):
         raise CallamaError(f"{path.name}: 'side' must be one of {', '.join(SIDES)}, found {raw.get('side')!r}")
     out = []
     for index, entry in enumerate(raw["tools"]):
         name = entry.get("name", f"number {index}") if isinstance(entry, dict) else f"number {index}"
         try:
-            spec = _read_tool(entry, path.stem, raw["side"])
-            _check(spec)
-        except (CallamaError, KeyError, TypeError, AttributeError, ValueError) as error:
-            text = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
-            raise CallamaError(f"{path.name}: tool {name}: {text}") from None
-        out.append(spec)
+            out.append(read_entry(entry, path.stem, raw["side"]))
+        except CallamaError as error:
+            raise CallamaError(f"{path.name}: tool {name}: {error}") from None
     return out
 
 
-def _read_tool(raw: JsonObject, domain: str, side: Side) -> ToolSpec:
+def read_entry(entry: JsonObject, domain: str, side: Side | Literal["own"]) -> ToolSpec:
+    """Reads and checks one tool.
+
+    Raises:
+        CallamaError: naming the key.
+    """
+    try:
+        spec = _read_tool(entry, domain, side)
+        _check(spec)
+    except (CallamaError, KeyError, TypeError, AttributeError, ValueError) as error:
+        text = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise CallamaError(text) from None
+    return spec
+
+
+def _read_tool(raw: JsonObject, domain: str, side: Side | Literal["own"]) -> ToolSpec:
     if unknown := set(raw) - _KEYS:
         raise CallamaError(f"unknown key {sorted(unknown)[0]!r}; known: {', '.join(sorted(_KEYS))}")
     tool = Tool.from_dict({k: raw[k] for k in ("name", "description", "parameters") if k in raw})
@@ -199,6 +217,8 @@ def _implied_maker(path: str, leaf: JsonObject) -> str:
 def make_value(spec: ToolSpec, path: str, rng: random.Random, known: Mapping[str, Any]) -> Any:
     """A value for one parameter."""
     maker = spec.makers[path]
+    if maker == SCHEMA:
+        return value_for(path, spec.leaves[path], spec.tool.parameters, rng)
     if maker == "enum":
         return rng.choice(spec.leaves[path]["enum"])
     if maker == "boolean":

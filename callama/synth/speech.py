@@ -14,6 +14,7 @@ from typing import Any
 
 from callama.contract.messages import JsonObject
 from callama.synth.catalogue import SLOT, ToolSpec, make_value, nested, slots
+from callama.synth.schema_values import SCHEMA, spoken
 from callama.synth.values import long_date
 
 _OPTIONAL = 0.45
@@ -70,6 +71,8 @@ def say_value(spec: ToolSpec, path: str, value: Any, rng: random.Random) -> str:
     said = spec.says.get(path, {}).get(str(value).lower() if isinstance(value, bool) else str(value))
     if said:
         return rng.choice(said)
+    if spec.makers[path] == SCHEMA:
+        return spoken(value)
     if isinstance(value, list):
         return join([str(v) for v in value])
     if spec.leaves[path].get("format") == "date" and rng.random() < 0.2:
@@ -133,7 +136,7 @@ def ask(spec: ToolSpec, rng: random.Random, flat: Mapping[str, Any] | None = Non
 
 def _fits_form(spec: ToolSpec) -> bool:
     return bool(spec.required_leaves) and not any(
-        "." in p or spec.leaves[p].get("type") in ("boolean", "array") for p in spec.required_leaves
+        "." in p or spec.leaves[p].get("type") in ("boolean", "array") or spec.makers[p] == SCHEMA for p in spec.required_leaves
     )
 
 

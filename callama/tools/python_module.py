@@ -112,15 +112,16 @@ def _schema(function: Callable[..., Any]) -> dict[str, Any]:
                 f"parameter {parameter.name!r} can be given by position only; a call names its arguments"
             )
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(_without_variable(function, signature))
-        schema = adapter.json_schema()
+        readable: Any = _without_variable(function, signature)
+        schema = TypeAdapter(readable).json_schema()
     except (NameError, PydanticUndefinedAnnotation) as error:
         raise CallamaError(f"a type hint names what is not there: {error}") from None
     except (PydanticUserError, TypeError, ValueError, RecursionError) as error:
         raise CallamaError(f"a type hint has no JSON Schema: {str(error).splitlines()[0]}") from None
     schema.setdefault("properties", {})
     schema.pop("additionalProperties", None)
-    return _untitled(schema)
+    untitled: dict[str, Any] = _untitled(schema)
+    return untitled
 
 
 def _without_variable(function: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
@@ -156,7 +157,7 @@ def _untitled(schema: Any) -> Any:
         return [_untitled(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in schema.items():
         if key in ("properties", "$defs") and isinstance(value, dict):
             out[key] = {name: _untitled(inner) for name, inner in value.items()}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
@@ -31,7 +31,7 @@ class Document:
     """A document whose parts refer to one another by ``#/…``."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
-        self._resolver: Any = Registry().with_resource("", Resource(root, DRAFT202012)).resolver()
+        self._resolver: Any = Registry().with_resource("", DRAFT202012.create_resource(root)).resolver()
 
     def follow(self, value: Any) -> Any:
         """The value itself, or what its ``$ref`` leads to, however many stand between.

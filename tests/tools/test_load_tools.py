@@ -191,11 +191,11 @@ def test_two_thousand_operations_take_seconds(tmp_path: Path) -> None:
     item = {"parameters": [{"name": "id", "in": "path", "schema": {"type": "string"}}]}
     body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/T0"}}}}
     paths = {f"/t{i}/{{id}}": {**item, "post": {"operationId": f"op{i}", "requestBody": body}} for i in range(2000)}
-    chain = {
-        f"T{i}": {"type": "object", "properties": {"a": {"type": "string"}, "n": {"$ref": f"#/components/schemas/T{i + 1}"}}}
-        for i in range(20)
-    }  # fmt: skip
-    document = {"openapi": "3.1.0", "paths": paths, "components": {"schemas": {**chain, "T20": {"type": "string"}}}}
+    chain: dict[str, Any] = {"T20": {"type": "string"}}
+    for i in range(20):
+        inner = {"a": {"type": "string"}, "n": {"$ref": f"#/components/schemas/T{i + 1}"}}
+        chain[f"T{i}"] = {"type": "object", "properties": inner}
+    document = {"openapi": "3.1.0", "paths": paths, "components": {"schemas": chain}}
     start = time.monotonic()
     assert len(load(tmp_path, document).tools) == 2000
     assert time.monotonic() - start < 20
