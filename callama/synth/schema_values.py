@@ -100,6 +100,8 @@ def _range(schema: Mapping[str, Any], step: float) -> tuple[float, float]:
         high = low + 100
     if schema.get("type") == "integer":
         low, high = math.ceil(low), math.floor(high)
+    if low > high:
+        raise CallamaError(f"no number lies within its bounds ({low} to {high})")
     return low, high
 
 
@@ -202,6 +204,8 @@ def _examples(schema: Mapping[str, Any], kind: str) -> list[Any]:
 
 def _text(name: str, schema: Mapping[str, Any], rng: random.Random) -> str:
     form, low, high = schema.get("format"), schema.get("minLength", 0), schema.get("maxLength", math.inf)
+    if low > high:
+        raise CallamaError(f"no text is at least {low} and at most {high} characters long")
     if isinstance(pattern := schema.get("pattern"), str):
         return _patterned(pattern, low, high, rng)
     if form == "date-time":
@@ -290,7 +294,7 @@ def _object(schema: Mapping[str, Any], root: Mapping[str, Any], rng: random.Rand
 def spoken(value: Any) -> str:
     """A value as a person would write it: ``{"city": "Oslo", "days": [1, 2]}`` → ``city Oslo, days 1 and 2``."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {spoken(inner)}" for key, inner in value.items()) or "nothing in it"
+        return ", ".join(f"{key} {_inside(inner)}" for key, inner in value.items()) or "nothing in it"
     if isinstance(value, list):
         nested = any(isinstance(item, Mapping | list) for item in value)
         parts = [spoken(item) for item in value]
@@ -302,3 +306,9 @@ def spoken(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
+
+
+def _inside(value: Any) -> str:
+    """Brackets tell where a part with parts of its own ends."""
+    deep = isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(v, Mapping | list) for v in value))
+    return f"({spoken(value)})" if deep else spoken(value)
