@@ -36,8 +36,10 @@ def synth(
     workers: Annotated[int | None, typer.Option(min=1, help="With --tools: processes; default: all cores.")] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help=f"With --tools: an OpenAI-compatible server that writes requests and answers; "
-                     f"a key is taken from {KEY_VARIABLE}."),
+        typer.Option(
+            help=f"With --tools: an OpenAI-compatible server that writes requests and answers; "
+            f"a key is taken from {KEY_VARIABLE}."
+        ),
     ] = None,
     teacher_model: Annotated[str, typer.Option(help="The teacher's name on its server.")] = "default",
     rate: Annotated[float, typer.Option(min=0, help="Requests a minute to the teacher, at most; 0: no limit.")] = 0,

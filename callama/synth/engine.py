@@ -79,7 +79,9 @@ def group(number: int, seed: int, *, side: Side, scenarios: Sequence[str], folde
         # may spell the name of a tool of another side, or one that another tool of this scene may keep.
         taken = {spelled(c.tool.name) for c in costumes.values()} | {spelled(s.name) for s in cast if s is not spec}
         taken |= catalogue.foreign(side)
-        costumes[spec.name] = dress(spec, used[spec.name], taken, rng) if side == "train" and spec.side != OWN else as_written(spec)
+        costumes[spec.name] = (
+            dress(spec, used[spec.name], taken, rng) if side == "train" and spec.side != OWN else as_written(spec)
+        )
     tools = tuple(costumes[s.name].tool for s in rng.sample(cast, len(cast)))
     system = [Message("system", rng.choice(catalogue.talk["system"]))] if rng.random() < _SYSTEM else []
     return [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from callama.tools.loaded import Remark
 _TRIES = 30
 _ALIKE = 0.6
 _LEAST_TALK = 9  # a third of the small talk is held out
-_GLUE = frozenset("a an the of in on at to for from by with and or is it its this that get my me your you i".split())
+_GLUE = frozenset(
+    re.findall(r"\w+", "a an the of in on at to for from by with and or is it its this that get my me your you i")
+)
 
 
 def write_own_catalogue(tools: Sequence[Tool], folder: Path) -> list[Remark]:
@@ -42,7 +45,7 @@ def write_own_catalogue(tools: Sequence[Tool], folder: Path) -> list[Remark]:
         try:
             makers = _makers(tool, remarks)
             entry = entry_of(tool, makers, [n for n in makers if _varies(tool, n, makers[n])])
-            read_entry(entry, OWN, OWN)
+            read_entry(entry, "own", "own")
         except CallamaError as error:
             remarks.append(Remark(tool.name, str(error)))
             continue
@@ -146,4 +149,3 @@ def _talk(entries: Sequence[JsonObject]) -> JsonObject:
     talk["requests"] = fitting("requests", lambda entry: entry["task"])
     talk["chat"] = fitting("chat", lambda entry: " ".join(entry["says"]))
     return talk
-

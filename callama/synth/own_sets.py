@@ -45,7 +45,7 @@ class Chunk(NamedTuple):
     """A part of one file: which conversations, and the catalogue that they are made from."""
 
     side: Side
-    count: int
+    wanted: int
     seed: int
     scenarios: Sequence[str] | None
     folder: Path
@@ -145,16 +145,16 @@ def play(chunk: Chunk) -> Outcome:
     out, tried = Outcome(), 0
     try:
         for conversation in synthesise(
-            _SPARE * chunk.count, chunk.seed, side=chunk.side, scenarios=chunk.scenarios, folder=chunk.folder
+            _SPARE * chunk.wanted, chunk.seed, side=chunk.side, scenarios=chunk.scenarios, folder=chunk.folder
         ):
-            if len(out.lines) == chunk.count:
+            if len(out.lines) == chunk.wanted:
                 return out
             tried += 1
             _take(conversation, chunk, out)
     except NoFitError:
         named = ", ".join(chunk.scenarios or ("any scenario",))
         raise CallamaError(f"no function can play {named}: some scenarios need more than one function") from None
-    if len(out.lines) < chunk.count:
+    if len(out.lines) < chunk.wanted:
         worst = "; ".join(f"{reason}: {number}" for reason, number in out.drops.most_common(3))
         raise CallamaError(f"only {len(out.lines)} of {tried} conversations pass the audits ({worst})")
     return out

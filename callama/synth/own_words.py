@@ -15,28 +15,35 @@ from callama.synth.names import words_of
 from callama.synth.schema_values import SCHEMA
 from callama.synth.speech import join, label
 
-_VERBS = frozenset("""
+_VERBS = frozenset(
+    re.findall(
+        r"\w+",
+        """
 accept activate add adjust allocate analyse analyze append apply approve archive ask assign attach authenticate
-authorize begin block book build buy calculate call cancel capture change charge check choose classify clear close
-commit compare complete compress compute configure confirm connect convert copy count create deactivate debit decode
-define delete deliver deploy detect determine disable display dispatch download draft draw edit enable encode end
-estimate evaluate exchange execute export extract fetch fill filter find finish fix flag format generate get give grant
-hide hold identify import increase index insert inspect install invite invoke issue join launch like link list load
-lock log look lookup make manage mark measure merge modify move mute notify open order pause pay perform pick place plan
-play post predict preview print process provide publish purchase push put query rank rate read rebuild receive recommend
-record refresh refund register reject release remind remove rename render renew rent replace reply report request
-reschedule reserve reset resize resolve restart restore resume retrieve return review revoke rotate run save scale scan
-schedule score search select send set share ship show sign simulate solve sort split start stop store submit subscribe
-suggest summarise summarize switch sync tag test toggle track transfer transform translate trigger turn unblock unlock
-unmute unsubscribe update upgrade upload use validate verify view withdraw write
-""".split())  # fmt: skip
+authorize begin bill block book build buy calculate call cancel capture change charge check choose classify clean
+clear close commit compare complete compress compute configure confirm connect convert cook copy count create
+deactivate debit decode define delete deliver deploy detect determine disable dispatch display download draft draw
+drive edit enable encode end estimate evaluate exchange execute export extract feed fetch fill filter find finish fix
+flag fly format generate get give grant hide hire hold identify import increase index insert inspect install invite
+invoke issue join launch like link list load lock log look lookup make manage mark measure merge modify move mute
+notify open order park pause pay perform pick ping place plan plant play post predict preview print process provide
+publish purchase push put query quote rank rate read rebuild receive recommend record refill refresh refund register
+reject release remind remove rename render renew rent replace reply report request reschedule reserve reset resize
+resolve restart restore resume retrieve return review revoke rotate route run save scale scan schedule score search
+select send set share ship show sign simulate solve sort split start stop store submit subscribe suggest summarise
+summarize switch sync tag test toggle track transfer transform translate trigger turn unblock unlock unmute
+unsubscribe update upgrade upload use validate verify view wash water withdraw write
+""",
+    )
+)
 _GETTING = frozenset(("get", "find", "list", "search", "show", "fetch", "retrieve", "read", "look", "lookup", "query",
                       "view", "check", "calculate", "compute", "return", "count", "estimate", "compare"))  # fmt: skip
 # Descriptions that talk about the function instead of saying what it does.
 _PREAMBLE = re.compile(
     r"^(?:(?:this|the) (?:function|tool|endpoint|operation|method|api|call)\s+(?:is used to|allows (?:you|users?) to|"
     r"lets (?:you|users?)|can be used to|will|is for)?\s*|(?:used to|use this (?:function|tool|endpoint)? ?to|"
-    r"allows (?:you|users?) to|lets (?:you|users?)|api (?:to|for)|an? (?:function|tool|endpoint) (?:to|that|which))\s+)",
+    r"allows (?:you|users?) to|lets (?:you|users?)|api (?:to|for)|"
+    r"an? (?:function|tool|endpoint) (?:to|that|which))\s+)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?:;](?:\s|$)|\n| \(")
@@ -63,7 +70,13 @@ def task_of(tool: Tool) -> str:
 
 def _base(word: str) -> str:
     """``gets`` → ``get``, ``fetches`` → ``fetch``; empty for what is no verb that is known."""
-    forms = [word, word.removesuffix("s"), word.removesuffix("es"), word.removesuffix("ing"), word.removesuffix("ing") + "e"]
+    forms = [
+        word,
+        word.removesuffix("s"),
+        word.removesuffix("es"),
+        word.removesuffix("ing"),
+        word.removesuffix("ing") + "e",
+    ]
     if word.endswith("ies"):
         forms.append(word.removesuffix("ies") + "y")
     return next((form for form in forms if form in _VERBS), "")
@@ -83,7 +96,8 @@ def entry_of(tool: Tool, makers: Mapping[str, str], varied: Sequence[str]) -> Js
     }
     result, answers = _outcome(task)
     return {
-        "name": tool.name, "description": tool.description, "parameters": parameters, "task": task, "makers": dict(makers),
+        "name": tool.name, "description": tool.description, "parameters": parameters, "task": task,
+        "makers": dict(makers),
         "requests": _requests(task, required, makers), "optional": {n: _wishes(n, makers[n]) for n in optional},
         "says": says, "missing": missing, "vary": single, "result": result, "answers": answers,
         "again": {n: _again(n, makers[n]) for n in required if n in varied},
@@ -134,7 +148,9 @@ def _wishes(name: str, maker: str) -> list[str]:
     if maker == "boolean":
         return [f"with {slot}", f"I want {slot}.", f"Have {slot}."]
     sentences = [f"The {said} should be {slot}.", f"Use {slot} as the {said}.", f"Set the {said} to {slot}."]
-    return sentences if maker in (SCHEMA, "message") else [f"with {said} {slot}", f"with {slot} as the {said}", *sentences]
+    return (
+        sentences if maker in (SCHEMA, "message") else [f"with {said} {slot}", f"with {slot} as the {said}", *sentences]
+    )
 
 
 def _question(name: str) -> str:

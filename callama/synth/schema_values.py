@@ -29,7 +29,8 @@ _FORMATS = {"date": "date", "email": "email", "idn-email": "email", "uri": "url"
 # By the last word of a name that says something: "shipping_city", "customerEmail".
 _TEXTS = {
     "city": "city", "town": "city", "location": "city", "place": "place", "origin": "city", "destination": "city",
-    "country": "country", "nation": "country", "email": "email", "mail": "email", "phone": "phone", "telephone": "phone",
+    "country": "country", "nation": "country", "email": "email", "mail": "email", "phone": "phone",
+    "telephone": "phone",
     "name": "two_words", "title": "title", "person": "person", "author": "full_name", "user": "username",
     "username": "username", "login": "username", "owner": "username", "customer": "full_name", "recipient": "person",
     "url": "url", "link": "url", "website": "url", "domain": "domain", "path": "path", "folder": "folder",
@@ -300,12 +301,12 @@ def spoken(value: Any) -> str:
         parts = [spoken(item) for item in value]
         if not parts:
             return "none"
-        return "; ".join(parts) if nested else parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+        return (
+            "; ".join(parts) if nested else parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+        )
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)
-
-
 
 
 def _inside(value: Any) -> str:

@@ -136,7 +136,8 @@ def ask(spec: ToolSpec, rng: random.Random, flat: Mapping[str, Any] | None = Non
 
 def _fits_form(spec: ToolSpec) -> bool:
     return bool(spec.required_leaves) and not any(
-        "." in p or spec.leaves[p].get("type") in ("boolean", "array") or spec.makers[p] == SCHEMA for p in spec.required_leaves
+        "." in p or spec.leaves[p].get("type") in ("boolean", "array") or spec.makers[p] == SCHEMA
+        for p in spec.required_leaves
     )
 
 

@@ -34,8 +34,8 @@ _WRITER = (
     "marks around it, no comment, no JSON."
 )
 ASSISTANT = (
-    "You are an assistant with tools. Call the tools that the request needs, all at once, with the values that the user "
-    "gave and no others. If a required value is missing, ask for it. If no tool fits, say so and say what you can do."
+    "You are an assistant with tools. Call the tools that the request needs, all at once, with the values that the "
+    "user gave and no others. If a required value is missing, ask for it. If no tool fits, say so and say what you can do."
 )
 
 
@@ -82,7 +82,9 @@ def _plan(name: str, stage: Stage) -> Plan:
     rng = stage.rng
     if name == "plain_chat":
         offered = stage.others(1 + stage.count(50, 35, 15), [])
-        text = "Write a message of small talk, or a question of general knowledge, that none of these tools can help with."
+        text = (
+            "Write a message of small talk, or a question of general knowledge, that none of these tools can help with."
+        )
         return _finished(name, offered, (), text, rng)
     if name == "decline":
         absent = stage.absent()
@@ -107,8 +109,7 @@ def _plan(name: str, stage: Stage) -> Plan:
     beside = stage.others(1 + stage.count(45, 35, 20) if name == "choice" else stage.count(60, 30, 10), specs)
     if name == "choice" and not beside:
         raise NoFitError
-    offered = [*dict.fromkeys(s.name for s in specs)]
-    shown = [s for s in specs[: len(offered)]] + beside
+    shown = [*{s.name: s for s in specs}.values(), *beside]
     text = f"Write a message in which a user wants this: {wishes}."
     return _finished(name, shown, tuple(s.name for s in specs), text, rng)
 
@@ -127,9 +128,7 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else dumps(value)
 
 
-def _finished(
-    name: str, offered: Sequence[ToolSpec], wanted: tuple[str, ...], text: str, rng: random.Random
-) -> Plan:
+def _finished(name: str, offered: Sequence[ToolSpec], wanted: tuple[str, ...], text: str, rng: random.Random) -> Plan:
     if not offered:
         raise NoFitError
     tools = tuple(s.tool for s in rng.sample(offered, len(offered)))

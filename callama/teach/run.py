@@ -229,7 +229,11 @@ class Journal:
         self.known: dict[str, Judged] = {}
         self.usage: Counter[str] = Counter(requests=0, prompt_tokens=0, completion_tokens=0)
         if path.is_file():
-            for line in path.read_bytes().splitlines():
+            written = path.read_bytes()
+            if written and not written.endswith(b"\n"):
+                with path.open("ab") as file:
+                    file.write(b"\n")
+            for line in written.splitlines():
                 try:
                     entry = json.loads(line)
                     judged = Judged(entry["line"], entry["reason"])

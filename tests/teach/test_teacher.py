@@ -1,4 +1,5 @@
-"""A teacher on this machine that answers well, badly, or not at all: what passes, what is refused, what is paid for once."""
+"""A teacher on this machine that answers well, badly, or not at all: what passes, what is refused, what is paid
+for once."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def good(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
     if "tools" not in body:
         wish = re.search(r"wants this: (.*)\.", text)
         return 200, {}, completion(f"Please: {wish[1]}" if wish else "How do you do?")
-    calls = [("get_weather", json.dumps({"city": c})) for c in re.findall(r"weather of a city, with city ([^;,]+)", text)]
+    calls = [
+        ("get_weather", json.dumps({"city": c})) for c in re.findall(r"weather of a city, with city ([^;,]+)", text)
+    ]
     calls += [
         ("book_table", json.dumps({"guests": int(g), "restaurant": r}))
         for r, g in re.findall(r"restaurant, with restaurant ([^;]+), guests (\d+)", text)
@@ -113,9 +116,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     ],
 )
 def test_nonsense_is_refused_counted_and_put_aside(tmp_path: Path, answer: Any, reason: str) -> None:
-    with serving(lambda body: (200, {}, completion(*answer))) as (url, _):
-        with pytest.raises(CallamaError, match=r"hardly pass: 0 of"):
-            run(tmp_path, url, count=4, scenarios=["single"])
+    refused = pytest.raises(CallamaError, match=r"hardly pass: 0 of")
+    with serving(lambda body: (200, {}, completion(*answer))) as (url, _), refused:
+        run(tmp_path, url, count=4, scenarios=["single"])
     entries = [json.loads(line) for line in (tmp_path / "out.teacher.jsonl").read_text().splitlines()]
     assert {entry["reason"] for entry in entries} == {reason}
     told = json.loads(entries[0]["line"])
@@ -128,7 +131,9 @@ def test_invented_values_are_refused(tmp_path: Path) -> None:
         status, headers, answer = good(body)
         calls = answer["choices"][0]["message"].get("tool_calls") or []
         if calls and len(requests) % 2:
-            calls[0]["function"]["arguments"] = json.dumps({"city": "Xanadu Heights", "restaurant": "Zqw", "guests": 77})
+            calls[0]["function"]["arguments"] = json.dumps(
+                {"city": "Xanadu Heights", "restaurant": "Zqw", "guests": 77}
+            )
         return status, headers, answer
 
     with serving(inventive) as (url, requests):

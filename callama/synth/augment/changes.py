@@ -23,7 +23,8 @@ Change = Callable[[Conversation, random.Random, Sequence[Tool]], Conversation | 
 
 _REFUSALS = (
     "I'm sorry, none of my tools can do that. I can {can}.", "I have no tool for that. What I can do is {can}.",
-    "I can't do that with the tools I have, but I can {can}.", "That is beyond my tools, I'm afraid. I can {can} if you like.",
+    "I can't do that with the tools I have, but I can {can}.",
+    "That is beyond my tools, I'm afraid. I can {can} if you like.",
 )  # fmt: skip
 _QUESTIONS = ("What should the {} be?", "Could you tell me the {}?", "I still need the {}. What should it be?",
               "Which {} should I use?")  # fmt: skip
@@ -36,8 +37,16 @@ _REPORTS = (
 )  # fmt: skip
 _BRIDGES = (" Also, ", " And ", " One more thing: ", " Besides, ", " After that, ")
 # What goes when the value behind it goes: "in Lisbon", "for 3", "with the title Home".
-_BEFORE = r"(?:[\s,]+(?:in|at|for|to|of|from|on|with|by|as|about|named|called|is|and|the|a|an|number|id|:))*[\s,:]*"
-_GLUE = frozenset("a an the of in on at to for from by with and or get".split())
+_BEFORE = (
+    r"(?:(?:^|[\s,]+)(?:in|at|for|to|of|from|on|with|by|as|about|named|called|is|and|the|a|an|number|id|:))*[\s,:]*"
+)
+_GLUE = frozenset(["a", "an", "the", "of", "in", "on", "at", "to", "for", "from", "by", "with", "and", "or", "get"])
+# A sentence that lost what it was about, or ends on a small word: "The. And …", "$, but".
+_DANGLING = re.compile(
+    r"\b(?:the|an?|my|our|your|its|is|are|was|be|have|has|to|for|of|in|at|on|with|from|by|as|named|called|and|or|than)"
+    r"\s*(?:[.,;?!)]|$)|[$€£#@:=-]\s*(?:[.,;?!)]|$)|(?:[\"'“(]\s*[\"'”)])",
+    re.IGNORECASE,
+)
 _MIN_WORDS = 3
 
 
@@ -79,9 +88,11 @@ def missing_argument(conversation: Conversation, rng: random.Random, pool: Seque
     named = rf"(?:(?:{re.escape(label(name))}|{re.escape(name)})\s*(?:is|:|=)?\s*)?"
     # What is counted stands behind a number: "for 5 days" cannot lose its 5 alone.
     end = r"(?=\s*(?:[.,;?!)]|$))" if value.replace(".", "").isdigit() else r"(?!\w)"
-    short = re.sub(rf"{_BEFORE}{named}(?<!\w)[\"'“]?{re.escape(value)}[\"'”]?{end}", "", user.content or "", count=1)
+    short = re.sub(
+        rf"{_BEFORE}{named}(?<!\w)[\"'“]?{re.escape(value)}[\"'”]?{end}", "", user.content or "", count=1, flags=re.I
+    )
     short = re.sub(r"\s+([.,?!])", r"\1", re.sub(r"\s*\(\s*\)", "", short)).strip(" ,:;")
-    if len(short.split()) < _MIN_WORDS or short == user.content:
+    if len(short.split()) < _MIN_WORDS or short == user.content or _DANGLING.search(short):
         return None
     without = (*conversation.messages[: start - 1], Message("user", short))
     call = conversation.messages[start]
