@@ -35,7 +35,8 @@ _WRITER = (
 )
 ASSISTANT = (
     "You are an assistant with tools. Call the tools that the request needs, all at once, with the values that the "
-    "user gave and no others. If a required value is missing, ask for it. If no tool fits, say so and say what you can do."
+    "user gave and no others. If a required value is missing, ask for it. If no tool fits, say so and say what you can "
+    "do."
 )
 
 

@@ -31,8 +31,9 @@ def function(name: str, description: str, required: list[str], **properties: Any
 NODE = {"type": "object", "properties": {"name": STRING, "kids": {"type": "array", "items": {"$ref": "#/$defs/N"}}},
         "required": ["name"]}  # fmt: skip
 TOOLS: list[dict[str, Any]] = [
-    function("get_weather", "Gets the weather of a place (now).", ["place"], place={**STRING, "description": "e.g. Oslo"},
-             unit={**STRING, "enum": ["celsius", "fahrenheit"]}, detailed={"type": "boolean"}),
+    function("get_weather", "Gets the weather of a place (now).", ["place"],
+             place={**STRING, "description": "e.g. Oslo"}, unit={**STRING, "enum": ["celsius", "fahrenheit"]},
+             detailed={"type": "boolean"}),
     function("createOrder", "This tool lets you create an order.", ["customer", "lines"],
              customer={"type": "object", "properties": {"name": STRING, "email": {**STRING, "format": "email"}},
                        "required": ["name", "email"]},
