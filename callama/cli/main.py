@@ -15,6 +15,7 @@ PIPELINE = (
     ("pull", "callama pull smollm2-135m", "models/*/params.json"),
     ("synth", "callama synth --out datasets/demo", "datasets/*/train.jsonl"),
     ("clean", "callama clean RAW.json --out datasets/clean.jsonl", "datasets/*.report.json"),
+    ("augment", "callama augment datasets/clean.jsonl --out datasets/augmented.jsonl", ""),
     ("build", "callama build datasets/demo/train.jsonl --tokenizer models/smollm2-135m --out datasets/demo-built",
      "datasets/**/metadata.json"),
     ("check", "callama check datasets/demo/train.jsonl datasets/demo-built --tokenizer models/smollm2-135m", ""),
@@ -68,6 +69,7 @@ def overview(
 
 def main() -> None:
     """Entry point of the console script."""
+    from callama.cli.augment import augment
     from callama.cli.build import build
     from callama.cli.chat import chat
     from callama.cli.check import check
@@ -86,6 +88,6 @@ def main() -> None:
 
     warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\..*")
     training = (estimate, train, consolidate, merge, verify)
-    for verb in (pull, synth, clean, build, check, inspect, *training, evaluate, compare, chat, convert):
+    for verb in (pull, synth, clean, augment, build, check, inspect, *training, evaluate, compare, chat, convert):
         app.command(no_args_is_help=verb is not synth)(verb)
     common.guarded(app)

@@ -1,16 +1,23 @@
-"""``callama synth``: training conversations from the catalogue of tools."""
+"""``callama synth``: training conversations from the catalogue of tools, or about functions of the user's own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from callama.cli.common import print_json
+from callama.common import progress
 from callama.common.errors import UsageError
 from callama.common.parallel import available_cores
+from callama.evaluate.endpoint import KEY_VARIABLE
+from callama.synth.own_sets import QUARANTINE, write_own_sets
 from callama.synth.write import write_sets
+from callama.teach.run import Teaching, teach
+from callama.tools.load import load_tools
+
+_SHOWN = 10
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -31,22 +38,82 @@ def synth(
     weight: Annotated[
         list[str] | None, typer.Option(metavar="NAME=N", help="How often a scenario occurs (repeat the option).")
     ] = None,
+    tools: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Your own functions in place of the catalogue's: an OpenAI list of tools, an MCP tools/list reply, an "
+            "OpenAPI 3 document or a Python module, which is imported and so runs (repeat the option)."
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help=f"With --tools: an OpenAI-compatible server that writes requests and answers; "
+            f"a key is taken from {KEY_VARIABLE}."
+        ),
+    ] = None,
+    teacher_model: Annotated[str, typer.Option(help="The teacher's name on its server.")] = "default",
+    rate: Annotated[float, typer.Option(min=0, help="Requests a minute to the teacher, at most; 0: no limit.")] = 0,
+    slots: Annotated[int, typer.Option(min=1, help="Requests to the teacher at one time.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:
-    """Write conversations about the catalogue's tools, and a test set about held-out ones.
+    """Write conversations about the catalogue's tools, and a test set about held-out ones; or about your own functions.
 
     A scenario's weight is its share among the weights of all; 0 leaves it out. docs/scenarios.md lists them.
 
     Example: callama synth --count 4000 --seed 1 --weight parallel_same=30 --out datasets/demo
+
+    Example: callama synth --tools mine.json --count 2000 --out datasets/mine
+
+    Example: callama synth --tools openapi.yaml --teacher http://localhost:8000/v1 --teacher-model NAME --rate 60
+    --count 500 --out datasets/taught
     """
-    report = write_sets(
-        out, count, held_out_count, val_ratio=val_ratio, seed=seed, scenarios=scenario,
-        weights=dict(map(_weight, weight or ())), workers=workers or available_cores(),
-    )  # fmt: skip
+    if teacher is not None and not tools:
+        raise UsageError("--teacher writes about your own functions: give them with --tools")
+    if teacher is not None and weight:
+        raise UsageError("--weight has no effect with --teacher, which takes all scenarios alike; use --scenario")
+    common: dict[str, Any] = {"val_ratio": val_ratio, "seed": seed, "scenarios": scenario}
+    weights = dict(map(_weight, weight or ()))
+    if not tools:
+        sets = write_sets(out, count, held_out_count, weights=weights, workers=workers or available_cores(), **common)
+        _print(sets, out, as_json)
+        return
+    loaded = load_tools(tools)
+    if teacher is None:
+        report = write_own_sets(out, loaded, count, held_out_count, weights=weights, workers=workers, **common)
+    else:
+        teaching = Teaching(teacher, teacher_model, requests_per_minute=rate, slots=slots)
+        report = teach(out, loaded, count, held_out_count, teaching, **common)
+    if as_json:
+        print_json(report)
+        return
+    _print(report["files"], out, as_json)
+    _print_remarks(report, out)
+
+
+def _print(report: dict[str, dict[str, int]], out: Path, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
     for name, counts in report.items():
         total = sum(counts.values())
         print(f"{out / name}: {total:,} conversations: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()))
+
+
+def _print_remarks(report: dict[str, Any], out: Path) -> None:
+    if usage := report.get("teacher"):
+        print(
+            f"teacher: {usage['requests']:,} requests, {usage['prompt_tokens']:,} tokens read, "
+            f"{usage['completion_tokens']:,} written"
+        )
+    if dropped := report["dropped"]:
+        listed = ", ".join(f"{reason} {number:,}" for reason, number in dropped.items())
+        print(f"{out / QUARANTINE}: {sum(dropped.values()):,} refused: {listed}")
+    for title, key in (("not used", "unused_functions"), ("note", "remarks")):
+        for text in report[key][:_SHOWN]:
+            progress.console.print(f"{title}: {text}", markup=False)
+        if len(report[key]) > _SHOWN:
+            progress.console.print(f"{title}: … and {len(report[key]) - _SHOWN:,} more in report.json", markup=False)
+    if never := [name for name, number in report["calls"].items() if not number]:
+        progress.console.print(f"note: never called: {', '.join(never[:_SHOWN])}; raise --count", markup=False)

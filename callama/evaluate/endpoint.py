@@ -22,10 +22,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from callama.common.errors import CallamaError, UsageError
+from callama.common.pace import Pace
 from callama.contract.jsontext import check_json, dumps, loads_strict
 from callama.contract.messages import Conversation, ToolCall
 from callama.evaluate.cases import Case
 from callama.evaluate.reply import Reply
+from callama.evaluate.usage import Usage
 
 KEY_VARIABLE = "CALLAMA_API_KEY"
 MAX_ANSWER_BYTES = 4 << 20
@@ -62,7 +64,14 @@ class Endpoint:
     """A model behind ``URL/chat/completions``; ``URL`` ends in ``/v1`` with most servers."""
 
     def __init__(
-        self, url: str, name: str, *, max_new_tokens: int, slots: int, patience: Patience | None = None
+        self,
+        url: str,
+        name: str,
+        *,
+        max_new_tokens: int,
+        slots: int,
+        patience: Patience | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """Asks nothing yet. A key is taken from the environment's ``CALLAMA_API_KEY``.
 
@@ -73,6 +82,7 @@ class Endpoint:
             raise UsageError(f"--endpoint {url!r} is no address; expected one such as http://localhost:8000/v1")
         self.url, self.name = url.rstrip("/") + "/chat/completions", name
         self.max_new_tokens, self.slots, self.patience = max_new_tokens, slots, patience or Patience()
+        self.pace, self.usage = pace or Pace(), Usage()
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     @property
@@ -115,7 +125,10 @@ class Endpoint:
         reason, pause = "", self.patience.pause_seconds
         for attempt in range(self.patience.attempts):
             try:
-                return _read_answer(self._post(body), {wire: name for name, wire in names.items()})
+                self.pace.wait(stop)
+                data = self._post(body)
+                self.usage.add(data)
+                return _read_answer(data, {wire: name for name, wire in names.items()})
             except _AgainError as error:
                 reason = str(error)
                 if attempt + 1 < self.patience.attempts and stop.wait(min(max(pause, error.pause), MAX_PAUSE_SECONDS)):

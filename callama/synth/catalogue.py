@@ -24,11 +24,14 @@ from callama.common.files import read_json
 from callama.contract.messages import JsonObject, Tool
 from callama.synth import values
 from callama.synth.names import spelled
+from callama.synth.schema_values import SCHEMA, value_for
 
 Side = Literal["train", "validation", "held_out"]
 SIDES: tuple[Side, ...] = get_args(Side)
 FOLDER = Path(__file__).parent / "catalogue"
-SLOT = re.compile(r"\{([A-Za-z_][\w.]*)\}")
+SLOT = re.compile(r"\{([A-Za-z_$@][\w.$@\[\]:-]*)\}")
+# In place of a side: a user's own functions, which stand on all sides, under their own names.
+OWN = "own"
 _KEYS = {
     "name", "task", "description", "parameters", "makers", "requests", "optional", "says", "missing", "again",
     "vary", "like", "result", "answers", "languages",
@@ -57,7 +60,7 @@ class ToolSpec:
     never stand beside it; ``languages`` has requests in other languages by their code."""
 
     domain: str
-    side: Side
+    side: Side | Literal["own"]
     tool: Tool
     task: str
     makers: Mapping[str, str]
@@ -78,7 +81,10 @@ class ToolSpec:
 
     @functools.cached_property
     def leaves(self) -> dict[str, JsonObject]:
-        """Schemas of all values that a call may hold, by path, in order."""
+        """Schemas of all values that a call may hold, by path, in order. A parameter of a user's own function is one
+        value, however it is nested, and without a maker is never given."""
+        if self.side == OWN:
+            return {n: inner for n, inner in self.tool.parameters["properties"].items() if n in self.makers}
         return dict(_leaves(self.tool.parameters, ""))
 
     @functools.cached_property
@@ -121,11 +127,11 @@ class Catalogue:
 
     @functools.cached_property
     def _sides(self) -> dict[Side, tuple[ToolSpec, ...]]:
-        return {side: tuple(s for s in self.specs if s.side == side) for side in SIDES}
+        return {side: tuple(s for s in self.specs if s.side in (side, OWN)) for side in SIDES}
 
     @functools.cached_property
     def _foreign(self) -> dict[Side, frozenset[str]]:
-        return {side: frozenset(spelled(s.name) for s in self.specs if s.side != side) for side in SIDES}
+        return {side: frozenset(spelled(s.name) for s in self.specs if s.side not in (side, OWN)) for side in SIDES}
 
 
 @functools.cache
@@ -166,22 +172,34 @@ def read_domain(path: Path) -> list[ToolSpec]:
     raw = read_json(path, "a domain of the tool catalogue")
     if not isinstance(raw, dict) or not isinstance(raw.get("tools"), list):
         raise CallamaError(f"{path.name}: expected an object with a list under 'tools'")
-    if raw.get("side") not in SIDES:
+    if raw.get("side") not in (*SIDES, OWN):
         raise CallamaError(f"{path.name}: 'side' must be one of {', '.join(SIDES)}, found {raw.get('side')!r}")
     out = []
     for index, entry in enumerate(raw["tools"]):
         name = entry.get("name", f"number {index}") if isinstance(entry, dict) else f"number {index}"
         try:
-            spec = _read_tool(entry, path.stem, raw["side"])
-            _check(spec)
-        except (CallamaError, KeyError, TypeError, AttributeError, ValueError) as error:
-            text = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
-            raise CallamaError(f"{path.name}: tool {name}: {text}") from None
-        out.append(spec)
+            out.append(read_entry(entry, path.stem, raw["side"]))
+        except CallamaError as error:
+            raise CallamaError(f"{path.name}: tool {name}: {error}") from None
     return out
 
 
-def _read_tool(raw: JsonObject, domain: str, side: Side) -> ToolSpec:
+def read_entry(entry: JsonObject, domain: str, side: Side | Literal["own"]) -> ToolSpec:
+    """Reads and checks one tool.
+
+    Raises:
+        CallamaError: naming the key.
+    """
+    try:
+        spec = _read_tool(entry, domain, side)
+        _check(spec)
+    except (CallamaError, KeyError, TypeError, AttributeError, ValueError) as error:
+        text = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise CallamaError(text) from None
+    return spec
+
+
+def _read_tool(raw: JsonObject, domain: str, side: Side | Literal["own"]) -> ToolSpec:
     if unknown := set(raw) - _KEYS:
         raise CallamaError(f"unknown key {sorted(unknown)[0]!r}; known: {', '.join(sorted(_KEYS))}")
     tool = Tool.from_dict({k: raw[k] for k in ("name", "description", "parameters") if k in raw})
@@ -215,6 +233,8 @@ def _implied_maker(path: str, leaf: JsonObject) -> str:
 def make_value(spec: ToolSpec, path: str, rng: random.Random, known: Mapping[str, Any]) -> Any:
     """A value for one parameter."""
     maker = spec.makers[path]
+    if maker == SCHEMA:
+        return value_for(path, spec.leaves[path], spec.tool.parameters, rng)
     if maker == "enum":
         return rng.choice(spec.leaves[path]["enum"])
     if maker == "boolean":
@@ -238,7 +258,7 @@ def nested(flat: Mapping[str, Any]) -> JsonObject:
 def _check(spec: ToolSpec) -> None:
     _check_talk(spec)
     for path, leaf in spec.leaves.items():
-        if leaf.get("items", {}).get("type") == "object" and path not in spec.says:
+        if _is_list_of_objects(spec, path) and path not in spec.says:
             raise CallamaError(f"says: the objects of {path!r} need words for 'each'")
         if leaf.get("type") == "boolean" and not set(spec.says.get(path, {})) & {"true", "false"}:
             raise CallamaError(f"says: boolean {path!r} needs words for 'true' or 'false'")
@@ -257,6 +277,11 @@ def _check(spec: ToolSpec) -> None:
         for value in spec.result.values():
             if isinstance(value, str) and value.startswith("@"):
                 values.make(value[1:], rng, made)
+
+
+def _is_list_of_objects(spec: ToolSpec, path: str) -> bool:
+    """Whether a parameter's value is said object by object; what is made from a schema is said as it is."""
+    return spec.makers[path] != SCHEMA and spec.leaves[path].get("items", {}).get("type") == "object"
 
 
 def _check_talk(spec: ToolSpec) -> None:
@@ -300,7 +325,7 @@ def _check_talk(spec: ToolSpec) -> None:
     for path, said in spec.says.items():
         if path not in spec.leaves:
             raise CallamaError(f"says: {path!r} is not a parameter")
-        if spec.leaves[path].get("items", {}).get("type") == "object":
+        if _is_list_of_objects(spec, path):
             fields = set(spec.leaves[path]["items"]["properties"])
             if set(said) != {"each"} or any(set(slots(t)) != fields for t in said["each"]):
                 raise CallamaError(f"says.{path}: expected sentences under 'each' with the slots {sorted(fields)}")

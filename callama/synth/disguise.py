@@ -41,7 +41,7 @@ class Costume:
 
 def _ordered(value: JsonObject, schema: JsonObject) -> JsonObject:
     return {
-        name: _ordered(value[name], inner) if isinstance(value[name], dict) else value[name]
+        name: _ordered(value[name], inner) if isinstance(value[name], dict) and "properties" in inner else value[name]
         for name, inner in schema["properties"].items()
         if name in value
     }

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from callama.common.errors import CallamaError, UsageError
+from callama.common.errors import UsageError
 from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, Message, ToolCall
-from callama.synth.catalogue import FOLDER, Side, load_catalogue
+from callama.synth.catalogue import FOLDER, OWN, Side, load_catalogue
 from callama.synth.disguise import Costume, as_written, dress
 from callama.synth.names import spelled
 from callama.synth.scenarios import CASTS, SCENARIOS, shares
-from callama.synth.stage import Calls, NoFitError, Results, Say, Scene, Stage, Turn, User
+from callama.synth.stage import Calls, NoFitError, NoSceneError, Results, Say, Scene, Stage, Turn, User
 
 # Conversations about the same tools cost less to train on, because what they open with is read once;
 # a test asks about different tools each time.
@@ -49,7 +49,8 @@ def synthesise(
 
     Raises:
         UsageError: an unknown scenario, a negative weight or a negative count.
-        CallamaError: the catalogue is damaged, or no tool of this side can play a scenario.
+        CallamaError: the catalogue is damaged.
+        NoSceneError: no tool of this side can play a scenario.
     """
     chosen = shares(scenarios, weights)
     if count < 0:
@@ -68,7 +69,7 @@ def group(
     The conversations of a group are about the same tools, as those of a deployed assistant are.
 
     Raises:
-        CallamaError: no tool of this side can play one of these scenarios.
+        NoSceneError: no tool of this side can play one of these scenarios.
     """
     catalogue = load_catalogue(folder)
     rng = random.Random(f"{seed}:{side}:{number}")
@@ -86,7 +87,9 @@ def group(
         # may spell the name of a tool of another side, or one that another tool of this scene may keep.
         taken = {spelled(c.tool.name) for c in costumes.values()} | {n for name, n in own.items() if name != spec.name}
         taken |= catalogue.foreign(side)
-        costumes[spec.name] = dress(spec, used[spec.name], taken, rng) if side == "train" else as_written(spec)
+        costumes[spec.name] = (
+            dress(spec, used[spec.name], taken, rng) if side == "train" and spec.side != OWN else as_written(spec)
+        )
     tools = tuple(costumes[s.name].tool for s in rng.sample(cast, len(cast)))
     system = [Message("system", rng.choice(catalogue.talk["system"]))] if rng.random() < _SYSTEM else []
     return [
@@ -112,7 +115,7 @@ def _scenes(stage: Stage, weights: Mapping[str, float], size: int) -> list[tuple
             return [_scene(replace(stage, cast=cast), common) for _ in range(size)]
         except NoFitError:
             continue
-    raise CallamaError(f"no tool of the side {stage.side} can play {', '.join(weights)}")
+    raise NoSceneError(f"no tool of the side {stage.side} can play {', '.join(weights)}")
 
 
 def _scene(stage: Stage, weights: Mapping[str, float]) -> tuple[str, Scene]:

@@ -15,6 +15,7 @@ from typing import Any
 from callama.contract.messages import JsonObject
 from callama.synth import ways
 from callama.synth.catalogue import SLOT, ToolSpec, make_value, nested, slots
+from callama.synth.schema_values import SCHEMA, spoken
 from callama.synth.values import long_date
 
 _OPTIONAL = 0.45
@@ -71,6 +72,8 @@ def say_value(spec: ToolSpec, path: str, value: Any, rng: random.Random) -> str:
     said = spec.says.get(path, {}).get(str(value).lower() if isinstance(value, bool) else str(value))
     if said:
         return rng.choice(said)
+    if spec.makers[path] == SCHEMA:
+        return spoken(value)
     if isinstance(value, list):
         each = spec.says.get(path, {}).get("each")
         return join([_say_object(each, v, rng) if each else str(v) for v in value])
@@ -171,7 +174,8 @@ def ask(
 
 def _fits_form(spec: ToolSpec) -> bool:
     return bool(spec.required_leaves) and not any(
-        "." in p or spec.leaves[p].get("type") in ("boolean", "array") for p in spec.required_leaves
+        "." in p or spec.leaves[p].get("type") in ("boolean", "array") or spec.makers[p] == SCHEMA
+        for p in spec.required_leaves
     )
 
 

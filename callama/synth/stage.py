@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from callama.common.errors import CallamaError
 from callama.contract.messages import JsonObject
 from callama.synth import values
 from callama.synth.catalogue import SLOT, Side, ToolSpec
@@ -59,6 +60,10 @@ class Scene:
 
 class NoFitError(Exception):
     """No tool has the property that a scenario needs."""
+
+
+class NoSceneError(CallamaError):
+    """The tools at hand can play none of the scenarios asked for."""
 
 
 @dataclass(frozen=True)

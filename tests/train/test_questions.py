@@ -66,7 +66,7 @@ def test_answers_are_those_of_the_adapted_model(world: Path, asking: Callable[..
     train(asking(model_config__hidden_dropout=0.1))
     config = asking()
     run, engine = loop.start(config)
-    load_adapter(run.model, read_adapter(find_adapter(job), run.checkpoint.params))
+    load_adapter(run.model, read_adapter(find_adapter(job), run.params))
     answers = Questions(config, run, engine).ask()
     assert answers is not None and answers.asked == 6
     checkpoint = read_native(world / "model")

@@ -4,7 +4,7 @@ in which they were asked for."""
 from __future__ import annotations
 
 from callama.synth.speech import Ask, ask, lower_start, manners
-from callama.synth.stage import Calls, Scene, Stage, User
+from callama.synth.stage import Calls, NoFitError, Scene, Stage, User
 
 _BRIDGES = (" Also, ", " And ", " Then ", " After that, ", " And also ", " One more thing: ", " Besides, ")
 
@@ -13,7 +13,10 @@ def parallel_different(stage: Stage) -> Scene:
     """Request for two things → two calls."""
     rng = stage.rng
     first = stage.pick()
-    second = stage.others(1, [first])[0]
+    beside = stage.others(1, [first])
+    if not beside:
+        raise NoFitError
+    second = beside[0]
     asks = (ask(first, rng), ask(second, rng))
     text = asks[0].text
     bridge = rng.choice(_BRIDGES) if rng.random() < 0.8 or "\n" in asks[1].text else "\n"

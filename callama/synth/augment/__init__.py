@@ -1,0 +1,1 @@
+"""Cleaned conversations turned into the scenarios that their data lacks."""

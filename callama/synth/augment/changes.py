@@ -1,0 +1,222 @@
+"""The ways to turn a conversation into another scenario: each a function from a conversation to a new one.
+
+A change returns None where it does not fit, and never more than it can vouch for: whether the result
+is as good as cleaned data, the audits decide. All that it adds is said in plain sentences.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from callama.contract.jsontext import dumps
+from callama.contract.messages import Conversation, Message, Tool, ToolCall
+from callama.data.grounding import audit
+from callama.synth.names import spelled, words_of
+from callama.synth.own_words import task_of
+from callama.synth.speech import join, label
+
+Change = Callable[[Conversation, random.Random, Sequence[Tool]], Conversation | None]
+
+_REFUSALS = (
+    "I'm sorry, none of my tools can do that. I can {can}.", "I have no tool for that. What I can do is {can}.",
+    "I can't do that with the tools I have, but I can {can}.",
+    "That is beyond my tools, I'm afraid. I can {can} if you like.",
+)  # fmt: skip
+_QUESTIONS = ("What should the {} be?", "Could you tell me the {}?", "I still need the {}. What should it be?",
+              "Which {} should I use?")  # fmt: skip
+_ERRORS = ("Service temporarily unavailable", "Request timed out", "Internal server error", "Rate limit exceeded",
+           "Connection refused", "Permission denied")  # fmt: skip
+_REPORTS = (
+    "I'm sorry, that did not work: the tool answered \"{}\". You may want to try again later.",
+    "The call failed ({}), so I have no result for you. Shall I try again?",
+    "I could not do that. The tool reported: {}. Nothing else is known.",
+)  # fmt: skip
+_BRIDGES = (" Also, ", " And ", " One more thing: ", " Besides, ", " After that, ")
+# What goes when the value behind it goes: "in Lisbon", "for 3", "with the title Home".
+_BEFORE = (
+    r"(?:(?:^|[\s,]+)(?:in|at|for|to|of|from|on|with|by|as|about|named|called|is|and|the|a|an|number|id|:))*[\s,:]*"
+)
+_GLUE = frozenset(["a", "an", "the", "of", "in", "on", "at", "to", "for", "from", "by", "with", "and", "or", "get"])
+# A sentence that lost what it was about, or ends on a small word: "The. And …", "$, but".
+_DANGLING = re.compile(
+    r"\b(?:the|an?|my|our|your|its|is|are|was|be|have|has|to|for|of|in|at|on|with|from|by|as|named|called|and|or|than)"
+    r"\s*(?:[.,;?!)]|$)|[$€£#@:=-]\s*(?:[.,;?!)]|$)|(?:[\"'“(]\s*[\"'”)])",
+    re.IGNORECASE,
+)
+_MIN_WORDS = 3
+
+
+def distractors(conversation: Conversation, rng: random.Random, pool: Sequence[Tool]) -> Conversation | None:
+    """The same conversation with one to four more tools on offer, none of which could do what is asked."""
+    if not conversation.called():
+        return None  # what was declined or asked for, another tool could do
+    added = _strangers(conversation.tools, pool, rng, rng.randint(1, 4))
+    if not added:
+        return None
+    tools = [*conversation.tools, *added]
+    rng.shuffle(tools)
+    return replace(conversation, tools=tuple(tools))
+
+
+def decline(conversation: Conversation, rng: random.Random, pool: Sequence[Tool]) -> Conversation | None:
+    """The tools that the first request needs are taken away: the assistant says so, and what it can do."""
+    start = _first_call(conversation)
+    if start is None or any(m.role == "assistant" for m in conversation.messages[:start]):
+        return None
+    needed = {call.name for call in conversation.messages[start].tool_calls}
+    gone = [t for t in conversation.tools if t.name in needed]
+    left = [t for t in conversation.tools if t.name not in needed]
+    left += _strangers(conversation.tools, pool, rng, rng.randint(1, 2)) if len(left) < 2 else []
+    if not left or any(_alike(one, other) for one in gone for other in left):
+        return None
+    can = join([task_of(t) for t in left[:2]], "or")
+    said = Message("assistant", rng.choice(_REFUSALS).format(can=can))
+    return replace(conversation, messages=(*conversation.messages[:start], said), tools=tuple(left))
+
+
+def missing_argument(conversation: Conversation, rng: random.Random, pool: Sequence[Tool]) -> Conversation | None:
+    """A required value is left out of the request: the assistant asks, the user answers, the rest goes on."""
+    found = _said_once(conversation, rng)
+    if found is None:
+        return None
+    start, name, value = found
+    user = conversation.messages[start - 1]
+    named = rf"(?:(?:{re.escape(label(name))}|{re.escape(name)})\s*(?:is|:|=)?\s*)?"
+    # What is counted stands behind a number: "for 5 days" cannot lose its 5 alone.
+    end = r"(?=\s*(?:[.,;?!)]|$))" if value.replace(".", "").isdigit() else r"(?!\w)"
+    short = re.sub(
+        rf"{_BEFORE}{named}(?<!\w)[\"'“]?{re.escape(value)}[\"'”]?{end}", "", user.content or "", count=1, flags=re.I
+    )
+    short = re.sub(r"\s+([.,?!])", r"\1", re.sub(r"\s*\(\s*\)", "", short)).strip(" ,:;")
+    if len(short.split()) < _MIN_WORDS or short == user.content or _DANGLING.search(short):
+        return None
+    without = (*conversation.messages[: start - 1], Message("user", short))
+    call = conversation.messages[start]
+    bare = [a for a in audit(replace(conversation, messages=(*without, call))) if a.path == name]
+    if any(a.ground != "ungrounded" for a in bare):
+        return None
+    question = Message("assistant", rng.choice(_QUESTIONS).format(label(name)))
+    reply = Message("user", rng.choice(("{}", "{}.", "{}, please.", "It's {}.")).format(value))
+    return replace(conversation, messages=(*without, question, reply, *conversation.messages[start:]))
+
+
+def corrected_call(conversation: Conversation, rng: random.Random, pool: Sequence[Tool]) -> Conversation | None:
+    """The user misspells a value; the tool refuses it and names the right one; the assistant calls again."""
+    found = _said_once(conversation, rng)
+    if found is None:
+        return None
+    start, name, value = found
+    if not re.fullmatch(r"[A-Za-z][A-Za-z ]{3,30}", value):
+        return None
+    at = rng.randrange(1, len(value) - 2)
+    wrong = value[:at] + value[at + 1] + value[at] + value[at + 2 :]
+    if wrong == value or " " in value[at : at + 2]:
+        return None
+    user, call = conversation.messages[start - 1], conversation.messages[start].tool_calls[0]
+    asked = Message("user", (user.content or "").replace(value, wrong, 1))
+    first = ToolCall(call.name, {**call.arguments, name: wrong}, "call_wrong")
+    fault = {"error": f"unknown {label(name)} {wrong!r}; did you mean {value!r}?"}
+    return replace(
+        conversation,
+        messages=(
+            *conversation.messages[: start - 1], asked, Message("assistant", None, (first,)),
+            Message("tool", dumps(fault), (), first.id), *conversation.messages[start:],
+        ),
+    )  # fmt: skip
+
+
+def tool_failure(conversation: Conversation, rng: random.Random, pool: Sequence[Tool]) -> Conversation | None:
+    """The first result is an error: the assistant reports it and claims nothing."""
+    start = _first_call(conversation)
+    if start is None or len(conversation.messages[start].tool_calls) != 1:
+        return None
+    error = rng.choice(_ERRORS)
+    result = Message("tool", dumps({"error": error}), (), conversation.messages[start].tool_calls[0].id)
+    report = Message("assistant", rng.choice(_REPORTS).format(error))
+    return replace(conversation, messages=(*conversation.messages[: start + 1], result, report))
+
+
+def joined(first: Conversation, second: Conversation, rng: random.Random) -> Conversation | None:
+    """Two requests with a call each become one request with two calls at once."""
+    heads = [_single_call(c) for c in (first, second)]
+    if heads[0] is None or heads[1] is None or (heads[1][0] and heads[1][0] != heads[0][0]):
+        return None
+    (system, asked, one), (_, also, other) = heads[0], heads[1]
+    if (one.name, one.arguments) == (other.name, other.arguments):
+        return None
+    tools = {t.name: t for t in second.tools} | {t.name: t for t in first.tools}
+    if any(tools[t.name] != t for t in second.tools):
+        return None
+    shown = list(tools.values())
+    rng.shuffle(shown)
+    words = also if re.match(r"I\b|[A-Z]{2}", also) else also[:1].lower() + also[1:]
+    text = asked + ("" if asked[-1] in ".?!" else ".") + rng.choice(_BRIDGES) + words
+    calls = (replace(one, id="call_0"), replace(other, id="call_1"))
+    messages = (*system, Message("user", text), Message("assistant", None, calls))
+    return replace(first, messages=messages, tools=tuple(shown))
+
+
+CHANGES: Mapping[str, Change] = {
+    f.__name__: f for f in (distractors, decline, missing_argument, corrected_call, tool_failure)
+}
+
+
+def _first_call(conversation: Conversation) -> int | None:
+    """Where the first call stands, if it answers a user directly."""
+    for index, message in enumerate(conversation.messages):
+        if message.tool_calls:
+            return index if index and conversation.messages[index - 1].role == "user" else None
+    return None
+
+
+def _single_call(conversation: Conversation) -> tuple[tuple[Message, ...], str, ToolCall] | None:
+    start = _first_call(conversation)
+    if start is None or len(conversation.messages[start].tool_calls) != 1 or conversation.messages[start].content:
+        return None
+    *before, user = conversation.messages[:start]
+    if any(m.role != "system" for m in before) or not (user.content or "").strip():
+        return None
+    return tuple(before), (user.content or "").strip(), conversation.messages[start].tool_calls[0]
+
+
+def _said_once(conversation: Conversation, rng: random.Random) -> tuple[int, str, str] | None:
+    """A required argument of a first, single call whose value stands once in the request, word for word."""
+    start = _first_call(conversation)
+    if start is None or len(conversation.messages[start].tool_calls) != 1:
+        return None
+    call, text = conversation.messages[start].tool_calls[0], conversation.messages[start - 1].content or ""
+    schema: dict[str, Any] = next((t.parameters for t in conversation.tools if t.name == call.name), {})
+    fitting = []
+    for name in schema.get("required", ()):
+        value, inner = call.arguments.get(name), schema["properties"].get(name)
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or not isinstance(inner, dict):
+            continue
+        said = str(value)
+        if said.strip() and "enum" not in inner and len(re.findall(rf"(?<!\w){re.escape(said)}(?!\w)", text)) == 1:
+            fitting.append((start, name, said))
+    return rng.choice(fitting) if fitting else None
+
+
+def _strangers(beside: Sequence[Tool], pool: Sequence[Tool], rng: random.Random, count: int) -> list[Tool]:
+    out: list[Tool] = []
+    for tool in rng.sample(pool, min(len(pool), 12)):
+        if len(out) < count and not any(_alike(tool, other) for other in (*beside, *out)):
+            out.append(tool)
+    return out
+
+
+def _alike(one: Tool, other: Tool) -> bool:
+    """Whether two tools may do the same errand, as far as their names and descriptions tell."""
+    if spelled(one.name) == spelled(other.name):
+        return True
+    first, second = _content(one), _content(other)
+    return len(first & second) >= 0.5 * max(1, min(len(first), len(second)))
+
+
+def _content(tool: Tool) -> set[str]:
+    words = words_of(f"{' '.join(words_of(tool.name))} {task_of(tool)}".lower())
+    return {w.removesuffix("s") for w in words if w not in _GLUE and len(w) > 2}

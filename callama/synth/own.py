@@ -1,0 +1,151 @@
+"""A user's own functions as a catalogue: a folder that the engine plays like the built-in one.
+
+Each function becomes an entry with generic sentences and is checked by the catalogue's own rules; one
+that fails them is reported and left out. The folder holds plain files, so that every worker process
+reads the same.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+
+from callama.common.errors import CallamaError
+from callama.contract.messages import JsonObject, Tool
+from callama.synth import values
+from callama.synth.catalogue import FOLDER, OWN, SLOT, read_entry
+from callama.synth.names import words_of
+from callama.synth.own_words import entry_of
+from callama.synth.schema_values import SCHEMA, maker_of, value_for
+from callama.tools.loaded import Remark
+
+_TRIES = 30
+_ALIKE = 0.6
+_LEAST_TALK = 9  # a third of the small talk is held out
+_GLUE = frozenset(
+    re.findall(r"\w+", "a an the of in on at to for from by with and or is it its this that get my me your you i")
+)
+
+
+def write_own_catalogue(tools: Sequence[Tool], folder: Path) -> list[Remark]:
+    """Fills a folder with what ``load_catalogue`` reads; returns what could not be used.
+
+    Raises:
+        CallamaError: no function can be used.
+    """
+    entries: list[JsonObject] = []
+    remarks: list[Remark] = []
+    for tool in tools:
+        try:
+            makers = _makers(tool, remarks)
+            entry = entry_of(tool, makers, [n for n in makers if _varies(tool, n, makers[n])])
+            read_entry(entry, "own", "own")
+        except CallamaError as error:
+            remarks.append(Remark(tool.name, str(error)))
+            continue
+        entries.append(entry)
+    if not entries:
+        why = "".join(f"\n  {remark}" for remark in remarks[:5])
+        raise CallamaError(f"conversations can be made about none of the {len(tools)} functions{why}")
+    for entry, rivals in zip(entries, _rivals(entries), strict=True):
+        entry["like"] = rivals
+    for index, entry in enumerate(entries):  # a domain each: what makes functions alike is not the file they came from
+        text = json.dumps({"side": OWN, "tools": [entry]})
+        (folder / f"own_{index:06}.json").write_text(text, encoding="utf-8")
+    (folder / "_talk.json").write_text(json.dumps(_talk(entries)), encoding="utf-8")
+    return remarks
+
+
+def _makers(tool: Tool, remarks: list[Remark]) -> dict[str, str]:
+    """Makers of the parameters that can be talked about: all required ones, and what can be made of the others.
+
+    Raises:
+        CallamaError: not so for a required parameter.
+    """
+    out: dict[str, str] = {}
+    required = tool.parameters.get("required", ())
+    if undeclared := [n for n in required if n not in tool.parameters["properties"]]:
+        raise CallamaError(f"the required parameter {undeclared[0]!r} is not among its properties")
+    for name, schema in tool.parameters["properties"].items():
+        maker = maker_of(name, schema) if isinstance(schema, dict) else SCHEMA
+        if fault := _fault(tool, name, schema, maker):
+            if name in required:
+                raise CallamaError(f"parameter {name!r}: {fault}")
+            remarks.append(Remark(tool.name, f"parameter {name!r} is never asked for: {fault}", lost=False))
+        else:
+            out[name] = maker
+    return out
+
+
+def _fault(tool: Tool, name: str, schema: Any, maker: str) -> str:
+    if "." in name or not SLOT.fullmatch(f"{{{name}}}"):
+        return "no sentence can be made with its name"
+    if schema is False:
+        return "its schema allows no value"
+    shared = {key: tool.parameters[key] for key in ("$defs", "definitions") if key in tool.parameters}
+    inner = {**schema, **shared} if isinstance(schema, dict) else {}
+    rng = random.Random(f"{tool.name}.{name}")
+    try:
+        validator = jsonschema_rs.validator_for(inner)
+        for _ in range(_TRIES):
+            value = _value(tool, name, maker, rng)
+            if problem := next(validator.iter_errors(value), None):
+                return f"a value made for it does not fit its schema: {problem.message[:200]}"
+            if value is None:
+                return "it can only be null"
+    except (CallamaError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _value(tool: Tool, name: str, maker: str, rng: random.Random) -> Any:
+    schema = tool.parameters["properties"][name]
+    if maker == "enum":
+        return rng.choice(schema["enum"])
+    if maker == "boolean":
+        return rng.random() < 0.5
+    return value_for(name, schema, tool.parameters, rng) if maker == SCHEMA else values.make(maker, rng)
+
+
+def _varies(tool: Tool, name: str, maker: str) -> bool:
+    rng = random.Random(name)
+    return len({json.dumps(_value(tool, name, maker, rng)) for _ in range(_TRIES)}) > 3
+
+
+def _content(text: str) -> frozenset[str]:
+    """The words that say something, without a plural's ending."""
+    return frozenset(w.removesuffix("s") for w in words_of(text.lower()) if w not in _GLUE and len(w) > 1)
+
+
+def _rivals(entries: Sequence[JsonObject]) -> Iterator[list[str]]:
+    """For each function the names of those that could be meant by the same request."""
+    said = [_content(f"{' '.join(words_of(e['name']))} {e['task']}") for e in entries]
+    places: dict[str, list[int]] = {}
+    for index, words in enumerate(said):
+        for word in words:
+            places.setdefault(word, []).append(index)
+    for index, words in enumerate(said):
+        near = {i for word in words for i in places[word] if i != index}
+        alike = [i for i in near if len(words & said[i]) >= _ALIKE * min(len(words), len(said[i]))]
+        yield [entries[i]["name"] for i in sorted(alike)]
+
+
+def _talk(entries: Sequence[JsonObject]) -> JsonObject:
+    """The small talk without what one of the functions could do."""
+    talk: JsonObject = json.loads((FOLDER / "_talk.json").read_text(encoding="utf-8"))
+    words = frozenset().union(*(_content(f"{e['task']} {e['description']}") for e in entries))
+
+    def fitting(key: str, text: Any) -> list[JsonObject]:
+        said = [(len(_content(text(entry)) & words), i, entry) for i, entry in enumerate(talk[key])]
+        clear = [entry for shared, _, entry in said if not shared]
+        return clear if len(clear) >= _LEAST_TALK else [entry for *_, entry in sorted(said)[:_LEAST_TALK]]
+
+    talk["requests"] = fitting("requests", lambda entry: entry["task"])
+    talk["chat"] = fitting("chat", lambda entry: " ".join(entry["says"]))
+    return talk

@@ -1,0 +1,315 @@
+"""Values for the parameters of functions that nobody wrote makers for: read off their schemas.
+
+What a schema says comes first (enum, const, examples, default, format, bounds, pattern); where it is
+silent, the parameter's name decides (``city``, ``order_id``, ``max_price``). ``maker_of`` names a maker
+of the catalogue where one says it all, so that scenarios which look for dates or counts find them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+import rstr
+
+from callama.common.errors import CallamaError
+from callama.synth import values
+from callama.synth.names import words_of
+
+SCHEMA = "schema"
+_MAX_DEPTH, _DEEP = 16, 3
+_EXAMPLE, _OPTIONAL = 0.4, 0.3
+_FORMATS = {"date": "date", "email": "email", "idn-email": "email", "uri": "url", "url": "url", "hostname": "domain"}
+# By the last word of a name that says something: "shipping_city", "customerEmail".
+_TEXTS = {
+    "city": "city", "town": "city", "location": "city", "place": "place", "origin": "city", "destination": "city",
+    "country": "country", "nation": "country", "email": "email", "mail": "email", "phone": "phone",
+    "telephone": "phone",
+    "name": "two_words", "title": "title", "person": "person", "author": "full_name", "user": "username",
+    "username": "username", "login": "username", "owner": "username", "customer": "full_name", "recipient": "person",
+    "url": "url", "link": "url", "website": "url", "domain": "domain", "path": "path", "folder": "folder",
+    "directory": "folder", "file": "filename", "filename": "filename", "address": "street", "street": "street",
+    "postcode": "postcode", "zip": "postcode", "company": "company", "organization": "company", "vendor": "company",
+    "product": "product", "item": "product", "query": "two_words", "q": "two_words", "search": "two_words",
+    "keyword": "noun", "message": "message", "text": "message", "body": "message", "content": "message",
+    "comment": "message", "note": "message", "notes": "message", "description": "message", "reason": "topic",
+    "subject": "topic", "topic": "topic", "id": "record", "uid": "record", "code": "record", "number": "record",
+    "reference": "record", "ref": "record", "key": "record", "token": "hex", "hash": "hex", "sha": "hex",
+    "language": "language", "lang": "language", "currency": "currency", "color": "colour", "colour": "colour",
+    "category": "noun", "tag": "noun", "label": "noun", "genre": "genre", "team": "team", "room": "room",
+    "branch": "branch", "repo": "repo", "repository": "repo", "version": "version", "date": "date", "day": "date",
+    "time": "time", "month": "month", "weekday": "weekday", "timezone": "timezone", "ticker": "ticker",
+    "symbol": "ticker", "airport": "airport", "flight": "flight", "restaurant": "restaurant", "hotel": "hotel",
+    "dish": "dish", "ingredient": "ingredient", "cuisine": "cuisine", "table": "table", "column": "column",
+    "job": "job", "course": "course",
+}  # fmt: skip
+_WHOLES = {"year": "year", "days": "int 1 14", "nights": "int 1 14", "hours": "int 1 24", "minutes": "int 5 180",
+           "id": "int 100 99999", "page": "int 1 12", "age": "int 18 90"}  # fmt: skip
+_NUMBERS = {"price": "price", "amount": "price", "cost": "price", "latitude": "latitude", "lat": "latitude",
+            "longitude": "longitude", "lon": "longitude", "lng": "longitude"}  # fmt: skip
+_NAMED_EXAMPLE = re.compile(r"(?:e\.g\.|for example|such as|example:)[,:]?\s+[\"'`]?([^\"'`().;]{1,40})", re.IGNORECASE)
+
+
+def maker_of(name: str, schema: Mapping[str, Any]) -> str:
+    """The catalogue's maker for a parameter: its own word for it, else ``schema``."""
+    plain = {"type", "description", "format", "minimum", "maximum", "title"} >= schema.keys()
+    kind, words = schema.get("type"), words_of(name)
+    if kind == "boolean":
+        return "boolean"
+    if kind == "string" and len(set(schema.get("enum", ()))) > 1 and all(isinstance(v, str) for v in schema["enum"]):
+        return "enum"
+    if not plain or _described_examples(schema):
+        return SCHEMA
+    if kind == "string":
+        form = schema.get("format")
+        return _text_maker(words) if form is None else _FORMATS.get(form, SCHEMA)
+    return _number_maker(kind, words, schema) if kind in ("integer", "number") else SCHEMA
+
+
+def _text_maker(words: list[str]) -> str:
+    return next((_TEXTS[word] for word in reversed(words) if word in _TEXTS), "two_words")
+
+
+def _number_maker(kind: str, words: list[str], schema: Mapping[str, Any]) -> str:
+    bounded = "minimum" in schema or "maximum" in schema
+    known = next((_WHOLES[w] for w in reversed(words) if w in _WHOLES), "") if kind == "integer" else ""
+    known = known or (next((_NUMBERS[w] for w in reversed(words) if w in _NUMBERS), "") if kind == "number" else "")
+    if known and not bounded:
+        return known
+    low, high = _range(schema, 1)
+    if kind == "integer":
+        return f"int {low:.0f} {high:.0f}" if low <= high and abs(low) < 1e15 > abs(high) else SCHEMA
+    return f"number {low} {high} 2" if high - low > 0.1 else SCHEMA
+
+
+def _range(schema: Mapping[str, Any], step: float) -> tuple[float, float]:
+    """Bounds that hold, 100 apart where the schema leaves one open."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if "exclusiveMinimum" in schema:
+        low = max(low if low is not None else -math.inf, schema["exclusiveMinimum"] + step)
+    if "exclusiveMaximum" in schema:
+        high = min(high if high is not None else math.inf, schema["exclusiveMaximum"] - step)
+    if low is None:
+        low = 1 if high is None or high >= 1 else high - 100
+    if high is None:
+        high = low + 100
+    if schema.get("type") == "integer":
+        low, high = math.ceil(low), math.floor(high)
+    if low > high:
+        raise CallamaError(f"no number lies within its bounds ({low} to {high})")
+    return low, high
+
+
+def value_for(name: str, schema: Any, root: Mapping[str, Any], rng: random.Random) -> Any:
+    """A value that fits a schema; ``root`` is what its references lead into.
+
+    Raises:
+        CallamaError: none is found: the schema goes too deep, or a word in it is not understood.
+    """
+    return _value(name, schema, root, rng, 0)
+
+
+def _value(name: str, schema: Any, root: Mapping[str, Any], rng: random.Random, depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        raise CallamaError(f"no value can be made: nested more than {_MAX_DEPTH} deep")
+    schema = _settled(schema, root, rng, depth)
+    if "const" in schema:
+        return schema["const"]
+    if choices := [v for v in schema.get("enum", ()) if v is not None]:
+        return rng.choice(choices)
+    kind = _kind(schema)
+    if examples := _examples(schema, kind):
+        varied = kind in ("string", "integer", "number") and "pattern" not in schema
+        if not varied or rng.random() < _EXAMPLE:
+            return rng.choice(examples)
+    if kind == "object":
+        return _object(schema, root, rng, depth)
+    if kind == "array":
+        return _array(name, schema, root, rng, depth)
+    if kind == "boolean":
+        return rng.random() < 0.5
+    if kind == "null":
+        return None
+    return _text(name, schema, rng) if kind == "string" else _number(name, schema, kind, rng)
+
+
+def _settled(schema: Any, root: Mapping[str, Any], rng: random.Random, depth: int) -> dict[str, Any]:
+    """A schema without references and alternatives: one of them is drawn."""
+    for _ in range(_MAX_DEPTH):
+        if not isinstance(schema, Mapping):
+            return {}
+        if isinstance(ref := schema.get("$ref"), str):
+            schema = {**_target(ref, root), **{k: v for k, v in schema.items() if k != "$ref"}}
+            continue
+        ways = schema.get("anyOf") or schema.get("oneOf")
+        if ways:
+            rest = {k: v for k, v in schema.items() if k not in ("anyOf", "oneOf", "default")}
+            full = [w for w in ways if not (isinstance(w, Mapping) and w.get("type") == "null")] or ways
+            way = full[0] if depth > _DEEP else rng.choice(full)
+            schema = _both(way if isinstance(way, Mapping) else {}, rest)
+            continue
+        if parts := schema.get("allOf"):
+            whole = {k: v for k, v in schema.items() if k != "allOf"}
+            for part in parts:
+                whole = _both(whole, _settled(part, root, rng, depth))
+            schema = whole
+            continue
+        return dict(schema)
+    raise CallamaError("no value can be made: references without end")
+
+
+def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    out = {**one, **other}
+    if "properties" in one and "properties" in other:
+        out["properties"] = {**one["properties"], **other["properties"]}
+    if "required" in one and "required" in other:
+        out["required"] = list(dict.fromkeys([*one["required"], *other["required"]]))
+    return out
+
+
+def _target(ref: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    place: Any = root
+    for part in filter(None, unquote(ref[1:]).split("/")):
+        key = part.replace("~1", "/").replace("~0", "~")
+        place = place[int(key)] if isinstance(place, list) else place[key]
+    return place if isinstance(place, Mapping) else {}
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = next((k for k in kind if k != "null"), "null")
+    if kind is None:
+        kind = "object" if "properties" in schema else "array" if "items" in schema else "string"
+    return str(kind)
+
+
+def _described_examples(schema: Mapping[str, Any]) -> list[str]:
+    said = _NAMED_EXAMPLE.findall(str(schema.get("description", "")))
+    return [text for one in said if (text := re.split(r",? (?:or|and|etc)\b", one)[0].strip(" ,"))]
+
+
+def _examples(schema: Mapping[str, Any], kind: str) -> list[Any]:
+    given = list(schema.get("examples") or ())
+    if kind == "string":
+        return [v for v in [*given, *_described_examples(schema)] if isinstance(v, str) and v.strip()]
+    kinds: dict[str, Any] = {"integer": int, "number": (int, float), "object": dict, "array": list}
+    return [v for v in given if kind in kinds and isinstance(v, kinds[kind]) and not isinstance(v, bool)]
+
+
+def _text(name: str, schema: Mapping[str, Any], rng: random.Random) -> str:
+    form, low, high = schema.get("format"), schema.get("minLength", 0), schema.get("maxLength", math.inf)
+    if low > high:
+        raise CallamaError(f"no text is at least {low} and at most {high} characters long")
+    if isinstance(pattern := schema.get("pattern"), str):
+        return _patterned(pattern, low, high, rng)
+    if form == "date-time":
+        return f"{values.make('date', rng)}T{values.make('time', rng)}:00Z"
+    if form == "time":
+        return f"{values.make('time', rng)}:00Z"
+    if form == "uuid":
+        return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+    if form == "ipv4":
+        return ".".join(str(rng.randint(1, 254)) for _ in range(4))
+    if form == "ipv6":
+        return ":".join(f"{rng.randint(1, 65535):x}" for _ in range(8))
+    if form == "duration":
+        return f"PT{rng.randint(1, 59)}M"
+    maker = _FORMATS.get(str(form)) or _text_maker(words_of(name))
+    for _ in range(20):
+        text = str(values.make(maker, rng))
+        if low <= len(text) <= high:
+            return text
+    length = rng.randint(int(max(low, 1)), int(min(high, max(low, 1) + 5)))
+    return "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(length))
+
+
+def _patterned(pattern: str, low: float, high: float, rng: random.Random) -> str:
+    try:
+        source = rstr.Rstr(rng)
+        texts = [source.xeger(pattern) for _ in range(20)]
+    except (re.error, ValueError, KeyError, RecursionError, OverflowError):
+        raise CallamaError(f"no value can be made for the pattern {pattern[:80]!r}") from None
+    fitting = [t for t in texts if low <= len(t) <= high and t == t.strip() and t.isprintable()]
+    return fitting[0] if fitting else texts[0]
+
+
+def _number(name: str, schema: Mapping[str, Any], kind: str, rng: random.Random) -> float | int:
+    step = schema.get("multipleOf")
+    if isinstance(step, int | float) and step > 0:
+        low, high = _range(schema, step)
+        first, last = math.ceil(low / step), math.floor(high / step)
+        value = rng.randint(first, max(first, last)) * step
+        return int(value) if value == int(value) else round(value, 10)
+    maker = _number_maker(kind, words_of(name), schema)
+    if maker != SCHEMA:
+        made = values.make(maker, rng)
+        return made if isinstance(made, int | float) else 1
+    low, high = _range(schema, 1 if kind == "integer" else 1e-6)
+    return int(low) if kind == "integer" else low + (high - low) / 2
+
+
+def _array(name: str, schema: Mapping[str, Any], root: Mapping[str, Any], rng: random.Random, depth: int) -> list[Any]:
+    single = name[:-1] if name.endswith("s") else name
+    out = [_value(single, item, root, rng, depth + 1) for item in schema.get("prefixItems", ())]
+    low, high = schema.get("minItems", 1), schema.get("maxItems", math.inf)
+    wanted = 0 if depth > _DEEP and not low else rng.randint(int(low), int(min(high, max(low, 3))))
+    seen = {json.dumps(item, sort_keys=True) for item in out}
+    for turn in range(20 * wanted):
+        if len(out) >= wanted or schema.get("items") is False:
+            break
+        item = _value(single, schema.get("items", {"type": "string"}), root, rng, depth + 1)
+        # Values repeat only where the schema wants more than there are.
+        again = turn >= 10 * wanted and len(out) < low and not schema.get("uniqueItems")
+        if (text := json.dumps(item, sort_keys=True)) not in seen or again:
+            seen.add(text)
+            out.append(item)
+    return out
+
+
+def _object(schema: Mapping[str, Any], root: Mapping[str, Any], rng: random.Random, depth: int) -> dict[str, Any]:
+    declared, required = schema.get("properties") or {}, schema.get("required", ())
+    out = {}
+    for key, inner in declared.items():
+        if key in required or (depth <= _DEEP and rng.random() < _OPTIONAL):
+            out[key] = _value(key, inner, root, rng, depth + 1)
+    for key in required:
+        if key not in out:
+            out[key] = _value(key, {}, root, rng, depth + 1)
+    more = schema.get("additionalProperties", True)
+    if not declared and more is not False:
+        for _ in range(max(1, int(schema.get("minProperties", 1)))):
+            out[str(values.make("noun", rng))] = _value("value", more, root, rng, depth + 1)
+    elif not out and declared:
+        key = rng.choice(sorted(declared))
+        out[key] = _value(key, declared[key], root, rng, depth + 1)
+    return out
+
+
+def spoken(value: Any) -> str:
+    """A value as a person would write it: ``{"city": "Oslo", "days": [1, 2]}`` → ``city Oslo, days 1 and 2``."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_inside(inner)}" for key, inner in value.items()) or "nothing in it"
+    if isinstance(value, list):
+        nested = any(isinstance(item, Mapping | list) for item in value)
+        parts = [spoken(item) for item in value]
+        if not parts:
+            return "none"
+        return (
+            "; ".join(parts) if nested else parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+        )
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
+
+
+def _inside(value: Any) -> str:
+    """Brackets tell where a part with parts of its own ends."""
+    deep = isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(v, Mapping | list) for v in value))
+    return f"({spoken(value)})" if deep else spoken(value)

@@ -1,0 +1,171 @@
+"""Python modules: every public function, its type hints and docstring, becomes a tool.
+
+The module is imported, so its code runs: it is the user's own. pydantic turns hints into JSON Schema;
+docstrings may be in Google's, NumPy's, Sphinx's or Epydoc's style (``docstring_parser``).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from docstring_parser import Docstring, ParseError, parse
+from pydantic import PydanticUserError, TypeAdapter
+from pydantic.errors import PydanticUndefinedAnnotation
+
+from callama.common.errors import CallamaError
+from callama.contract.messages import Tool
+from callama.contract.typewords import either, type_word
+from callama.tools.loaded import Candidate, Remark
+
+
+def functions(path: Path) -> Iterator[Candidate]:
+    """The functions that a module defines (with ``__all__``: those it names), at ``FILE:LINE: NAME``.
+
+    Raises:
+        CallamaError: importing it fails, with the line.
+    """
+    module = _imported(path)
+    listed = getattr(module, "__all__", None)
+    for name, value in list(vars(module).items()):
+        function = inspect.unwrap(value) if callable(value) else None
+        own = inspect.isfunction(function) and getattr(value, "__module__", "") == module.__name__
+        if not inspect.isfunction(function) or not (name in listed if listed is not None else own):
+            continue
+        if listed is None and name.startswith("_"):
+            continue
+        where = f"{path.name}:{function.__code__.co_firstlineno}: {name}"
+        try:
+            yield from _tool(name, function, where)
+        except CallamaError as error:
+            yield Candidate(where, Remark(where, str(error)))
+
+
+def _imported(path: Path) -> ModuleType:
+    name = f"_callama_tools_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise CallamaError(f"{path} cannot be imported as a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # hints given as text are looked up there
+    sys.path.insert(0, str(path.parent.resolve()))  # as Python itself does for a script
+    try:
+        spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # A module may raise anything, SystemExit among it.
+        raise CallamaError(f"{_line_of(error, path)}: importing it fails: {type(error).__name__}: {error}") from None
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    return module
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}:{error.lineno}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == path.name]
+    return f"{path}:{lines[-1]}" if lines else str(path)
+
+
+def _tool(name: str, function: Callable[..., Any], where: str) -> Iterator[Candidate]:
+    schema = _schema(function)
+    try:
+        doc = parse(function.__doc__ or "")
+    except ParseError:
+        doc = Docstring()
+        doc.short_description = function.__doc__
+    said = {p.arg_name.lstrip("*"): p for p in doc.params}
+    for parameter, inner in schema["properties"].items():
+        about = said.get(parameter)
+        if about is not None and about.description and "description" not in inner:
+            inner["description"] = " ".join(about.description.split())
+        if inspect.signature(function).parameters[parameter].annotation is inspect.Parameter.empty:
+            known = _from_docstring(about.type_name if about is not None else None)
+            inner.update(known)
+            what = "the docstring's is used" if known else "any value is allowed"
+            yield Candidate(where, Remark(where, f"parameter {parameter!r} has no type hint; {what}", lost=False))
+    for parameter in _variable(function):
+        what = f"{parameter} cannot be described to a model and is left out"
+        yield Candidate(where, Remark(where, what, lost=False))
+    parts = [" ".join(part.split()) for part in (doc.short_description, doc.long_description) if part]
+    tool = Tool.from_dict({"name": name, "description": " ".join(parts), "parameters": schema})
+    yield Candidate(where, tool)
+
+
+def _schema(function: Callable[..., Any]) -> dict[str, Any]:
+    """The JSON Schema of the arguments.
+
+    Raises:
+        CallamaError: a hint cannot be resolved or has no JSON form, or a parameter can only be given by position.
+    """
+    signature = inspect.signature(function)
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            raise CallamaError(
+                f"parameter {parameter.name!r} can be given by position only; a call names its arguments"
+            )
+    try:
+        readable: Any = _without_variable(function, signature)
+        schema = TypeAdapter(readable).json_schema()
+    except (NameError, PydanticUndefinedAnnotation) as error:
+        raise CallamaError(f"a type hint names what is not there: {error}") from None
+    except (PydanticUserError, TypeError, ValueError, RecursionError) as error:
+        raise CallamaError(f"a type hint has no JSON Schema: {str(error).splitlines()[0]}") from None
+    schema.setdefault("properties", {})
+    schema.pop("additionalProperties", None)
+    untitled: dict[str, Any] = _untitled(schema)
+    return untitled
+
+
+def _without_variable(function: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    if not any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature.parameters.values()):
+        return function
+
+    def stand_in(**arguments: Any) -> None:
+        """Has the signature; pydantic reads nothing else."""
+
+    kept = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    stand_in.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    hints = inspect.get_annotations(function, eval_str=True)
+    stand_in.__annotations__ = {p.name: hints[p.name] for p in kept if p.name in hints}
+    stand_in.__module__ = function.__module__
+    return stand_in
+
+
+def _variable(function: Callable[..., Any]) -> list[str]:
+    kinds = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    return [f"{kinds[p.kind]}{p.name}" for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+
+
+def _from_docstring(word: str | None) -> dict[str, Any]:
+    try:
+        return type_word(word) if word else {}
+    except CallamaError:
+        return {}
+
+
+def _untitled(schema: Any) -> Any:
+    """Without the titles that pydantic makes of names; a property called ``title`` stays."""
+    if isinstance(schema, list):
+        return [_untitled(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs") and isinstance(value, dict):
+            out[key] = {name: _untitled(inner) for name, inner in value.items()}
+        elif key in ("default", "enum", "const", "examples"):
+            out[key] = value
+        elif not (key == "title" and isinstance(value, str)):
+            out[key] = _untitled(value)
+    members = out.get("anyOf")
+    if members and "type" not in out and all(set(member) == {"type"} for member in members):
+        out = {**either(out.pop("anyOf")), **out}  # Optional[str] in JSON Schema's short form
+    return out

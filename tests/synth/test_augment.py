@@ -1,0 +1,125 @@
+"""Cleaned conversations turned into other scenarios: what must hold for each of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callama.common.errors import CallamaError, UsageError
+from callama.contract.jsontext import loads_strict
+from callama.contract.messages import Conversation, dump_line
+from callama.data.audit import check_made
+from callama.data.read import read_conversations
+from callama.synth.augment.run import SCENARIOS, augment_file
+from callama.synth.engine import synthesise
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("augment") / "clean.jsonl"
+    path.write_text("".join(f"{dump_line(c)}\n" for c in synthesise(900, 5, side="train")))
+    return path
+
+
+def augmented(
+    source: Path, out: Path, **options: Any
+) -> tuple[dict[str, Any], list[tuple[Conversation, Conversation]]]:
+    """The report, and each new conversation with the one that it came from."""
+    report = augment_file(source, out, **{"workers": 1, **options})
+    old = list(read_conversations(source))
+    return report, [(old[c.labels["augmented_from"]], c) for c in read_conversations(out)]
+
+
+def test_every_result_passes_the_audits_and_is_counted(source: Path, tmp_path: Path) -> None:
+    report, pairs = augmented(source, tmp_path / "out.jsonl")
+    assert set(report["made"]) == set(SCENARIOS)
+    assert sum(report["made"].values()) == len(pairs) > 600
+    assert report["read"] == 900 == len(pairs) + sum(report["dropped"].values()) + report["nothing_fits"]
+    quarantined = (tmp_path / "out.jsonl.quarantine.jsonl").read_text().splitlines()
+    assert len(quarantined) == sum(report["dropped"].values())
+    for _, new in pairs:
+        check_made(new)
+
+
+def test_distractors_change_nothing_but_the_tools(source: Path, tmp_path: Path) -> None:
+    _, pairs = augmented(source, tmp_path / "out.jsonl", scenarios=["distractors"])
+    for old, new in pairs:
+        assert new.messages == old.messages
+        assert {t.name for t in old.tools} < {t.name for t in new.tools}
+        assert new.called()
+
+
+def test_decline_takes_the_needed_tool_away(source: Path, tmp_path: Path) -> None:
+    _, pairs = augmented(source, tmp_path / "out.jsonl", scenarios=["decline"])
+    for old, new in pairs:
+        first = next(m for m in old.messages if m.tool_calls)
+        assert not {c.name for c in first.tool_calls} & {t.name for t in new.tools}
+        assert not new.called()
+        assert new.tools
+        assert new.messages[:-1] == old.messages[: old.messages.index(first)]
+
+
+def test_a_missing_argument_is_asked_for_and_given(source: Path, tmp_path: Path) -> None:
+    _, pairs = augmented(source, tmp_path / "out.jsonl", scenarios=["missing_argument"])
+    for old, new in pairs:
+        place = next(i for i, m in enumerate(new.messages) if m.tool_calls)
+        request, question, reply = new.messages[place - 3 : place]
+        values = map(str, new.messages[place].tool_calls[0].arguments.values())
+        value = next(v for v in values if reply.content in (v, f"{v}.", f"{v}, please.", f"It's {v}."))
+        assert value not in (request.content or "").split()
+        assert "the " in (question.content or "") or "Which" in (question.content or "")
+        assert new.messages[place:] == old.messages[place - 2 :]
+
+
+def test_a_misspelt_value_is_corrected_by_the_error(source: Path, tmp_path: Path) -> None:
+    _, pairs = augmented(source, tmp_path / "out.jsonl", scenarios=["corrected_call"])
+    for old, new in pairs:
+        first, second = [c for m in new.messages for c in m.tool_calls][:2]
+        fault = next(m for m in new.messages if m.role == "tool")
+        (changed,) = [k for k in first.arguments if first.arguments[k] != second.arguments[k]]
+        assert str(second.arguments[changed]) in loads_strict(fault.content or "")["error"]
+        assert second.arguments == next(m for m in old.messages if m.tool_calls).tool_calls[0].arguments
+
+
+def test_a_failure_is_reported_and_nothing_claimed(source: Path, tmp_path: Path) -> None:
+    _, pairs = augmented(source, tmp_path / "out.jsonl", scenarios=["tool_failure"])
+    for _, new in pairs:
+        *_, call, result, report = new.messages
+        assert len(call.tool_calls) == 1
+        assert loads_strict(result.content or "")["error"] in (report.content or "")
+
+
+def test_two_calls_become_parallel(source: Path, tmp_path: Path) -> None:
+    _, pairs = augmented(source, tmp_path / "out.jsonl", scenarios=["parallel"])
+    for old, new in pairs:
+        assert len(new.messages[-1].tool_calls) == 2
+        first = next(m for m in old.messages if m.tool_calls).tool_calls[0]
+        assert new.messages[-1].tool_calls[0].arguments == first.arguments
+        assert new.labels.get("split") == old.labels.get("split")
+
+
+def test_the_number_of_workers_changes_nothing(source: Path, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        augment_file(source, tmp_path / f"{workers}.jsonl", workers=workers, seed=7)
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+
+
+def test_wrong_use_and_bad_input(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        augment_file(tmp_path / "none.jsonl", tmp_path / "out.jsonl")
+    with pytest.raises(UsageError, match="unknown scenario 'nope'"):
+        augment_file(source, tmp_path / "out.jsonl", scenarios=["nope"])
+    with pytest.raises(UsageError, match="source itself"):
+        augment_file(source, source)
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text('{"system": "", "chat": "USER: hi"}\n')
+    with pytest.raises(CallamaError, match=r"raw\.jsonl, line 1.*callama clean"):
+        augment_file(raw, tmp_path / "out.jsonl")
+    chat = tmp_path / "chat.jsonl"
+    chat.write_text(json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}))
+    with pytest.raises(CallamaError, match="nothing could be made of 1"):
+        augment_file(chat, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

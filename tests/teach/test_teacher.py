@@ -1,0 +1,169 @@
+"""A teacher on this machine that answers well, badly, or not at all: what passes, what is refused, what is paid
+for once."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callama.common.errors import CallamaError, UsageError
+from callama.contract.messages import Conversation
+from callama.data.audit import check_made
+from callama.data.read import read_conversations
+from callama.evaluate.endpoint import Patience
+from callama.teach.run import Teaching, teach
+from callama.tools.load import load_tools
+from tests.evaluate.stub_server import completion, serving
+
+TOOLS = [
+    {"name": "get_weather", "description": "Get the weather of a city.",
+     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}},
+    {"name": "book_table", "description": "Book a table in a restaurant.",
+     "parameters": {"type": "object", "properties": {"restaurant": {"type": "string"},
+                    "guests": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["restaurant", "guests"]}},
+]  # fmt: skip
+FAST = Patience(timeout_seconds=5.0, attempts=2, pause_seconds=0.01)
+
+
+def good(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+    """Says the values that it was given, and calls what it is asked for."""
+    text = body["messages"][-1]["content"]
+    if "tools" not in body:
+        wish = re.search(r"wants this: (.*)\.", text)
+        return 200, {}, completion(f"Please: {wish[1]}" if wish else "How do you do?")
+    calls = [
+        ("get_weather", json.dumps({"city": c})) for c in re.findall(r"weather of a city, with city ([^;,]+)", text)
+    ]
+    calls += [
+        ("book_table", json.dumps({"guests": int(g), "restaurant": r}))
+        for r, g in re.findall(r"restaurant, with restaurant ([^;]+), guests (\d+)", text)
+    ]
+    offered = {t["function"]["name"] for t in body["tools"]}
+    calls = [c for c in calls if c[0] in offered]
+    return 200, {}, completion(None, calls) if calls else completion("Which one do you mean?")
+
+
+def run(tmp_path: Path, url: str, count: int = 12, **more: Any) -> dict[str, Any]:
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps(TOOLS))
+    teaching = Teaching(url, "m", requests_per_minute=more.pop("rate", 0), slots=3, patience=FAST)
+    common = {"val_ratio": 0.25, "seed": 1, **more}
+    return teach(tmp_path / "out", load_tools([mine]), count, 3, teaching, **common)
+
+
+def test_what_a_teacher_writes_well_is_kept(tmp_path: Path) -> None:
+    with serving(good) as (url, requests):
+        report = run(tmp_path, url)
+    kept = list(read_conversations(tmp_path / "out" / "train.jsonl"))
+    assert len(kept) == 12 == sum(report["files"]["train.jsonl"].values())
+    assert [c.labels["split"] for c in kept] == ["train"] * 9 + ["validation"] * 3
+    assert len(list(read_conversations(tmp_path / "out" / "held_out.jsonl"))) == 3
+    for conversation in kept:
+        check_made(conversation)
+        for message in conversation.messages:
+            for call in message.tool_calls:
+                if call.name == "book_table":
+                    assert list(call.arguments) == ["restaurant", "guests"], "in the schema's order"
+    assert report["teacher"]["requests"] == len(requests) == report["teacher"]["prompt_tokens"]
+
+
+def test_a_second_run_asks_nothing_again(tmp_path: Path) -> None:
+    with serving(good) as (url, requests):
+        first = run(tmp_path, url)
+        asked, written = len(requests), (tmp_path / "out" / "train.jsonl").read_bytes()
+        second = run(tmp_path, url)
+        assert len(requests) == asked
+        assert (first, written) == (second, (tmp_path / "out" / "train.jsonl").read_bytes())
+        run(tmp_path, url, seed=2)
+        assert len(requests) > asked
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    def breaks_off(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        return good(body) if len(requests) <= 20 else (402, {}, {"error": "out of credit"})
+
+    with serving(breaks_off) as (url, requests), pytest.raises(CallamaError, match=r"in a row.*out of credit.*goes on"):
+        run(tmp_path, url, count=40)
+    assert not (tmp_path / "out").exists()
+    journal = tmp_path / "out.teacher.jsonl"
+    paid = len(journal.read_text().splitlines())
+    assert paid >= 5
+    with journal.open("a") as file:
+        file.write('{"key": "torn')
+    with serving(good) as (url, again):
+        resumed = run(tmp_path, url, count=40)
+    assert len(again) <= 2 * (sum(resumed["dropped"].values()) + 43 - paid)
+    with serving(good) as (url, _):
+        other = tmp_path / "other"
+        other.mkdir()
+        run(other, url, count=40)
+    assert (other / "out/train.jsonl").read_bytes() == (tmp_path / "out/train.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((None, [("get_weather", '{"city": "Atlantis"}')]), "request_not_text"),
+        (("{}", None), "request_not_text"),
+        (("", None), "request_not_text"),
+        (("x" * 5000, None), "request_too_long"),
+        (("Tell me something.", None), "not_as_planned"),
+    ],
+)
+def test_nonsense_is_refused_counted_and_put_aside(tmp_path: Path, answer: Any, reason: str) -> None:
+    refused = pytest.raises(CallamaError, match=r"hardly pass: 0 of")
+    with serving(lambda body: (200, {}, completion(*answer))) as (url, _), refused:
+        run(tmp_path, url, count=4, scenarios=["single"])
+    entries = [json.loads(line) for line in (tmp_path / "out.teacher.jsonl").read_text().splitlines()]
+    assert {entry["reason"] for entry in entries} == {reason}
+    told = json.loads(entries[0]["line"])
+    assert told["reason"] == reason
+    assert told["record"]["scenario"] == "single"
+
+
+def test_invented_values_are_refused(tmp_path: Path) -> None:
+    def inventive(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        status, headers, answer = good(body)
+        calls = answer["choices"][0]["message"].get("tool_calls") or []
+        if calls and len(requests) % 2:
+            calls[0]["function"]["arguments"] = json.dumps(
+                {"city": "Xanadu Heights", "restaurant": "Zqw", "guests": 77}
+            )
+        return status, headers, answer
+
+    with serving(inventive) as (url, requests):
+        report = run(tmp_path, url, scenarios=["single"])
+    assert set(report["dropped"]) <= {"undeclared_argument", "ungrounded_argument", "arguments_invalid"}
+    assert sum(report["dropped"].values()) == len((tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()) > 0
+
+
+def test_a_dead_server_ends_the_run_and_writes_nothing(tmp_path: Path) -> None:
+    with serving(lambda body: (400, {}, b"no")) as (url, _), pytest.raises(CallamaError, match="in a row"):
+        run(tmp_path, url, count=40)
+    assert not (tmp_path / "out").exists()
+
+
+def test_requests_keep_the_rate(tmp_path: Path) -> None:
+    with serving(good) as (url, requests):
+        start = time.monotonic()
+        run(tmp_path, url, count=3, rate=1200)
+        assert time.monotonic() - start >= (len(requests) - 1) * 0.05
+
+
+def test_wrong_use(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no address"):
+        run(tmp_path, "localhost")
+    with pytest.raises(UsageError, match="knows no scenario 'nope'"):
+        run(tmp_path, "http://localhost:1/v1", scenarios=["nope"])
+
+
+def test_labels_say_where_a_conversation_is_from(tmp_path: Path) -> None:
+    with serving(good) as (url, _):
+        run(tmp_path, url, count=4)
+    lines = (tmp_path / "out" / "train.jsonl").read_text().splitlines()
+    assert all(Conversation.from_dict(json.loads(line)).labels["source"] == "teacher" for line in lines)
