@@ -17,10 +17,11 @@ from callama.evaluate.bfcl.suites import CATEGORIES, load_bfcl
 from callama.evaluate.bfcl.wheel import FOLDER
 from callama.evaluate.endpoint import KEY_VARIABLE, Endpoint
 from callama.evaluate.local import Asked, LocalModel
+from callama.evaluate.model import Model
 from callama.evaluate.prose import perplexity
 from callama.evaluate.rates import ARGUMENTS, RATES
 from callama.evaluate.report import example, paired_line, table
-from callama.evaluate.run import Evaluation, Model
+from callama.evaluate.run import Evaluation
 from callama.evaluate.run import evaluate as run_evaluation
 from callama.evaluate.suites import Suite, load_file
 

@@ -68,7 +68,7 @@ class Declared:
             return DropError(Drop.ARGUMENTS_INVALID, detail, repr(arguments)[:500])
         except ValueError as error:  # nested deeper than the validator goes
             return DropError(Drop.ARGUMENTS_INVALID, f"{name}: {error}", repr(arguments)[:500])
-        if invented := _invented(arguments, self.tool.parameters):
+        if (invented := _invented(arguments, self.tool.parameters)) is not None:
             detail = f"{name} has no parameter {invented[:100]!r}"
             return DropError(Drop.UNDECLARED_ARGUMENT, detail, repr(arguments)[:500])
         return None
@@ -105,16 +105,18 @@ def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | No
         if not isinstance(schema, dict):
             continue
         if isinstance(value, list):
-            pending += [(f"{path}[]", item, schema.get("items")) for item in value]
+            first, rest = schema.get("prefixItems", []), schema.get("items")
+            pending += [(f"{path}[]", v, first[i] if i < len(first) else rest) for i, v in enumerate(value)]
         elif isinstance(value, dict) and not _MAY_DECLARE_MORE & schema.keys():
             declared = schema.get("properties", {})
             if not declared and path:
                 continue
             for key, inner in value.items():
+                place = f"{path}.{key}"
                 if key not in declared:
-                    return f"{path}.{key}" if path else key
+                    return place[1:]
                 if isinstance(inner, dict | list):
-                    pending.append((f"{path}.{key}" if path else key, inner, declared[key]))
+                    pending.append((place, inner, declared[key]))
     return None
 
 

@@ -18,7 +18,8 @@ from callama.contract.messages import Conversation, Message
 @dataclass(frozen=True)
 class Case:
     """``prompt`` ends before the ``expected`` assistant turn. ``any_call`` marks a case in which every
-    call is right (BFCL's relevance); ``asks_back`` one whose right answer is a question."""
+    call is right (BFCL's relevance); ``asks_back`` one whose right answer is a question; ``by_effect`` one
+    whose calls are judged by what they did, by an outside checker, and not one by one (BFCL's multi-turn)."""
 
     prompt: Conversation
     expected: Message
@@ -26,6 +27,7 @@ class Case:
     id: str = ""
     any_call: bool = False
     asks_back: bool = False
+    by_effect: bool = False
 
     @property
     def wants_call(self) -> bool:

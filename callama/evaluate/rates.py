@@ -46,14 +46,15 @@ def rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     ``argument_types``; and the outside checker's ``errors``, counted."""
     called = [o for o in outcomes if o.case.wants_call]
     certain = [o for o in called if not o.case.any_call]
+    compared = [o for o in certain if not o.case.by_effect]
     texts = [o for o in outcomes if not o.case.wants_call]
     return {
         "right_turn": _share(outcomes, lambda o: o.right),
         "parse_rate": _share(called, lambda o: o.reply.kind == "call"),
         "schema_valid": _share(called, lambda o: o.schema_valid),
-        "right_function": _share(certain, lambda o: o.right_function),
+        "right_function": _share(compared, lambda o: o.right_function),
         "exact_call": _share(certain, lambda o: o.exact_call),
-        "exact_sequence": _share(certain, lambda o: o.exact_sequence),
+        "exact_sequence": _share(compared, lambda o: o.exact_sequence),
         "right_abstention": _share(texts, lambda o: o.reply.kind == "text"),
         "asked_back": _share((o for o in texts if o.case.asks_back), lambda o: o.asked_back),
         "recovered": _share((o for o in outcomes if o.case.after_error), lambda o: o.right),
@@ -61,14 +62,14 @@ def rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "malformed": _share(outcomes, lambda o: o.reply.kind == "malformed"),
         "hallucinated": _share(outcomes, lambda o: bool(o.hallucinated)),
         "failed": _share(outcomes, lambda o: o.reply.kind == "failed"),
-        "arguments": _arguments(certain),
+        "arguments": _arguments(compared),
         "confusion": {
             wanted: {kind: sum(o.reply.kind == kind for o in of) for kind in KINDS}
             for wanted, of in (("call", called), ("text", texts))
         },
         "scenarios": _by(outcomes, lambda o: [o.case.scenario]),
         "functions": _by(certain, lambda o: {call.name for call in o.case.expected.tool_calls}),
-        "argument_types": _argument_types(certain),
+        "argument_types": _argument_types(compared),
         "errors": dict(Counter(o.error for o in outcomes if o.error).most_common()),
     }
 

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from callama.common.files import atomic_file
 from callama.common.progress import Meter
-from callama.evaluate.cases import Case
 from callama.evaluate.journal import Journal, answers_file, case_key
+from callama.evaluate.model import Model
 from callama.evaluate.rates import paired, rates
 from callama.evaluate.reply import Reply
 from callama.evaluate.score import Outcome, score
 from callama.evaluate.suites import Suite
 from callama.evaluate.trail import trail
-
-
-class Model(Protocol):
-    """Whatever answers: a checkpoint here, a server elsewhere."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What decides its answers, as JSON."""
-
-    def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
-        """Hands ``keep`` each case's index and reply, in any order, as they come."""
-
-    def close(self) -> None:
-        """Frees what it holds in memory; it may be asked again."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +47,7 @@ def evaluate(suites: Sequence[Suite], models: Mapping[str, Model], *, out: Path 
     with Journal(None if out is None else answers_file(out), (k for of in keys.values() for k in of)) as journal:
         for name, model in models.items():
             for suite in suites:
-                replies = _ask(f"{name} on {suite.name}", model, suite.cases, keys[name, suite.name], journal)
+                replies = _ask(f"{name} on {suite.name}", model, suite, keys[name, suite.name], journal)
                 scored = [score(case, reply) for case, reply in zip(suite.cases, replies, strict=True)]
                 outcomes[suite.name][name] = suite.settle(scored)
             model.close()
@@ -86,11 +72,11 @@ def _figures(suite: Suite, outcomes: Mapping[str, list[Outcome]]) -> dict[str, A
     return figures
 
 
-def _ask(what: str, model: Model, cases: Sequence[Case], keys: Sequence[str], journal: Journal) -> list[Reply]:
+def _ask(what: str, model: Model, suite: Suite, keys: Sequence[str], journal: Journal) -> list[Reply]:
     # Equal cases (two conversations that open alike) are asked once.
     open_cases = list({key: i for i, key in enumerate(keys) if key not in journal.known}.values())
     with Meter(f"evaluating {what}", len(open_cases), "cases") as meter:
-        if known := len(cases) - len(open_cases):
+        if known := len(keys) - len(open_cases):
             meter.advance(0, f"{known} answers known")
 
         def keep(index: int, reply: Reply) -> None:
@@ -98,7 +84,7 @@ def _ask(what: str, model: Model, cases: Sequence[Case], keys: Sequence[str], jo
             meter.advance()
 
         if open_cases:
-            model.answer([cases[i] for i in open_cases], keep)
+            suite.ask(model, [suite.cases[i] for i in open_cases], keep)
     return [journal.known[key] for key in keys]
 
 

@@ -19,7 +19,15 @@ from callama.data.formats.registry import clean_record
 from callama.data.quarantine import DropError, quarantine_line
 from callama.data.records import Record, read_records
 from callama.evaluate.cases import Case, cases_of
+from callama.evaluate.model import Model
+from callama.evaluate.reply import Reply
 from callama.evaluate.score import Outcome
+
+Keep = Callable[[int, Reply], None]
+
+
+def _at_once(model: Model, cases: Sequence[Case], keep: Keep) -> None:
+    model.answer(cases, keep)
 
 
 def _as_scored(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -28,12 +36,14 @@ def _as_scored(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 @dataclass(frozen=True)
 class Suite:
-    """``facts`` say what it is made of; ``settle`` lets an outside checker have the last word on outcomes;
-    ``quarantine`` are lines about records that could not be read."""
+    """``facts`` say what it is made of; ``ask`` puts cases to a model, which may take several questions each;
+    ``settle`` lets an outside checker have the last word on outcomes; ``quarantine`` are lines about records
+    that could not be read."""
 
     name: str
     cases: list[Case]
     facts: dict[str, Any]
+    ask: Callable[[Model, Sequence[Case], Keep], None] = _at_once
     settle: Callable[[Sequence[Outcome]], list[Outcome]] = _as_scored
     quarantine: list[str] = field(default_factory=list)
 

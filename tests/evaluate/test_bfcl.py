@@ -13,7 +13,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.contract.jsontext import dumps
 from callama.contract.messages import ToolCall
 from callama.evaluate.bfcl.checker import check
-from callama.evaluate.bfcl.suites import CATEGORIES, UNWINNABLE, Settle, load_bfcl
+from callama.evaluate.bfcl.suites import CATEGORIES, SINGLE_TURN, UNWINNABLE, Settle, load_bfcl
 from callama.evaluate.bfcl.wheel import WHEEL, checked_wheel, pull_bfcl
 from callama.evaluate.rates import rates
 from callama.evaluate.reply import Reply
@@ -33,12 +33,20 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def suites(folder: Path) -> dict[str, Suite]:
-    return {suite.name.removeprefix("bfcl:"): suite for suite in load_bfcl("bfcl", folder)}
+    return {suite.name.removeprefix("bfcl:"): suite for suite in load_bfcl("bfcl:single_turn", folder)}
 
 
 def test_all_single_turn_categories(suites: dict[str, Suite]) -> None:
-    assert tuple(suites) == CATEGORIES
+    assert tuple(suites) == SINGLE_TURN
     assert {name: len(suite.cases) for name, suite in suites.items()} == COUNTS
+
+
+def test_groups_of_categories(folder: Path) -> None:
+    assert tuple(s.name.removeprefix("bfcl:") for s in load_bfcl("bfcl", folder, 1)) == CATEGORIES
+    multi_turn = load_bfcl("bfcl:multi_turn", folder, 2)
+    assert [(s.name[16:], len(s.cases)) for s in multi_turn] == [
+        ("base", 2), ("miss_func", 2), ("miss_param", 2), ("long_context", 2),
+    ]  # fmt: skip
 
 
 def literal(value: Any, declared: dict[str, Any], language: str) -> Any:
@@ -102,7 +110,7 @@ def chosen(allowed: list[Any], declared: dict[str, Any], language: str) -> Any:
     return plain(first(allowed))
 
 
-@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("category", SINGLE_TURN)
 def test_the_ground_truth_wins_wherever_it_can(suites: dict[str, Suite], category: str) -> None:
     suite = suites[category]
     answers = oracle(suite)
@@ -155,14 +163,14 @@ def test_prompts_follow_the_official_run(suites: dict[str, Suite]) -> None:
 def test_the_checker_stays_in_its_process(folder: Path) -> None:
     wheel = folder / WHEEL
     schema = {"type": "dict", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
-    job = {"functions": [{"name": "f", "parameters": schema}], "answer": [{"f": {"x": [1]}}]}
+    job = {"kind": "calls", "functions": [{"name": "f", "parameters": schema}], "answer": [{"f": {"x": [1]}}]}
     job |= {"language": "python", "category": "simple_python"}
     assert check(wheel, [job | {"calls": [{"f": {"x": 1}}]}]) == [{"valid": True, "error": ""}]
     assert check(wheel, [job | {"calls": [{"f": {"x": 2}}]}])[0]["valid"] is False
     assert check(wheel, [job | {"calls": [{"f": {"x": [{}]}}], "answer": [{}]}])[0]["error"].startswith("checker:")
     assert not [name for name in sys.modules if name.startswith("bfcl_eval")]
     with pytest.raises(CallamaError, match=r"BFCL's checker ended with status 1, saying .*bfcl_eval"):
-        check(folder / "none.whl", [])
+        check(folder / "none.whl", [job | {"calls": []}])
 
 
 def test_pull_checks_the_hash(folder: Path, tmp_path: Path) -> None:

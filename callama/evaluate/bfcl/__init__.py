@@ -1,1 +1,1 @@
-"""The Berkeley Function-Calling Leaderboard's single-turn categories, scored by its official checker."""
+"""The Berkeley Function-Calling Leaderboard's categories, scored by its official checker."""

@@ -1,4 +1,4 @@
-"""BFCL's single-turn categories as suites, each by itself.
+"""BFCL's categories as suites, each by itself; the multi-turn ones are led in ``dialogues``.
 
 Prompts follow the official run: its hint about the language behind each description, and Java's and
 JavaScript's parameters as strings that say which type they hold. Scoring follows it too, with one
@@ -17,15 +17,19 @@ from typing import Any
 from callama.common.errors import CallamaError, UsageError
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.evaluate.bfcl.checker import check
+from callama.evaluate.bfcl.dialogues import CATEGORIES as MULTI_TURN
+from callama.evaluate.bfcl.dialogues import load_dialogues
 from callama.evaluate.bfcl.wheel import REQUIREMENT, SHA256, checked_wheel, read_lines
 from callama.evaluate.cases import Case
 from callama.evaluate.score import Outcome
 from callama.evaluate.suites import Suite
 
-CATEGORIES = (
+SINGLE_TURN = (
     "simple_python", "simple_java", "simple_javascript", "multiple", "parallel", "parallel_multiple", "irrelevance",
     "live_simple", "live_multiple", "live_parallel", "live_parallel_multiple", "live_irrelevance", "live_relevance",
 )  # fmt: skip
+CATEGORIES = SINGLE_TURN + MULTI_TURN
+GROUPS = {"": CATEGORIES, "single_turn": SINGLE_TURN, "multi_turn": MULTI_TURN}
 # The checker refuses their own ground truth (bfcl-eval 2026.3.23): it breaks the case's schema, or Java's
 # values come out of the checker's reader with types that the ground truth does not have.
 UNWINNABLE = (
@@ -66,22 +70,27 @@ class Settle:
     def job(self, case_id: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
         """One question to the checker."""
         entry = self.entries[case_id]
-        return {"functions": entry.functions, "calls": [{call.name: call.arguments} for call in calls],
+        return {"kind": "calls", "functions": entry.functions, "calls": [{call.name: call.arguments} for call in calls],
                 "answer": entry.answer, "language": _LANGUAGES.get(self.category, "python"),
                 "category": self.category}  # fmt: skip
 
 
 def load_bfcl(name: str, folder: Path, limit: int | None = None) -> list[Suite]:
-    """The suites of ``bfcl`` (all categories) or ``bfcl:CATEGORY``, of at most ``limit`` cases each.
+    """The suites of ``bfcl`` (all categories), ``bfcl:single_turn``, ``bfcl:multi_turn`` or ``bfcl:CATEGORY``, of
+    at most ``limit`` cases each.
 
     Raises:
         UsageError: no such category, or the data were not pulled. CallamaError: they are damaged.
     """
-    _, _, category = name.partition(":")
-    if category and category not in CATEGORIES:
-        raise UsageError(f"unknown BFCL category {category!r}; known are {', '.join(CATEGORIES)}")
+    _, _, asked = name.partition(":")
+    if asked not in GROUPS and asked not in CATEGORIES:
+        known = ", ".join((*CATEGORIES, *filter(None, GROUPS)))
+        raise UsageError(f"unknown BFCL category {asked!r}; known are {known}")
     wheel = checked_wheel(folder)
-    return [_load(wheel, c, limit) for c in ([category] if category else CATEGORIES)]
+    return [
+        load_dialogues(wheel, category, limit) if category in MULTI_TURN else _load(wheel, category, limit)
+        for category in GROUPS.get(asked, (asked,))
+    ]
 
 
 def _load(wheel: Path, category: str, limit: int | None) -> Suite:
@@ -95,7 +104,7 @@ def _load(wheel: Path, category: str, limit: int | None) -> Suite:
     facts = {"file": file, "source": REQUIREMENT, "sha256": SHA256, "cases": len(entries), "broken_records": {},
              "unwinnable": sum(entry.id in UNWINNABLE for entry in entries)}  # fmt: skip
     settle = Settle(wheel, category, {entry.id: entry for entry in entries})
-    return Suite(f"bfcl:{category}", [entry.case for entry in entries], facts, settle)
+    return Suite(f"bfcl:{category}", [entry.case for entry in entries], facts, settle=settle)
 
 
 def _entry(record: dict[str, Any], category: str, answer: list[Any]) -> Entry:
