@@ -47,8 +47,13 @@ def functions(path: Path) -> Iterator[Candidate]:
             yield Candidate(where, Remark(where, str(error)))
 
 
+def module_name(path: Path) -> str:
+    """Where Python keeps the imported module."""
+    return f"_callama_tools_{path.stem}"
+
+
 def _imported(path: Path) -> ModuleType:
-    name = f"_callama_tools_{path.stem}"
+    name = module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise CallamaError(f"{path} cannot be imported as a Python module")

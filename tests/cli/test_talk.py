@@ -1,0 +1,132 @@
+"""Chats at the terminal: calls are shown, functions run only after a yes, and what was said becomes training data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callama.cli.talk import Offer, read_offer, talk
+from callama.common.errors import CallamaError, UsageError
+from callama.contract.grammar import Choice
+from callama.contract.messages import Conversation
+from callama.evaluate.suites import load_file
+from callama.generate.chat import ChatModel
+from callama.generate.sampling import Sampling
+from callama.tools.run import run
+from tests import tiny
+from tests.cli.conftest import RunHere
+from tests.evaluate.test_compare import call
+
+MODULE = '''
+import datetime
+import pathlib
+
+
+def days_until(day: datetime.date) -> dict[str, int]:
+    """Days from the first of January 2026."""
+    pathlib.Path("ran.txt").write_text("yes")
+    return {"days": (day - datetime.date(2026, 1, 1)).days}
+
+
+def fail(why: str) -> None:
+    """Raises."""
+    raise LookupError(why)
+
+
+async def later(x: int) -> list[int]:
+    """Answers later."""
+    return [x]
+'''
+
+
+class Scripted(ChatModel):
+    """Says what stands in a list; keeps the conversations it was given."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts, self.asked = iter(texts), list[Conversation]()
+
+    def answer(self, conversations: Sequence[Conversation], *given: Any, choice: Choice | None = None) -> list[str]:
+        self.asked += conversations
+        return [next(self.texts)]
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("own_calendar.py").write_text(MODULE)
+    return Path("own_calendar.py")
+
+
+def chat(monkeypatch: pytest.MonkeyPatch, model: ChatModel, offer: Offer, typed: Sequence[str], **more: Any) -> None:
+    lines = iter([*typed, ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    talk(model, offer, sampling=Sampling(), max_new_tokens=50, **more)
+
+
+def test_a_function_runs_after_a_yes_and_the_chat_becomes_training_data(
+    module: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: RunHere, tmp_path: Path
+) -> None:
+    model = Scripted(call("days_until", day="2026-01-31"), "Thirty days.", "Bye.")
+    offer = read_offer([module])
+    chat(monkeypatch, model, offer, ["How long?", "y", "Thanks."], save=tmp_path / "chats.jsonl", system="Be brief.")
+    assert Path("ran.txt").read_text() == "yes"
+    out = capsys.readouterr().out
+    assert 'call> days_until({"day": "2026-01-31"})' in out and 'result> {"days": 30}' in out
+    assert [m.role for m in model.asked[-1].messages] == ["system", "user", "assistant", "tool", "assistant", "user"]
+    chat(monkeypatch, Scripted("Hello."), offer, ["Hi"], save=tmp_path / "chats.jsonl")
+    assert len(load_file(tmp_path / "chats.jsonl").cases) == 4
+    assert here("callama", "clean", "chats.jsonl", "--out", "clean.jsonl").status == 0
+    assert len(Path("clean.jsonl").read_text().splitlines()) == 2
+    tiny.write_tokenizer(tmp_path / "tokenizer.json")
+    assert here("callama", "build", "clean.jsonl", "--tokenizer", "tokenizer.json", "--out", "built").status == 0
+
+
+def test_a_function_does_not_run_without_a_yes(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Scripted(call("days_until", day="2026-01-31"), "Five.")
+    chat(monkeypatch, model, read_offer([module]), ["How long?", '{"days": 5}'])
+    assert model.asked[-1].messages[-1].content == '{"days": 5}' and not Path("ran.txt").exists()
+    chat(monkeypatch, Scripted(call("days_until", day="x")), read_offer([module]), ["How long?"])
+    assert not Path("ran.txt").exists()
+
+
+def test_only_the_users_own_functions_run(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("tools.json").write_text(json.dumps([{"name": "remove", "parameters": {}}]))
+    offer = read_offer([Path("tools.json"), module])
+    assert set(offer.functions) == {"days_until", "fail", "later"} and offer.tools[0].name == "remove"
+    model = Scripted(call("remove"), "Done.", call("open", file="/etc/passwd"), "Done.")
+    chat(monkeypatch, model, offer, ["Go.", "y", "Again.", "y"])
+    assert [m.content for m in model.asked[-1].messages if m.role == "tool"] == ["y", "y"]
+
+
+def test_what_a_function_raises_is_told_to_the_model(module: Path) -> None:
+    functions = read_offer([module]).functions
+    assert run(functions["fail"], {"why": "no such day"}) == '{"error": "LookupError: no such day"}'
+    assert "ValidationError" in run(functions["days_until"], {"day": "soon"})
+    assert "ValidationError" in run(functions["days_until"], {"today": 1})
+    assert run(functions["later"], {"x": 3}) == "[3]"
+    assert json.loads(run(lambda: float("inf"), {})) == {"error": json.loads(run(lambda: float("inf"), {}))["error"]}
+    assert "SystemExit" in run(lambda: exit(3), {})
+
+
+def test_a_broken_call_is_taken_back_and_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = Scripted('{"tool_uses": [', "Hello.")
+    chat(monkeypatch, model, Offer(), ["One", "Two"], save=tmp_path / "c.jsonl")
+    (record,) = map(json.loads, (tmp_path / "c.jsonl").read_text().splitlines())
+    assert [m["content"] for m in record["messages"]] == ["Two", "Hello."]
+    chat(monkeypatch, Scripted('{"tool_uses": ['), Offer(), ["One"], save=tmp_path / "none.jsonl")
+    assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_what_cannot_work_is_said_before_a_model_is_loaded(module: Path, here: RunHere) -> None:
+    Path("broken.py").write_text("import nothing_of_this_name\n")
+    with pytest.raises(CallamaError, match=r"broken\.py:1: importing it fails"):
+        read_offer([Path("broken.py")])
+    with pytest.raises(UsageError, match="does not exist"):
+        read_offer([Path("none.json")])
+    for arguments in (["--tools", "broken.py"], ["--save", "."]):
+        done = here("callama", "chat", "none", *arguments)
+        assert done.status in (1, 2) and ("broken.py:1" in done.err or "is a folder" in done.err)
