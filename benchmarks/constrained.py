@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +188,12 @@ def main() -> None:
             counts["calls"] += len(parse_answer(text).calls)
         drawn += len(batch)
         print(f"{dict(counts)}, {time.process_time() - began:.0f} s of CPU", flush=True)
-    result = {"benchmark": "constrained", "seed": args.seed, **counts, "cpu_seconds": time.process_time() - began}
+    result = {
+        "benchmark": "constrained", "seed": args.seed, "max_new_tokens": args.tokens, **counts,
+        "cpu_seconds": time.process_time() - began,
+        "versions": {name: version(name) for name in ("torch", "llguidance", "jsonschema-rs")},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": datetime.now(UTC).date().isoformat(),
+    }  # fmt: skip
     known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
     RESULTS.write_text(json.dumps([*known, result], indent=2) + "\n", encoding="utf-8")
 
