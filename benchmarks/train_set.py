@@ -1,4 +1,4 @@
-"""Training on a set of function-calling conversations: callama beside TRL, the original project and torchtune.
+"""Training on a set of function-calling conversations: callama beside TRL and the original project.
 
 All sides train the same adapter (rank, layers, constant learning rate, about eight conversations an update) of the
 same model for one pass over the same conversations: several turns, prompts with tools, from ``callama synth``. That
@@ -42,7 +42,6 @@ LABELS = {
     "trl": "TRL, defaults",
     "trl_packed": "TRL, packed",
     "original": "original project",
-    "torchtune": "torchtune, packed",
 }
 TRL_BYTES_PER_ROW = 2.6e9  # resident, of each row of a padded batch: 21 GB were measured at a batch of 8
 
@@ -158,11 +157,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         run["tokens_per_second"] = tokens / run["seconds"]
         run["supervised_tokens_per_second"] = run["supervised_tokens"] / run["seconds"]
         runs[side] = run
-        print(
-            f"{LABELS[side]:18} {run['supervised_tokens_per_second']:7.1f} supervised/s {run['tokens_per_second']:7.1f} "
-            f"tokens/s  {run['peak_bytes'] / 1e9:5.2f} GB  {run['steps']} updates, {run['seconds']:.0f} s",
-            flush=True,
-        )
+        rates = f"{run['supervised_tokens_per_second']:7.1f} supervised/s {run['tokens_per_second']:7.1f} tokens/s"
+        rest = f"{run['peak_bytes'] / 1e9:5.2f} GB  {run['steps']} updates, {run['seconds']:.0f} s"
+        print(f"{LABELS[side]:18} {rates}  {rest}", flush=True)
     first = runs[args.sides[0]]
     for side, run in runs.items():
         same = all(run[key] == first[key] for key in ("supervised_tokens", "pairs_sha256"))
@@ -183,7 +180,7 @@ def show_ratios(result: dict[str, Any]) -> None:
     print(f"held-out loss of the base: {losses['base']:.4f}")
     for side in runs:
         print(f"held-out loss of {LABELS[side]}: {losses[side]:.4f}")
-    for side in set(runs) - {"callama"} if "callama" in runs else ():
+    for side in [side for side in runs if side != "callama" and "callama" in runs]:
         own, other = runs["callama"], runs[side]
         speed, memory = other["seconds"] / own["seconds"], own["peak_bytes"] / other["peak_bytes"]
         print(f"callama / {LABELS[side]}: {speed:.2f} x the rate, {memory:.2f} x the memory")
