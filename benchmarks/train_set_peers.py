@@ -61,11 +61,10 @@ def trl(told: dict[str, Any], pairs: Pairs) -> dict[str, Any]:
     """SFTTrainer at its defaults, or packing without checkpointing, the fastest that it has on a CPU. Only what all
     sides must have in common is set beside that: adapter, learning rate, one pass, about as many conversations an
     update. With ``labels`` in the data set it learns from exactly the marked tokens."""
+    from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
-
-    from datasets import Dataset
 
     packed = told["side"] == "trl_packed"
     out = Path(told["folder"]) / told["side"]
