@@ -143,7 +143,7 @@ class Scan(Iterator[Record]):
         first_line, _, rest = start.partition("\n")
         with open_text(self._path) as opened:
             self._disk = opened.disk
-            if start[0] == "[" and not (lines and rest.strip(_SPACE) and _parses(first_line)):
+            if start[0] == "[" and not (lines and _is_line(first_line, rest)):
                 yield from _list_records(self._path, _Window(opened.text))
             elif lines or (start[0] == "{" and (_parses(first_line) or not rest)):
                 yield from _line_records(opened.text)
@@ -154,6 +154,15 @@ class Scan(Iterator[Record]):
                     'expected "[" or one {…} a line'
                 )
             self._disk, self._share = None, 1.0
+
+
+def _is_line(first: str, rest: str) -> bool:
+    """Whether a text that opens with a bracket is lines all the same: its first line, or, where that one is
+    damaged, the second is a record. A list's lines are none, because they end with a comma or a bracket."""
+    second = rest.lstrip(_SPACE).partition("\n")[0]
+    if not second or _parses(first):
+        return bool(second)
+    return first.strip(_SPACE) != "[" and second[0] == "{" and _parses(second)
 
 
 def _parses(text: str) -> bool:

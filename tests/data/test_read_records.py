@@ -269,3 +269,13 @@ def test_a_conversation_beyond_the_limit_is_an_error_that_names_the_way_out(
     path = write(tmp_path / "a.jsonl", json.dumps({"messages": [{"role": "user", "content": "x" * 100}]}))
     with pytest.raises(CallamaError, match=r"a\.jsonl, line 1: .* more than the 50 .*`callama clean` puts"):
         list(read_conversations(path))
+
+
+def test_a_damaged_first_line_that_opens_with_brackets_is_a_line(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("[" * 500 + '\n{"a": 1}\n{"a": 2}\n')
+    found = list(read_records(source))
+    assert [bool(record.fault) for record in found] == [True, False, False]
+    for text in ('[\n{"a": 1}\n]\n', '[{"a": 1},\n{"a": 2}]', '[{"a": 1}]\n'):
+        source.write_text(text)
+        assert not any(record.fault for record in read_records(source))
