@@ -2,9 +2,9 @@
 // Prints one JSON object: greedy continuations of the prompts, the ids of the texts by its own tokenizer, and the
 // ids of the talks by its own template engine and tokenizer from the template inside the file.
 import {getLlama} from "node-llama-cpp";
-import {readFileSync} from "node:fs";
+import {text} from "node:stream/consumers";
 
-const asked = JSON.parse(readFileSync(0, "utf8"));
+const asked = JSON.parse(await text(process.stdin));
 const llama = await getLlama({gpu: false, build: "never", logLevel: "error"});
 const model = await llama.loadModel({modelPath: process.argv[2]});
 const context = await model.createContext({contextSize: 1024, threads: 1});
