@@ -26,5 +26,4 @@ const talks = asked.talks.map(({messages, tools}) => {
     const variables = {messages, add_generation_prompt: true, ...(tools.length ? {tools} : {})};
     return model.tokenize(template.render(variables), true);
 });
-console.log(JSON.stringify({continuations, ids, talks}));
-process.exit(0);
+process.stdout.write(JSON.stringify({continuations, ids, talks}) + "\n", () => process.exit(0));
