@@ -50,22 +50,25 @@ class _Fields:
             raise CallamaError(f"{self._path} is damaged: the field {key} cannot be read ({error})") from None
 
 
-def _params(fields: _Fields, vocab_size: int) -> ModelParams:
+def _params(fields: _Fields, vocab_size: int, path: Path) -> ModelParams:
     def get(key: str, default: Any = None) -> Any:
         return fields.get(f"llama.{key}", default)
 
-    dim, ffn_dim = int(get("embedding_length")), int(get("feed_forward_length"))
-    meta = {
-        "dim": dim,
-        "n_layers": int(get("block_count")),
-        "n_heads": int(get("attention.head_count")),
-        "n_kv_heads": int(get("attention.head_count_kv", get("attention.head_count"))),
-        "vocab_size": vocab_size,
-        "norm_eps": round(float(get("attention.layer_norm_rms_epsilon")), 10),
-        "rope_theta": float(get("rope.freq_base", 10_000.0)),
-        **ffn_keys(dim, ffn_dim),
-    }
-    return ModelParams.from_meta(meta, max_seq_len=int(get("context_length")))
+    try:
+        dim, ffn_dim = int(get("embedding_length")), int(get("feed_forward_length"))
+        meta = {
+            "dim": dim,
+            "n_layers": int(get("block_count")),
+            "n_heads": int(get("attention.head_count")),
+            "n_kv_heads": int(get("attention.head_count_kv", get("attention.head_count"))),
+            "vocab_size": vocab_size,
+            "norm_eps": round(float(get("attention.layer_norm_rms_epsilon")), 10),
+            "rope_theta": float(get("rope.freq_base", 10_000.0)),
+            **ffn_keys(dim, ffn_dim),
+        }
+        return ModelParams.from_meta(meta, max_seq_len=int(get("context_length")))
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise CallamaError(f"{path}: the llama.* fields describe no model ({error})") from None
 
 
 def _stretched(params: ModelParams, divisors: torch.Tensor, path: Path) -> ModelParams:
@@ -134,7 +137,7 @@ def open_gguf(path: Path) -> Source:
     fields = _Fields(reader, path)
     _check_kind(fields, path)
     tokens = fields.get("tokenizer.ggml.tokens")
-    params = _params(fields, len(tokens))
+    params = _params(fields, len(tokens), path)
     native_names = {gguf_name(name): name for name in expected_shapes(params, tied=False)}
     tensors: dict[str, Lazy] = {}
     for tensor in reader.tensors:

@@ -110,6 +110,16 @@ def test_random_damage_ends_in_a_refusal_or_a_whole_result(
     assert not any(p.suffix == ".tmp" for p in sources.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("attention.head_count_kv", 3), ("attention.head_count", 0), ("context_length", 0)],
+)
+def test_a_gguf_file_whose_fields_describe_no_model_is_refused(sources: Path, field: str, value: int) -> None:
+    found = gguf.GGUFReader(sources / "model.gguf", "r+").fields[f"llama.{field}"]
+    found.parts[found.data[0]][:] = value
+    assert_refused(sources, "model.gguf", "describe no model")
+
+
 @pytest.mark.parametrize("name", PICKLES)
 def test_a_flipped_bit_in_torchs_format_is_noticed(sources: Path, name: str) -> None:
     content = bytearray((sources / name).read_bytes())

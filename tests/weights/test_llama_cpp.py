@@ -37,6 +37,7 @@ SCHEMA: dict[str, Any] = {
         "list": {"type": "array", "items": {"anyOf": [{"type": "string", "maxLength": 9}, {"type": "null"}]}},
         "node": {"$ref": "#/$defs/node", "description": "a\nb\r\nc\u2028d\u2029e\x85f"},
         "two words": {"enum": ["a\"b", "é\u2028", 3, None], "default": 3},
+        "share": {"type": "number", "minimum": -0.0625, "maximum": 322805.1, "enum": [1234567.25, 0.1, {"a": [0.7]}]},
         "pair": {"prefixItems": [{"type": "integer"}, {"type": "boolean"}], "items": False},
     },
     "required": ["list", "gone", "gone"],
