@@ -1,5 +1,5 @@
 """Nothing of BFCL stands in what is synthesised: no tool's name, no description, no request, hardly any run of
-eight words. Runs where ``callama pull bfcl`` has been; scores on BFCL would mean little otherwise."""
+eight words. Scores on BFCL would mean little otherwise."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import re
 import pytest
 
 from callama.evaluate.bfcl.suites import load_bfcl
-from callama.evaluate.bfcl.wheel import WHEEL
 from callama.evaluate.cases import Case
 from callama.synth.catalogue import load_catalogue
 from callama.synth.engine import synthesise
 from callama.synth.names import spelled
 from tests import fetch
 
-pytestmark = pytest.mark.skipif(not (fetch.CACHE / "bfcl" / WHEEL).is_file(), reason="BFCL is not here")
-
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
-    return [case for suite in load_bfcl("bfcl", fetch.CACHE / "bfcl") for case in suite.cases]
+    return [case for suite in load_bfcl("bfcl", fetch.bfcl_dir()) for case in suite.cases]
 
 
 def words(text: str) -> list[str]:
