@@ -13,7 +13,9 @@ adapter on the same held-out conversations. Prints ratios, appends to ``benchmar
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -76,16 +78,19 @@ def ours(told: dict[str, Any]) -> dict[str, Any]:
 
     folder = Path(told["folder"])
     data = Dataset(folder / "built" / "train.arrow")
-    batches = EpochPlans(Sizes.of(data), 3, MAX_TOKENS)[0]
+    updates = math.ceil(len(data) / PER_UPDATE)
+    # As many updates as TRL makes of its batches of eight: one micro-batch each, as wide as that takes.
+    budget = next(n for n in itertools.count(MAX_TOKENS, 16) if len(EpochPlans(Sizes.of(data), 3, n)[0]) <= updates)
+    batches = EpochPlans(Sizes.of(data), 3, budget)[0]
     values = {
         "model_ckpt_file": str(MODEL / "consolidated.pth"), "seed": 3, "dtype": told["dtype"],
-        "model_config": {"max_seq_len": MAX_TOKENS}, "lora_config": {"lora_rank": RANK},
+        "model_config": {"max_seq_len": budget}, "lora_config": {"lora_rank": RANK},
         "scheduler": {"min_lr": LEARNING_RATE, "max_lr": LEARNING_RATE, "warmup_num_steps": 0},
         "checkpoint": {"output_path": str(folder), "job_name": "callama", "save_interval": 10**9},
         "tensorboard": {"enabled": False}, "validation": {"enabled": False}, "steps_per_print": 1,
         "train": {
             "dataset_sources": [str(data.path)], "num_epochs": 1, "micro_batch_size": 1, "gradient_clipping": 1.0,
-            "gradient_accumulation_steps": max(1, round(PER_UPDATE * len(batches) / len(data))),
+            "gradient_accumulation_steps": 1,
         },
     }  # fmt: skip
     (folder / "callama.json").write_text(json.dumps(values))
