@@ -23,7 +23,7 @@ def convert(
     out: Annotated[Path, typer.Argument(help="Folder to write; a file for gguf.")],
     to: Annotated[str, typer.Option("--to", help=f"One of {', '.join(TARGETS)}.")],
     dtype: Annotated[str | None, typer.Option(help=f"One of {', '.join(DTYPES)}; default: the source's.")] = None,
-    shard_size: Annotated[str | None, typer.Option(help="Largest file of --to hf, e.g. 5GB (the default).")] = None,
+    shard_size: Annotated[str | None, typer.Option(help="Weights per file of --to hf; default 5GB.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Convert a model, or with --to peft an adapter; the source's kind is seen from its files.
@@ -43,7 +43,7 @@ def convert(
 def _bytes(text: str | None) -> int | None:
     if text is None:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]B)", text.strip().upper())
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([KMG]B)", text.strip().upper())
     if match is None or (size := int(float(match[1]) * _UNITS[match[2]])) <= 0:
         raise UsageError(f"--shard-size must be a size such as 500MB or 5GB, found {text!r}")
     return size

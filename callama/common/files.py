@@ -222,6 +222,22 @@ def atomic_folder(path: Path, facts: Mapping[str, Any], digests: Mapping[str, st
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def require_apart(out: Path, *sources: Path) -> None:
+    """Makes sure that writing ``out`` touches no source: neither replaces one nor puts anything into its folder. The
+    folder of a source that is a file counts where callama wrote it.
+
+    Raises:
+        UsageError: it would.
+    """
+    place = Path(os.path.realpath(out))
+    for source in sources:
+        found = Path(os.path.realpath(source))
+        folder = found if found.is_dir() else found.parent
+        whole = found.is_dir() or (folder / MANIFEST).is_file()
+        if place in (found, folder, *found.parents) or (whole and folder in place.parents):
+            raise UsageError(f"{out} is also the source {source}, holds it or lies inside it; choose another place")
+
+
 def require_replaceable(path: Path) -> None:
     """Makes sure that ``atomic_folder`` may put its folder here.
 

@@ -10,6 +10,8 @@ from typing import Any
 # Llama 3.2 1B and 3B stretch RoPE 32-fold, every other scaled model 8-fold; params.json cannot say so.
 _FACTOR_32_SHAPES = {(2048, 16), (3072, 28)}
 _MAX_LAYERS = 1000  # the largest Llama 3 has 126
+_MAX_SIZE = 1 << 24  # of any side of a matrix; what is larger is damage
+_MAX_NUMBER = 1e12  # RoPE bases of long contexts come to 1e9
 _NO_MULTIPLIER = ("ffn_dim_multiplier", None)
 # Written by the original project, or settings of a run rather than of a model.
 _NOT_A_SHAPE = {"max_batch_size", "max_seq_len", "use_cache", "embed_dropout", "attention_dropout", "hidden_dropout"}
@@ -51,12 +53,12 @@ class ModelParams:
             raise ValueError(f"the key {missing[0]!r} is missing")
         for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of"):
             value = given.get(name, 1)
-            if (type(value) is not int or value <= 0) and (name, value) != ("n_kv_heads", None):
-                raise ValueError(f"{name} must be a whole number above zero, found {value!r}")
+            if (type(value) is not int or not 0 < value <= _MAX_SIZE) and (name, value) != ("n_kv_heads", None):
+                raise ValueError(f"{name} must be a whole number above zero (at most {_MAX_SIZE:,}), found {value!r}")
         for name in ("ffn_dim_multiplier", "norm_eps", "rope_theta"):
             value = given.get(name, 1.0)
-            if not (type(value) in (int, float) and 0 < value < math.inf) and (name, value) != _NO_MULTIPLIER:
-                raise ValueError(f"{name} must be a number above zero, found {value!r}")
+            if not (type(value) in (int, float) and 0 < value < _MAX_NUMBER) and (name, value) != _NO_MULTIPLIER:
+                raise ValueError(f"{name} must be a number above zero and below {_MAX_NUMBER:g}, found {value!r}")
         if type(scaled := given.get("use_scaled_rope", False)) is not bool:
             raise ValueError(f"use_scaled_rope must be true or false, found {scaled!r}")
         if given["n_layers"] > _MAX_LAYERS:
@@ -66,6 +68,8 @@ class ModelParams:
         factor = 32.0 if (given["dim"], given["n_layers"]) in _FACTOR_32_SHAPES else 8.0
         context = max_seq_len or (131_072 if scaled else 8192)
         params = cls(**given, rope_scale_factor=factor, max_seq_len=context)
+        if params.ffn_dim > _MAX_SIZE:
+            raise ValueError(f"the feed-forward would be {params.ffn_dim:,} wide; at most {_MAX_SIZE:,} is possible")
         if params.dim % params.n_heads or params.n_heads % params.kv_heads:
             raise ValueError(
                 f"dim {params.dim} must be a multiple of n_heads {params.n_heads}, "
@@ -76,7 +80,13 @@ class ModelParams:
         return params
 
     def scaled_by(self, factor: float) -> ModelParams:
-        """The same with Llama 3.1's RoPE scaling by ``factor``."""
+        """The same with Llama 3.1's RoPE scaling by ``factor``.
+
+        Raises:
+            ValueError: it is below one or not finite.
+        """
+        if not 1 <= factor < math.inf:
+            raise ValueError(f"RoPE's scaling factor must be finite and at least 1, found {factor}")
         return replace(self, use_scaled_rope=True, rope_scale_factor=factor)
 
     def to_meta(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, read_manifest, require_file, sha256_file
+from callama.common.files import atomic_folder, read_manifest, require_apart, require_file, sha256_file, write_json
 from callama.contract import tool_uses
 from callama.model.params import ModelParams
 from callama.weights import adapter as adapters
@@ -16,7 +16,7 @@ from callama.weights.gguf_in import open_gguf
 from callama.weights.gguf_out import write_gguf
 from callama.weights.hf import CONFIG, SHARD_BYTES, open_hf, write_hf
 from callama.weights.meta import open_meta, shard_files, write_meta
-from callama.weights.native import PARAMS, WEIGHTS, open_native, read_params, write_native
+from callama.weights.native import PARAMS, WEIGHTS, open_native, own_facts, read_params, write_native
 from callama.weights.source import DTYPES, Source, warn
 from callama.weights.tokenizers import loaded_tokenizer
 
@@ -64,10 +64,9 @@ def convert(
         raise UsageError(f"--dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
     if shard_size is not None and to != "hf":
         raise UsageError("--shard-size is for --to hf; other formats decide it themselves")
-    if source_path.resolve() in (out.resolve(), *out.resolve().parents):
-        raise UsageError(f"{out} is also the source, or lies inside it; choose another place")
     if not source_path.exists():
         raise UsageError(f"{source_path} does not exist; expected a model or an adapter")
+    require_apart(out, source_path)
     if is_adapter(source_path):
         if to != "peft":
             raise UsageError(f"{source_path} is an adapter: it goes --to peft, or into its base with callama merge")
@@ -76,7 +75,8 @@ def convert(
     if to == "peft":
         raise UsageError(f"{source_path} is no adapter; --to peft takes a checkpoint of a run or the original's files")
     source = open_source(source_path).as_dtype(dtype)
-    loaded_tokenizer(source)
+    if loaded_tokenizer(source) is None:
+        warn(f"{source_path} has no tokenizer, so neither has {out}: put the model's own beside its weights first")
     if to == "native":
         write_native(out, source.params, source.tensors, source.tokenizer, source.origin())
         return
@@ -103,11 +103,13 @@ def _convert_adapter(path: Path, out: Path, dtype: str | None) -> None:
     carried: dict[str, object] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
     weights: dict[str, str] = {} if path.is_dir() else {"source_sha256": sha256_file(path)}
     facts = {
-        "kind": "PEFT adapter", "source": path.name, "dtype": dtype or "fp32", "dialect": tool_uses.NAME,
-        **weights, **carried,
+        "kind": "PEFT adapter", **own_facts(params), "source": path.name, "dtype": dtype or "fp32",
+        "dialect": tool_uses.NAME, **weights, **carried,
     }  # fmt: skip
     with atomic_folder(out, facts) as temporary:
         save_adapter(temporary, adapter, params, adapters.base_name(path))
+        # So that the folder is a source again.
+        write_json(temporary / PARAMS, params.to_meta())
 
 
 def _params_beside(path: Path) -> ModelParams:

@@ -74,7 +74,10 @@ def _params(fields: _Fields, vocab_size: int, path: Path) -> ModelParams:
 def _stretched(params: ModelParams, divisors: torch.Tensor, path: Path) -> ModelParams:
     """Params with Llama 3.1's RoPE scaling, which GGUF keeps as what each frequency is divided by
     (ggml-org/llama.cpp, ``convert_hf_to_gguf.py``)."""
-    scaled = params.scaled_by(round(float(divisors.max()), 3))
+    try:
+        scaled = params.scaled_by(round(float(divisors.max()), 3))
+    except ValueError as error:
+        raise CallamaError(f"{path}: {ROPE_DIVISORS}: {error}") from None
     expected = rope_frequencies(params)
     if divisors.shape != expected.shape or not torch.allclose(rope_frequencies(scaled), expected / divisors, rtol=1e-4):
         raise CallamaError(f"{path}: {ROPE_DIVISORS} is not Llama 3.1's scaling of RoPE, the only one callama knows")
@@ -134,6 +137,8 @@ def open_gguf(path: Path) -> Source:
         reader = gguf.GGUFReader(path)
     except (ValueError, IndexError, KeyError) as error:
         raise CallamaError(f"{path} is not a GGUF file, or it is cut short ({error})") from None
+    if reader.byte_order != "I":
+        raise CallamaError(f"{path} was written for machines of another byte order, which callama does not read")
     fields = _Fields(reader, path)
     _check_kind(fields, path)
     tokens = fields.get("tokenizer.ggml.tokens")
@@ -149,12 +154,15 @@ def open_gguf(path: Path) -> Source:
         else:
             tensors[name] = _tensor(path, tensor)
     check_state(path, tensors, params, "its llama.* fields")
-    spec = tokenizer_json(
-        tokens,
-        fields.get("tokenizer.ggml.token_type"),
-        fields.get("tokenizer.ggml.merges"),
-        fields.get("tokenizer.ggml.pre", "gpt-2"),
-    )
+    try:
+        spec = tokenizer_json(
+            tokens,
+            fields.get("tokenizer.ggml.token_type"),
+            fields.get("tokenizer.ggml.merges"),
+            fields.get("tokenizer.ggml.pre", "gpt-2"),
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CallamaError(f"{path}: the tokenizer.ggml.* fields describe no tokenizer ({error})") from None
     return Source("GGUF file", path, params, _narrowed(tensors), spec)
 
 

@@ -47,13 +47,15 @@ def write_gguf(path: Path, source: Source) -> None:
     """Writes one GGUF file. It has no folder of its own and so no manifest: its facts stand inside it.
 
     Raises:
-        UsageError: another kind of file stands at ``path``.
+        UsageError: ``path`` has another ending, or a file that callama did not write stands there.
         CallamaError: there is no tokenizer, or one that llama.cpp does not know.
     """
     if source.tokenizer is None:
         raise CallamaError(f"{source.path} has no tokenizer; a GGUF file needs one inside")
-    if path.is_file() and not _is_gguf(path):
-        raise UsageError(f"{path} is there and is no GGUF file; choose another name")
+    if path.suffix != ".gguf":
+        raise UsageError(f"{path} must be named FILE.gguf: that is how callama and llama.cpp know it")
+    if path.is_file() and not _is_ours(path):
+        raise UsageError(f"{path} is there and was not written by callama; choose another name")
     tensors = {gguf_name(n): t if len(t.shape) == 2 else cast(t, torch.float32) for n, t in source.tensors.items()}
     if source.params.use_scaled_rope:
         tensors[ROPE_DIVISORS] = of_tensor(_divisors(source.params))
@@ -76,9 +78,11 @@ def write_gguf(path: Path, source: Source) -> None:
         _append(temporary, tensors)
 
 
-def _is_gguf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) in (b"", gguf.GGUF_MAGIC.to_bytes(4, "little"))
+def _is_ours(path: Path) -> bool:
+    try:
+        return any(key.startswith("callama.") for key in gguf.GGUFReader(path).fields)
+    except (ValueError, IndexError, KeyError):
+        return False
 
 
 def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:

@@ -35,7 +35,11 @@ _LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_p
 _TORCH_WORDS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _PAD = ("<|finetune_right_pad_id|>", "<|endoftext|>")
 _EOM = "<|eom_id|>"
-_PLAIN = {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "quantization_config": None}
+_PLAIN = {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "quantization_config": None,
+          "partial_rotary_factor": 1.0}  # fmt: skip
+
+
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
 
 def open_hf(folder: Path) -> Source:
@@ -85,6 +89,9 @@ def _read_config(path: Path) -> ModelParams:
     try:
         rope = {"rope_theta": raw.get("rope_theta", 10_000.0), **(raw.get("rope_scaling") or {}),
                 **(raw.get("rope_parameters") or {})}  # fmt: skip
+        for key in _SIZES:
+            if type(raw[key]) is not int or raw[key] <= 0:
+                raise ValueError(f"{key} must be a whole number above zero, found {raw[key]!r}")
         dim, heads = raw["hidden_size"], raw["num_attention_heads"]
         if (width := raw.get("head_dim") or dim // heads) * heads != dim:
             raise ValueError(f"head_dim {width} times {heads} heads is not hidden_size {dim}")

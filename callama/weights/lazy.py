@@ -85,6 +85,24 @@ def cast(tensor: Lazy, dtype: torch.dtype) -> Lazy:
     return replace(tensor, dtype=dtype, read=lambda start, stop: tensor.read(start, stop).to(dtype))
 
 
+def in_range(tensor: Lazy, name: str) -> Lazy:
+    """The same; reading it fails where fp16 could not hold a number, of which it makes infinity.
+
+    Raises (when read):
+        CallamaError: a number is beyond 65,504.
+    """
+    if tensor.dtype != torch.float16:
+        return tensor
+
+    def read(start: int, stop: int) -> Tensor:
+        rows = tensor.read(start, stop)
+        if rows.isinf().any():
+            raise CallamaError(f"{name} has numbers beyond 65,504, the largest of fp16: take --dtype bf16 or fp32")
+        return rows
+
+    return replace(tensor, read=read)
+
+
 def joined(parts: Sequence[Lazy], dim: int) -> Lazy:
     """Pieces put side by side along rows (0) or columns (1)."""
     shape = list(parts[0].shape)

@@ -6,6 +6,7 @@ the model's logits is measured on a probe set, and too much of it is refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,10 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import read_manifest, require_replaceable
+from callama.common.files import MANIFEST, read_manifest, require_apart, require_replaceable
 from callama.weights.adapter import Adapter, find_adapter, read_adapter
 from callama.weights.budget import MergeError, measure
-from callama.weights.lazy import Lazy
+from callama.weights.lazy import Lazy, in_range
 from callama.weights.native import WEIGHTS, open_native, write_native
 from callama.weights.source import DTYPES, Source, dtype_word
 
@@ -76,15 +77,17 @@ def merge_to_folder(
     adapter_path = find_adapter(adapter_path)
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"{config_dir} is not a folder; expected the one with the adapter's lora.json")
-    if {base_dir.resolve(), adapter_path.resolve()} & {out.resolve(), *out.resolve().parents}:
-        raise UsageError(f"{out} is also a source of this merge, or lies inside one; choose another folder")
+    require_apart(out, base_weights or base_dir, adapter_path)
     require_replaceable(out)
     base = open_native(base_dir, base_weights)
     adapter = read_adapter(adapter_path, base.params, config_dir)
     check_base(base, adapter_path, (base_weights or base_dir / WEIGHTS).name)
     target = dtype or dtype_word(base.tensors)
     errors = measure(base, adapter, {name: merged(base.tensors, adapter, name) for name in DTYPES})
-    if (found := errors[target]).changed_tokens > max_changed:
+    found = errors[target]
+    if not math.isfinite(found.mean_logit):
+        raise CallamaError(f"{base.path} or {adapter_path} holds NaN or infinite numbers: the model computes nothing")
+    if found.changed_tokens > max_changed:
         raise CallamaError(
             f"merging into {target} changes {found.changed_tokens:.1%} of the greedy tokens on the probe set (at most "
             f"{max_changed:.1%} is allowed; |Δlogit| max {found.max_logit:.3g}, mean {found.mean_logit:.3g}); nothing "
@@ -96,7 +99,8 @@ def merge_to_folder(
         **{key: known[key] for key in ("dialect",) if key in known},
         "merge_error": {name: error._asdict() for name, error in errors.items()},
     }  # fmt: skip
-    write_native(out, base.params, merged(base.tensors, adapter, dtype), base.tokenizer, facts)
+    written = {name: in_range(tensor, name) for name, tensor in merged(base.tensors, adapter, dtype).items()}
+    write_native(out, base.params, written, base.tokenizer, facts)
     return errors
 
 
@@ -104,11 +108,16 @@ def check_base(base: Source, adapter_path: Path, weights_name: str = WEIGHTS) ->
     """Makes sure that an adapter was trained on this base, as far as either says.
 
     Raises:
-        CallamaError: it was trained on other weights.
+        CallamaError: it was trained on other weights, or the base's manifest tells of another file.
     """
     trained_on = read_manifest(adapter_path).get("base_sha256") if adapter_path.is_dir() else None
     files = base.facts.get("files")
     entry = files.get(weights_name) if isinstance(files, Mapping) else None
     found = entry.get("sha256") if isinstance(entry, Mapping) else None
+    if isinstance(entry, Mapping) and entry.get("bytes") != (base.path / weights_name).stat().st_size:
+        raise CallamaError(f"{base.path / weights_name} is not the file that {MANIFEST} beside it tells of")
     if trained_on and found and trained_on != found:
-        raise CallamaError(f"{adapter_path} was trained on weights {trained_on[:12]}…, {base.path} has {found[:12]}…")
+        raise CallamaError(
+            f"{adapter_path} was trained on weights {trained_on[:12]}…, {base.path} has {found[:12]}…: name the "
+            "checkpoint that it was trained on (its manifest's base), or convert that again without --dtype"
+        )

@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, read_manifest, write_json
+from callama.common.files import atomic_folder, read_manifest, require_apart, write_json
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
 from callama.weights.lazy import Lazy, joined, same_numbers
@@ -25,7 +25,7 @@ from callama.weights.names import EMBEDDING, OUTPUT
 from callama.weights.native import PARAMS, own_facts, read_params
 from callama.weights.pth import PthWriter, open_pth
 from callama.weights.source import Source, check_state, expected_shapes, find_tokenizer
-from callama.weights.tokenizers import write_meta_tokenizer
+from callama.weights.tokenizers import loaded_tokenizer, write_meta_tokenizer
 
 SHARD_COUNTS = (1, 2, 4, 8)
 _SHARD = re.compile(r"consolidated\.(\d\d)\.pth")
@@ -73,6 +73,9 @@ def open_meta(folder: Path) -> Source:
         shard.pop(_ROPE_CONSTANT, None)
     _check_alike(files, shards)
     _check_count(folder, shards, params)
+    for path, shard, before in zip(files[1:], shards[1:], shards, strict=False):
+        if EMBEDDING in shard and same_numbers(shard[EMBEDDING], before[EMBEDDING]):
+            raise CallamaError(f"{path} is the same part of the model as the shard before it; is it a copy?")
     tensors = {name: _join(name, [shard[name] for shard in shards]) for name in shards[0]}
     check_state(folder, tensors, params, str(folder / PARAMS))
     if OUTPUT in tensors and same_numbers(tensors[OUTPUT], tensors[EMBEDDING]):
@@ -95,7 +98,8 @@ def _check_alike(files: Sequence[Path], shards: Sequence[Mapping[str, Lazy]]) ->
                 )
             if split_dim(name) is None:
                 ours, theirs = first[name].whole().float(), tensor.whole().float()
-                if (difference := (ours - theirs).abs().max()) > _NORM_TOLERANCE * ours.abs().max():
+                difference = (ours - theirs).abs().max()
+                if not difference <= _NORM_TOLERANCE * ours.abs().max():  # which NaN is not either
                     raise CallamaError(
                         f"{path} and {files[0].name} are shards of different models: {name}, which every shard "
                         f"repeats, differs by up to {difference:.3g}"
@@ -161,9 +165,12 @@ def write_meta(folder: Path, source: Source, count: int = 1) -> None:
     Every tensor is read once: its blocks go to all shards side by side.
 
     Raises:
-        UsageError: the model cannot be cut into this many shards.
+        UsageError: the model cannot be cut into this many shards, or ``folder`` is the source's.
+        CallamaError: the source's tokenizer belongs to another model.
     """
     check_divisible(source.params, count)
+    require_apart(folder, source.path)
+    loaded_tokenizer(source)
     tensors = dict(source.tensors)
     if source.tied:
         tensors[OUTPUT] = tensors[EMBEDDING]

@@ -101,13 +101,26 @@ def read_params(place: Path) -> ModelParams:
     if not isinstance(raw, Mapping):
         raise CallamaError(f"{path} must be a JSON object")
     for key in ("max_seq_len", "rope_scale_factor"):
-        if type(value := facts.get(key, 1)) not in (int, float) or not value > 0:
-            raise CallamaError(f"{path.parent / MANIFEST}: {key} must be a number above zero, found {value!r}")
+        if type(value := facts.get(key, 1)) not in (int, float) or not 1 <= value <= 2**31:
+            raise CallamaError(f"{path.parent / MANIFEST}: {key} must be a number above zero, at most 2^31: {value!r}")
     try:
         params = ModelParams.from_meta(raw, max_seq_len=facts.get("max_seq_len"))
     except (TypeError, ValueError) as error:
         raise CallamaError(f"{path}: {error}") from None
     return replace(params, rope_scale_factor=facts.get("rope_scale_factor", params.rope_scale_factor))
+
+
+def _native_folder(place: Path) -> Path:
+    folder = find_adapter(place)
+    others = folder.suffix == ".gguf" or any((folder / n).is_file() for n in ("config.json", "consolidated.00.pth"))
+    if others and not (folder / WEIGHTS).is_file():
+        raise UsageError(
+            f"{folder} is no native checkpoint ({PARAMS}, {WEIGHTS}); "
+            f"make it one: callama convert {folder} DST --to native"
+        )
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; expected a native checkpoint ({PARAMS}, {WEIGHTS})")
+    return folder
 
 
 def read_native(folder: Path, weights: Path | None = None) -> NativeCheckpoint:
@@ -117,9 +130,7 @@ def read_native(folder: Path, weights: Path | None = None) -> NativeCheckpoint:
         UsageError: a file is missing.
         CallamaError: params and tensors disagree, naming the first tensor at fault.
     """
-    folder = find_adapter(folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; expected a native checkpoint ({PARAMS}, {WEIGHTS})")
+    folder = _native_folder(folder)
     params = read_params(folder)
     path = weights or folder / WEIGHTS
     state = load_tensors(path)
@@ -198,9 +209,7 @@ def open_native(folder: Path, weights: Path | None = None, params: ModelParams |
         UsageError: a file is missing.
         CallamaError: params and tensors disagree, naming the first tensor at fault.
     """
-    folder = find_adapter(folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; expected a native checkpoint ({PARAMS}, {WEIGHTS})")
+    folder = _native_folder(folder)
     params = params or read_params(folder)
     path = weights or folder / WEIGHTS
     tensors = open_pth(path)

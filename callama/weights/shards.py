@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, read_manifest, require_file
-from callama.weights.adapter import LATEST, ORIGINAL_CONFIG, adapter_of_state, base_name, save_adapter
+from callama.common.files import atomic_folder, read_manifest, require_apart
+from callama.weights.adapter import ORIGINAL_CONFIG, adapter_of_state, base_name, find_adapter, save_adapter
 from callama.weights.lazy import of_tensor
 from callama.weights.native import PARAMS, read_params
+from callama.weights.pth import require_zip
 
 _RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
 
@@ -48,11 +50,14 @@ def load_shard(path: Path) -> Any:
     Raises:
         UsageError: the file is missing. CallamaError: it is damaged, or refers to anything else.
     """
-    require_file(path, "a file of a DeepSpeed checkpoint")
+    require_zip(path)
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} does not have the checksum that was stored with it")
         with torch.serialization.safe_globals(_STAND_INS):  # type: ignore[arg-type]
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         reason = str(error).strip().split("\n")[0]
         raise CallamaError(f"{path} cannot be read as a part of a DeepSpeed checkpoint: {reason}") from None
 
@@ -129,9 +134,10 @@ def consolidate(source: Path, out: Path) -> int:
     ``lora.json`` and ``params.json`` lie in either.
 
     Raises:
-        UsageError: a file is missing. CallamaError: files are damaged or do not fit together.
+        UsageError: a file is missing, or ``out`` lies in the source.
+        CallamaError: files are damaged or do not fit together.
     """
-    folder = source / (source / LATEST).read_text(encoding="utf-8").strip() if (source / LATEST).is_file() else source
+    require_apart(out, source, folder := find_adapter(source))
     lora = next((p for p in (folder / ORIGINAL_CONFIG, folder.parent / ORIGINAL_CONFIG) if p.is_file()), None)
     if lora is None:
         raise UsageError(f"{folder / ORIGINAL_CONFIG} does not exist; the adapter's rank and scaling stand in it")

@@ -21,7 +21,7 @@ from callama.contract import tool_uses
 from callama.model.params import ModelParams
 from callama.model.transformer import Transformer
 from callama.text.tokenizer import TOKENIZER_FILES
-from callama.weights.lazy import Lazy, cast
+from callama.weights.lazy import Lazy, cast, in_range
 from callama.weights.names import OUTPUT
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -50,10 +50,11 @@ class Source:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def as_dtype(self, name: str | None) -> Source:
-        """The same with every tensor rounded to one of ``DTYPES``; None keeps what is there."""
+        """The same with every tensor rounded to one of ``DTYPES``, as far as it can hold the numbers; None keeps
+        what is there."""
         if name is None:
             return self
-        return replace(self, tensors={n: cast(t, DTYPES[name]) for n, t in self.tensors.items()})
+        return replace(self, tensors={n: in_range(cast(t, DTYPES[name]), n) for n, t in self.tensors.items()})
 
     def origin(self) -> dict[str, Any]:
         """What an artefact made from this says about it in its manifest."""
