@@ -211,7 +211,7 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
         for change, changed in _changes(config):
             if change.startswith("model_config.max_seq_len") and changes and changes[-1].startswith("model_config"):
                 changes.pop()
-            changes.append(change)
+            changes.append(config.spelled(change))
             try:
                 if of(changed)[3] <= available:
                     break

@@ -23,7 +23,9 @@ from callama.train.best import give_up, note_score
 from callama.train.checkpoint import Progress, step_folder, step_folders, sweep
 from callama.train.config import TrainConfig
 from callama.train.engine import Engine, PlainEngine, shares
+from callama.train.memory import Load
 from callama.train.out_of_memory import is_out_of_memory, what_takes_less
+from callama.train.peak import measured_peak, micro_batch_flops
 from callama.train.questions import Questions
 from callama.train.resume import refuse_changed_settings, restore, save
 from callama.train.schedule import learning_rate, planned_steps
@@ -86,11 +88,15 @@ def _train(config: TrainConfig, earlier: list[Path], resume: bool) -> dict[str, 
     folder: Path | None = None
     if resume:
         progress, folder = restore(config, run, engine, progress)
-    watch = Watch(config.tensorboard.folder if config.tensorboard.enabled else None, progress, silent=bool(engine.rank))
+    curves, peak = config.tensorboard.folder if config.tensorboard.enabled else None, 0.0
+    if curves:
+        peak = float(engine.total(torch.tensor(measured_peak(run.device, run.dtype), dtype=torch.float64)))
+    watch = Watch(curves, progress, peak, silent=bool(engine.rank))
     if config.checkpoint.enabled and engine.rank == 0:
         sweep(job, everything=not resume)
     if config.optimizer.lr is not None:
-        watch.say("optimizer.lr has no effect: the rate follows scheduler.min_lr and scheduler.max_lr")
+        said = "optimizer.lr has no effect: the rate follows scheduler.min_lr and scheduler.max_lr"
+        watch.say(config.spelled(said))
     processes = f"{engine.ranks} processes on " if engine.ranks > 1 else ""
     watch.say(
         f"training {run.trainable:,} parameters on {processes}{run.device} in {str(run.dtype).removeprefix('torch.')}: "
@@ -116,28 +122,32 @@ def _loop(
     stop: StopRequest,
 ) -> dict[str, Any]:
     run.model.train()
+    lora = None if config.method == "full" else config.lora.params()
     sums, last_loss, last_validation, stopping = Sums(), None, None, False
     while progress.step < progress.total_steps and not stopping and not give_up(config, progress):
         began = time.monotonic()
-        own_sums, own_tokens = Sums(), 0
+        own_sums, own_work = Sums(), torch.zeros(2, dtype=torch.float64)
         for batch, counts, last in _step_batches(config, run, epochs, progress, engine):
             result = engine.loss(batch)
             engine.backward(result.total if counts else result.total * 0, last=last)
             if counts:
                 own_sums.add(result)
-                own_tokens += batch.inputs.shape[1]
+                load = Load(batch.documents, len(result.losses))
+                own_work += torch.tensor([load.tokens, micro_batch_flops(run.params, lora, load)])
         step_sums = own_sums.over(engine.total)
         sums += step_sums
-        progress.tokens += int(engine.total(torch.tensor(own_tokens)))
+        tokens, flops = engine.total(own_work).tolist()
         rate = learning_rate(progress.step, pace.schedule_steps(config, progress), config.scheduler)
         norm = engine.step(rate, max(step_sums.tokens, 1))
         last_loss = step_sums.loss
         if not math.isfinite(last_loss) or not math.isfinite(norm):
             raise CallamaError(
                 f"loss {last_loss} and gradient norm {norm} at step {progress.step + 1} are not finite; lower "
-                f"scheduler.max_lr. The last good checkpoint is {folder or 'not written yet'}"
+                f"{config.spelled('scheduler.max_lr')}. The last good checkpoint is {folder or 'not written yet'}"
             )
         progress.step += 1
+        progress.tokens += int(tokens)
+        progress.flops += flops
         progress.supervised_tokens += step_sums.tokens
         progress.seconds += time.monotonic() - began
         progress.elapsed_seconds += time.monotonic() - began
@@ -178,7 +188,8 @@ def _say_why_it_ended(
     config: TrainConfig, progress: Progress, folder: Path | None, watch: Watch, stopping: bool
 ) -> None:
     if stopping:
-        saved = f"saved in {folder}; go on with --resume" if folder else "nothing saved (checkpoint.enabled is false)"
+        off = config.spelled("nothing saved (checkpoint.enabled is false)")
+        saved = f"saved in {folder}; go on with --resume" if folder else off
         watch.say(f"stopped at step {progress.step}, {saved}")
     elif give_up(config, progress):
         waited = f"{progress.waited} validations without a better {config.validation.best_by}"

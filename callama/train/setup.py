@@ -80,6 +80,7 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
     require_own_tokenizer(checkpoint, tokenizer)
     for data in filter(None, (train_data, validation_data)):
         _check_data(config, data, tokenizer, checkpoint)
+        _check_dialect(data, train_data, checkpoint)
     for output in (config.checkpoint, config.tensorboard):
         if output.enabled:
             require_writable(output.folder)
@@ -145,6 +146,20 @@ def _check_data(config: TrainConfig, data: Dataset, tokenizer: Tokenizer, checkp
             f"{data.path}: {too_long} of {len(data)} conversations are longer than model_config.max_seq_len = {limit} "
             f"tokens (the longest has {longest}; the model's context is {checkpoint.params.max_seq_len}); "
             f"raise max_seq_len, or build with --max-tokens {limit}"
+        )
+
+
+def _check_dialect(data: Dataset, train_data: Dataset, checkpoint: NativeCheckpoint) -> None:
+    found, trained = data.metadata.get("dialect"), train_data.metadata.get("dialect")
+    if found != trained:
+        raise CallamaError(
+            f"{data.path} is in dialect {found!r} and {train_data.path} in {trained!r}; build both in the same one"
+        )
+    # Of a base that was fine-tuned already; others know no dialect.
+    if found != (speaks := read_manifest(checkpoint.path).get("dialect", found)):
+        raise CallamaError(
+            f"{data.path} is in dialect {found!r} and the model in {checkpoint.path} was trained in {speaks!r}; "
+            "build the data in that one, or start from the model that it was fine-tuned from"
         )
 
 
