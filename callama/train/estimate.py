@@ -33,6 +33,7 @@ from callama.train.engine import adamw
 from callama.train.loss import CHUNK_POSITIONS, projected_cross_entropy
 from callama.train.memory import Load, Setting
 from callama.train.schedule import planned_steps
+from callama.weights.adapter import find_adapter
 from callama.weights.native import PARAMS, WEIGHTS, read_native, read_params
 
 GIB = 2**30
@@ -68,7 +69,7 @@ class Estimate:
 
 def _shape(config: TrainConfig) -> tuple[ModelParams, bool, int]:
     """The model's shape, whether its output is its embedding, and the size of its file, as far as it is there."""
-    given = config.model_ckpt_file
+    given = find_adapter(config.model_ckpt_file)
     folder, weights = (given, given / WEIGHTS) if given.is_dir() else (given.parent, given)
     size = weights.stat().st_size if weights.is_file() else 0
     if size:

@@ -20,6 +20,8 @@ from callama.model.transformer import Transformer
 from callama.text.tokenizer import Tokenizer, load_tokenizer
 from callama.train.config import TrainConfig
 from callama.train.estimate import require_memory
+from callama.train.heap import give_back_freed_memory
+from callama.weights.adapter import find_adapter
 from callama.weights.native import (
     WEIGHTS,
     NativeCheckpoint,
@@ -72,7 +74,7 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
         raise CallamaError(
             f"{validation_data.path} is empty; build with a --val-ratio above 0, or set validation.enabled=false"
         )
-    weights = config.model_ckpt_file
+    weights = find_adapter(config.model_ckpt_file)  # a job's folder stands for its newest checkpoint
     folder = weights if weights.is_dir() else weights.parent
     checkpoint = read_native(folder, None if weights.is_dir() else weights)
     _check_shape(config, checkpoint)
@@ -93,6 +95,8 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
     if config.method != "full":
         add_lora(model, config.lora.params())
     model.recompute = config.train.recompute
+    if model.recompute and device.type == "cpu":
+        give_back_freed_memory()
     return Run(
         model,
         checkpoint.params,
