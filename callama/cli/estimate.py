@@ -46,5 +46,11 @@ def _print(found: Estimate) -> None:
     word = "fits" if found.fits else "does not fit"
     print(f"  {'peak':12} {found.peak / GIB:8.2f} GiB of {found.available / GIB:.1f} GiB: {word} (not all at once)")
     if found.seconds_per_step is not None:
-        whole = f", {found.steps:,} steps: {duration(found.steps * found.seconds_per_step)}" if found.steps else ""
-        print(f"time: {found.seconds_per_step:.2f} s a step{whole}, from one block measured here")
+        low, high = found.seconds_per_step
+        steps = found.steps or 0
+        whole = f", {steps:,} steps: {duration(steps * low)} to {duration(steps * high)}" if steps else ""
+        other = " and without the processes' talking to each other" if found.devices > 1 else ""
+        print(
+            f"time: {low:.2f} to {high:.2f} s a step{whole}; from one block measured here, "
+            f"validation and checkpoints left out{other}"
+        )

@@ -16,6 +16,5 @@ _BYTES = 1 << 20
 def give_back_freed_memory() -> None:
     """From here on blocks of a MiB and more are mapped one by one and unmapped when freed; asking the system for
     clean pages each time takes time. Nothing happens where malloc is not glibc's."""
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(library, "gnu_get_libc_version"):
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
         library.mallopt(_M_MMAP_THRESHOLD, _BYTES)
