@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -110,6 +110,49 @@ def _train(config: TrainConfig, earlier: list[Path], resume: bool) -> dict[str, 
             watch.close()
 
 
+class Step(NamedTuple):
+    """What one step did, of all processes together: sums over supervised tokens, all tokens, operations."""
+
+    sums: Sums
+    tokens: int
+    flops: float
+    learning_rate: float
+    gradient_norm: float
+
+
+def _step(config: TrainConfig, run: Run, engine: Engine, epochs: EpochPlans, progress: Progress) -> Step:
+    """One optimizer step: micro-batches there and back, then one update with the mean over all supervised tokens."""
+    lora = None if config.method == "full" else config.lora.params()
+    own_sums, own_work = Sums(), torch.zeros(2, dtype=torch.float64)
+    for batch, counts, last in _step_batches(config, run, epochs, progress, engine):
+        result = engine.loss(batch)
+        engine.backward(result.total if counts else result.total * 0, last=last)
+        if counts:
+            own_sums.add(result)
+            load = Load(batch.documents, len(result.losses))
+            own_work += torch.tensor([load.tokens, micro_batch_flops(run.params, lora, load)])
+    sums = own_sums.over(engine.total)
+    tokens, flops = engine.total(own_work).tolist()
+    rate = learning_rate(progress.step, pace.schedule_steps(config, progress), config.scheduler)
+    norm = engine.step(rate, max(sums.tokens, 1))
+    return Step(sums, int(tokens), flops, rate, norm)
+
+
+def _step_batches(
+    config: TrainConfig, run: Run, epochs: EpochPlans, progress: Progress, engine: Engine
+) -> Iterator[tuple[MicroBatch, bool, bool]]:
+    """This process's micro-batches of one optimizer step, whether each counts, and whether it is the last;
+    moves the cursor on, into the next epoch at an end."""
+    batches = epochs[progress.epoch]
+    end = min(progress.micro_batch + config.train.gradient_accumulation_steps * engine.ranks, len(batches))
+    mine = list(shares(batches[progress.micro_batch : end], engine))
+    for at, (indices, counts) in enumerate(mine, 1):
+        yield collate(run.train_data, indices).to(run.device), counts, at == len(mine)
+    progress.micro_batch = end
+    if end == len(batches):
+        progress.epoch, progress.micro_batch = progress.epoch + 1, 0
+
+
 def _loop(
     config: TrainConfig,
     run: Run,
@@ -122,33 +165,21 @@ def _loop(
     stop: StopRequest,
 ) -> dict[str, Any]:
     run.model.train()
-    lora = None if config.method == "full" else config.lora.params()
     sums, last_loss, last_validation, stopping = Sums(), None, None, False
     while progress.step < progress.total_steps and not stopping and not give_up(config, progress):
         began = time.monotonic()
-        own_sums, own_work = Sums(), torch.zeros(2, dtype=torch.float64)
-        for batch, counts, last in _step_batches(config, run, epochs, progress, engine):
-            result = engine.loss(batch)
-            engine.backward(result.total if counts else result.total * 0, last=last)
-            if counts:
-                own_sums.add(result)
-                load = Load(batch.documents, len(result.losses))
-                own_work += torch.tensor([load.tokens, micro_batch_flops(run.params, lora, load)])
-        step_sums = own_sums.over(engine.total)
-        sums += step_sums
-        tokens, flops = engine.total(own_work).tolist()
-        rate = learning_rate(progress.step, pace.schedule_steps(config, progress), config.scheduler)
-        norm = engine.step(rate, max(step_sums.tokens, 1))
-        last_loss = step_sums.loss
-        if not math.isfinite(last_loss) or not math.isfinite(norm):
+        step = _step(config, run, engine, epochs, progress)
+        sums += step.sums
+        last_loss = step.sums.loss
+        if not math.isfinite(last_loss) or not math.isfinite(step.gradient_norm):
             raise CallamaError(
-                f"loss {last_loss} and gradient norm {norm} at step {progress.step + 1} are not finite; lower "
-                f"{config.spelled('scheduler.max_lr')}. The last good checkpoint is {folder or 'not written yet'}"
+                f"loss {last_loss} and gradient norm {step.gradient_norm} at step {progress.step + 1} are not finite; "
+                f"lower {config.spelled('scheduler.max_lr')}. The last good checkpoint is {folder or 'not written yet'}"
             )
         progress.step += 1
-        progress.tokens += int(tokens)
-        progress.flops += flops
-        progress.supervised_tokens += step_sums.tokens
+        progress.tokens += step.tokens
+        progress.flops += step.flops
+        progress.supervised_tokens += step.sums.tokens
         progress.seconds += time.monotonic() - began
         progress.elapsed_seconds += time.monotonic() - began
         pace.fit_into_time(config, progress, watch, engine)
@@ -157,7 +188,7 @@ def _loop(
         # Read once: what is asked for later is done after the next step.
         stopping = bool(engine.total(torch.tensor(int(stop.asked)))) and not finished
         if progress.step % config.steps_per_print == 0 or finished or stopping:
-            watch.step(progress, sums, rate, norm, peak_memory_bytes(run.device))
+            watch.step(progress, sums, step.learning_rate, step.gradient_norm, peak_memory_bytes(run.device))
             sums = Sums()
         if run.validation_data is not None and (progress.step % config.validation.interval == 0 or finished):
             last_validation, answers = validate(config, run, engine), questions.ask()
@@ -194,18 +225,3 @@ def _say_why_it_ended(
     elif give_up(config, progress):
         waited = f"{progress.waited} validations without a better {config.validation.best_by}"
         watch.say(f"stopped at step {progress.step} after {waited}; the best was at step {progress.best_step}")
-
-
-def _step_batches(
-    config: TrainConfig, run: Run, epochs: EpochPlans, progress: Progress, engine: Engine
-) -> Iterator[tuple[MicroBatch, bool, bool]]:
-    """This process's micro-batches of one optimizer step, whether each counts, and whether it is the last;
-    moves the cursor on, into the next epoch at an end."""
-    batches = epochs[progress.epoch]
-    end = min(progress.micro_batch + config.train.gradient_accumulation_steps * engine.ranks, len(batches))
-    mine = list(shares(batches[progress.micro_batch : end], engine))
-    for at, (indices, counts) in enumerate(mine, 1):
-        yield collate(run.train_data, indices).to(run.device), counts, at == len(mine)
-    progress.micro_batch = end
-    if end == len(batches):
-        progress.epoch, progress.micro_batch = progress.epoch + 1, 0
