@@ -122,6 +122,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=MEASURE_STEPS + 4)
     parser.add_argument("--only", choices=SETTINGS, action="append")
     args = parser.parse_args()
+    if args.steps <= MEASURE_STEPS:
+        parser.error(f"--steps must be above {MEASURE_STEPS}: the first ones are slower and not counted")
     rows = []
     for name in args.only or SETTINGS:
         rows.append(row := measure(name, args.steps))

@@ -27,11 +27,14 @@ def estimate(
 
     Example: callama estimate configs/llama3_8b_24gb.json model_config.max_seq_len=4096
     """
-    found = estimate_run(load_any_config(config, overrides or ()), timed=True)
+    settings = load_any_config(config, overrides or ())
+    found = estimate_run(settings, timed=True)
     if as_json:
         print_json(found.as_dict())
     else:
         _print(found)
+        if found.device == "cpu" and not settings.train.recompute:
+            print("on a CPU malloc keeps freed memory, in long runs as much again and more: see docs/training.md")
     if not found.fits:
         raise CallamaError(refusal(found))
 
