@@ -15,21 +15,28 @@ from callama.common.files import read_manifest
 from callama.train.config import load_config
 from callama.train.loop import train
 from callama.weights.adapter import find_adapter, is_adapter
-from callama.weights.native import read_native
+from callama.weights.native import read_native, write_native
 from callama.weights.shards import consolidate, consolidated
 from tests import tiny
 from tests.train.reference import adapter_tensors, assert_bit_equal
 from tests.train.test_methods import DORA, FULL, QLORA
-from tests.train.test_zero import CUT, STEPS, curve, finish, result, start, write
+from tests.train.test_zero import curve, finish, result, start, write
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs callama[deepspeed]"),
     pytest.mark.slow,
 ]
+STEPS, CUT = 8, 4
 PARTED = {"stage": 3, "stage3_param_persistence_threshold": 0}
 PLAIN: dict[str, dict[str, Any]] = {
-    "lora": {}, "dora": DORA, "qlora": QLORA, "qdora": QLORA | DORA, "full": FULL, "full_bf16": FULL | {"dtype": "bf16"}
-}  # fmt: skip
+    "lora": {},
+    "dora": DORA,
+    "qlora": QLORA,
+    "qdora": QLORA | DORA,
+    "full": FULL,
+    "full_bf16": FULL | {"dtype": "bf16"},
+    "full_tied": FULL | {"model_ckpt_file": "tied"},
+}
 AGAIN = {"train__recompute": True}
 # Of each run: the one in a single process that it must equal, the stage, and what else is set.
 RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -39,13 +46,13 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "qdora1": ("qdora", {"stage": 1}, {}),
     "full1": ("full", {"stage": 1}, {}),
     "full2": ("full", {"stage": 2}, {}),
-    "full3": ("full", PARTED, {}),
+    "full3": ("full", PARTED, {"validation": {"questions": 2}}),  # answering gathers what is trained
     "full3_offload": (
         "full", PARTED | {"offload_param": {"device": "cpu"}, "offload_optimizer": {"device": "cpu"}}, {}
     ),
-    "full1_bf16": ("full_bf16", {"stage": 1}, {}),
     "full2_bf16": ("full_bf16", {"stage": 2}, {}),
     "full3_bf16": ("full_bf16", PARTED, {}),
+    "full3_tied": ("full_tied", PARTED, {}),
     "again1": ("lora", {"stage": 1}, AGAIN),
     "again2": ("lora", {"stage": 2}, AGAIN),
     "again3": ("lora", PARTED, AGAIN),
@@ -55,17 +62,40 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 RESUMED = ("dora2", "qlora2", "full2", "full3", "full3_bf16")
 
 
+def write_tied(root: Path) -> None:
+    """The tiny model without an output projection of its own."""
+    base = read_native(root / "model")
+    state = {name: tensor for name, tensor in base.state.items() if name != "output.weight"}
+    facts = {"kind": "native checkpoint", "dtype": "fp32"}
+    write_native(root / "tied", base.params, state, root / "tokenizer.json", facts)
+
+
+def settings_of(root: Path, name: str, plain: str, zero: dict[str, Any] | None, **more: Any) -> Path:
+    """Settings of a run with what its plain counterpart has."""
+    validation = {"dataset_sources": [str(root / "built" / "train.arrow")], "interval": CUT, "batch_size": 3}
+    changes: dict[str, Any] = {
+        "train__num_epochs": STEPS // 2,
+        "checkpoint__save_interval": CUT,
+        **PLAIN[plain],
+        **more,
+    }
+    changes["validation"] = validation | changes.get("validation", {})
+    changes["model_ckpt_file"] = str(root / changes.get("model_ckpt_file", "model"))
+    return write(root, name, zero, **changes)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all runs; some are also cut and resumed."""
     root = tiny.write_all(tmp_path_factory.mktemp("methods"), count=42)
-    for name, changes in PLAIN.items():
-        train(load_config(write(root, name, None, **changes)))
+    write_tied(root)
+    for name in PLAIN:
+        train(load_config(settings_of(root, name, name, None)))
     commands: list[object] = []
-    for name, (plain, zero, changes) in RUNS.items():
-        commands += ["train", write(root, name, zero, **PLAIN[plain], **changes)]
+    for name, (plain, zero, more) in RUNS.items():
+        commands += ["train", settings_of(root, name, plain, zero, **more)]
         if name in RESUMED:
-            commands += ["cut", root / f"{name}.json", write(root, f"{name}_cut", zero, **PLAIN[plain], **changes)]
+            commands += ["cut", root / f"{name}.json", settings_of(root, f"{name}_cut", plain, zero, **more)]
     for status, said in finish(start("-m", "tests.train.zero_worker", *commands), timeout=600):
         assert status == 0, said
     return root
