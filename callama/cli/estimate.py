@@ -27,11 +27,14 @@ def estimate(
 
     Example: callama estimate configs/llama3_8b_24gb.json model_config.max_seq_len=4096
     """
-    found = estimate_run(load_any_config(config, overrides or ()), timed=True)
+    settings = load_any_config(config, overrides or ())
+    found = estimate_run(settings, timed=True)
     if as_json:
         print_json(found.as_dict())
     else:
         _print(found)
+        if found.device == "cpu" and not settings.train.recompute:
+            print("on a CPU malloc keeps freed memory, in long runs as much again and more: see docs/training.md")
     if not found.fits:
         raise CallamaError(refusal(found))
 
@@ -46,5 +49,11 @@ def _print(found: Estimate) -> None:
     word = "fits" if found.fits else "does not fit"
     print(f"  {'peak':12} {found.peak / GIB:8.2f} GiB of {found.available / GIB:.1f} GiB: {word} (not all at once)")
     if found.seconds_per_step is not None:
-        whole = f", {found.steps:,} steps: {duration(found.steps * found.seconds_per_step)}" if found.steps else ""
-        print(f"time: {found.seconds_per_step:.2f} s a step{whole}, from one block measured here")
+        low, high = found.seconds_per_step
+        steps = found.steps or 0
+        whole = f", {steps:,} steps: {duration(steps * low)} to {duration(steps * high)}" if steps else ""
+        other = " and without the processes' talking to each other" if found.devices > 1 else ""
+        print(
+            f"time: {low:.2f} to {high:.2f} s a step{whole}; from one block measured here, "
+            f"validation and checkpoints left out{other}"
+        )

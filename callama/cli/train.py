@@ -43,4 +43,4 @@ def print_summary(result: dict[str, Any]) -> None:
         f"{result['tokens_per_second']:,.0f} tokens/s, {result['supervised_tokens_per_second']:,.0f} supervised, "
         f"peak memory {result['peak_memory_bytes'] / 2**30:.2f} GiB"
     )
-    print(f"checkpoint: {result['checkpoint'] or 'none (checkpoint.enabled is false)'}")
+    print(f"checkpoint: {result['checkpoint'] or 'none, as the settings say'}")

@@ -36,6 +36,7 @@ class Progress:
     """Where a run stands. ``micro_batch`` counts within the epoch; ``total_steps`` are the planned ones,
     or as many as fit into ``train.max_minutes``. ``seconds`` are those of steps, ``elapsed_seconds`` of
     everything since the first step, ``warm_up_seconds`` those of the first steps, which are slower.
+    ``flops`` are the model's floating-point operations (``callama.train.peak``).
     ``best_score`` is the greatest so far, ``waited`` counts the validations since then."""
 
     planned_steps: int
@@ -48,6 +49,7 @@ class Progress:
     warm_up_seconds: float = 0.0
     supervised_tokens: int = 0
     tokens: int = 0
+    flops: float = 0.0
     best_by: str = ""
     best_score: list[float] = field(default_factory=list)
     best_step: int = 0
@@ -104,12 +106,14 @@ def save_checkpoint(
     made = engine_folder(folder)
     digests: dict[str, str] = {}
     kind = "adapter checkpoint" if isinstance(trained, Adapter) else "native checkpoint"
+    # The original's file cannot say that there are magnitudes.
+    original = isinstance(trained, Adapter) and not config.lora.use_dora
     own = {} if isinstance(trained, Adapter) else own_facts(params)
     with atomic_folder(folder, {"kind": kind, **own, **facts}, digests) as temporary:
         if isinstance(trained, Adapter):
             save_adapter(temporary, trained, params, str(facts["base"]))
             write_json(temporary / PARAMS, params.to_meta())
-            if not config.lora.use_dora:
+            if original:
                 write_json(temporary / ORIGINAL_CONFIG, config.lora.original())
         else:
             digests |= write_model(temporary, params, trained, tokenizer)
@@ -122,7 +126,8 @@ def save_checkpoint(
             file.replace(job / file.name)
         shutil.rmtree(made.parent)
         write_json(job / PARAMS, params.to_meta())
-        write_json(job / ORIGINAL_CONFIG, config.lora.original())
+        if original:
+            write_json(job / ORIGINAL_CONFIG, config.lora.original())
     best = step_folder(config, progress.best_step)
     if progress.best_step:
         _point(job / BEST, best)

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from callama.common.errors import UsageError
 from callama.common.explain import explain
 from callama.common.files import read_json
 from callama.model.lora import ALL_LINEAR, QV_ONLY, LoRAParams
 from callama.model.transformer import Dropout
+
+_KEY = re.compile(r"[a-z_]\w*(?:\.[a-z_]\w*)*(?:=bf16)?")
 
 
 class Section(BaseModel):
@@ -220,6 +223,7 @@ class TrainConfig(Section):
     train: TrainSection
     validation: ValidationSection = Field(default_factory=ValidationSection)
     zero: ZeroSection | None = Field(default=None, alias="zero_optimization")  # callama's: run under DeepSpeed
+    _spelling: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -229,6 +233,21 @@ class TrainConfig(Section):
             raise ValueError(f"deepspeed_config is for DeepSpeed; start it with: {command}")
         return values
 
+    def spelled(self, text: str) -> str:
+        """Advice that names settings, such as ``train.micro_batch_size=1``, with their keys in the user's file."""
+
+        def theirs(match: re.Match[str]) -> str:
+            head, dot, rest = match[0].partition(".")
+            return self._spelling.get(match[0]) or self._spelling.get(head + dot, head + dot) + rest
+
+        return _KEY.sub(theirs, text)
+
+    def spelled_as(self, spelling: Mapping[str, str]) -> TrainConfig:
+        """The same settings, out of a file that has other keys for these (``section.`` for all in a section)."""
+        out = self.model_copy()
+        out._spelling = spelling
+        return out
+
     def require_possible(self) -> None:
         """Refuses settings that are right one by one and do not go together.
 
@@ -237,12 +256,18 @@ class TrainConfig(Section):
         """
         if self.method == "full" and (self.lora.use_dora or self.lora.use_rslora):
             raise UsageError("method is full, which has no adapter, and lora_config.use_dora or use_rslora is set")
-        if self.zero is None:
+        if self.zero is None or self.zero.stage < 3:
             return
-        if self.method != "lora":
-            raise UsageError(f"method {self.method!r} runs on one device; leave out zero_optimization, or use lora")
+        if self.method == "qlora":
+            raise UsageError(
+                f"method is qlora and {self.spelled('zero_optimization.stage')} is 3, which cannot part weights of "
+                "4 bits; use stage 2, where each process has all of them, or method lora"
+            )
         if self.lora.use_dora:
-            raise UsageError("lora_config.use_dora runs on one device; leave out zero_optimization or use_dora")
+            raise UsageError(
+                f"lora_config.use_dora is set and {self.spelled('zero_optimization.stage')} is 3, where no process has "
+                "the whole rows that DoRA measures; use stage 2, or leave out use_dora"
+            )
 
     def saved(self) -> dict[str, Any]:
         """The settings in force, as they are written beside the result."""

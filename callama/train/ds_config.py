@@ -30,6 +30,21 @@ from callama.train.config import (
     read_settings,
 )
 
+# Where ``TrainConfig``'s keys stand in such a file; a section's name ends in a dot.
+_SPELLING = {
+    "train.micro_batch_size": "deepspeed_config.train_micro_batch_size_per_gpu",
+    "train.gradient_accumulation_steps": "deepspeed_config.gradient_accumulation_steps",
+    "train.gradient_clipping": "deepspeed_config.gradient_clipping",
+    "dtype": "deepspeed_config.bf16",
+    "dtype=bf16": "deepspeed_config.bf16.enabled=true",
+    "optimizer.": "deepspeed_config.optimizer.params.",
+    "scheduler.min_lr": "deepspeed_config.scheduler.params.warmup_min_lr",
+    "scheduler.max_lr": "deepspeed_config.scheduler.params.warmup_max_lr",
+    "scheduler.": "deepspeed_config.scheduler.params.",
+    "checkpoint.enabled": "deepspeed_config.checkpoint.save",
+    "zero_optimization.": "deepspeed_config.zero_optimization.",
+}
+
 
 class _Enabled(Section):
     enabled: bool = False
@@ -108,6 +123,7 @@ class DsConfig(Section):
     tokenizer_file: Path | None = None
     seed: int = Field(default=3, ge=0, lt=2**63)
     device: Literal["auto", "cpu", "cuda"] = "auto"  # callama's
+    method: Literal["lora", "qlora", "full"] = "lora"  # callama's
     check_memory: bool = True  # callama's
     hardware: HardwareSection = Field(default_factory=HardwareSection)  # callama's
     model: ModelSection = Field(default_factory=ModelSection, alias="model_config")
@@ -138,6 +154,7 @@ class DsConfig(Section):
             seed=self.seed,
             steps_per_print=ds.steps_per_print,
             device=self.device,
+            method=self.method,
             check_memory=self.check_memory,
             hardware=self.hardware,
             dtype="bf16" if ds.bf16.enabled else "fp32",
@@ -160,7 +177,7 @@ class DsConfig(Section):
             ),
             validation=self.validation,
             zero_optimization=ds.zero_optimization,
-        )
+        ).spelled_as(_SPELLING)
 
 
 def load_ds_config(path: Path, overrides: Sequence[str] = ()) -> DsConfig:

@@ -8,31 +8,26 @@ random weights, where the device is this machine's.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from callama.common.errors import CallamaError, UsageError
 from callama.data.dataset import Dataset
 from callama.data.pack import EpochPlans, Sizes, collate
 from callama.model import nf4
-from callama.model.attend import Documents
 from callama.model.device import choose_device, choose_dtype
-from callama.model.lora import add_lora
 from callama.model.params import ModelParams
-from callama.model.transformer import Transformer
 from callama.train import memory
-from callama.train.config import OptimizerSection, TrainConfig
-from callama.train.engine import adamw
-from callama.train.loss import CHUNK_POSITIONS, projected_cross_entropy
+from callama.train.config import TrainConfig
 from callama.train.memory import Load, Setting
+from callama.train.probe import seconds_per_step
 from callama.train.schedule import planned_steps
+from callama.weights.adapter import find_adapter
 from callama.weights.native import PARAMS, WEIGHTS, read_native, read_params
 
 GIB = 2**30
@@ -43,7 +38,8 @@ ASSUMED_SUPERVISED = 0.25  # of the tokens, where there are no data yet
 @dataclass(frozen=True)
 class Estimate:
     """Bytes and seconds. ``parts`` are not all there at once; ``peak`` is the most at any time, with what the
-    program itself takes. ``seconds_per_step`` and ``steps`` are None where they cannot be known."""
+    program itself takes. ``seconds_per_step``, from the fastest and the slowest of some measurements, and ``steps``
+    are None where they cannot be known."""
 
     device: str
     devices: int
@@ -54,7 +50,7 @@ class Estimate:
     load: Load
     changes: list[str]
     steps: int | None
-    seconds_per_step: float | None = None
+    seconds_per_step: tuple[float, float] | None = None
 
     @property
     def fits(self) -> bool:
@@ -68,7 +64,7 @@ class Estimate:
 
 def _shape(config: TrainConfig) -> tuple[ModelParams, bool, int]:
     """The model's shape, whether its output is its embedding, and the size of its file, as far as it is there."""
-    given = config.model_ckpt_file
+    given = find_adapter(config.model_ckpt_file)
     folder, weights = (given, given / WEIGHTS) if given.is_dir() else (given.parent, given)
     size = weights.stat().st_size if weights.is_file() else 0
     if size:
@@ -95,21 +91,24 @@ def _documents(sizes: Sizes, indices: list[int]) -> list[list[int]]:
     return out
 
 
-def _load(config: TrainConfig, setting: Setting) -> tuple[Load, int | None]:
-    """The micro-batch that takes the most, and the run's steps; assumed where the data set is not built yet."""
+def _load(config: TrainConfig, setting: Setting) -> tuple[Load, float, int | None]:
+    """The micro-batch that takes the most, the mean one's share of its tokens, and the run's steps; assumed where
+    the data set is not built yet."""
     budget = config.train.micro_batch_size * config.model.max_seq_len
     source = config.train.dataset_sources[0]
     if len(config.train.dataset_sources) != 1 or not source.is_file():
         sequences = [[config.model.max_seq_len]] * config.train.micro_batch_size
-        return Load(sequences, int(budget * ASSUMED_SUPERVISED)), None
+        return Load(sequences, int(budget * ASSUMED_SUPERVISED)), 1.0, None
     data = Dataset(source)
     if not len(data):
         raise CallamaError(f"{source} is empty; build it again from a file with conversations")
     sizes = Sizes.of(data)
     epochs = EpochPlans(sizes, config.seed, budget)
-    most = max(epochs[0], key=lambda batch: memory.kept_by_block(setting, Load(_documents(sizes, batch), 0)))
-    supervised = int(collate(data, most).supervised.sum())
-    return Load(_documents(sizes, most), supervised), planned_steps(config, epochs, setting.devices)
+    laid = [Load(_documents(sizes, batch), 0) for batch in epochs[0]]
+    most = max(range(len(laid)), key=lambda at: memory.kept_by_block(setting, laid[at]))
+    supervised = int(collate(data, epochs[0][most]).supervised.sum())
+    share = sum(load.tokens for load in laid) / (len(laid) * laid[most].tokens)
+    return Load(laid[most].documents, supervised), share, planned_steps(config, epochs, setting.devices)
 
 
 def resident_bytes() -> int:
@@ -197,23 +196,24 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
         program, available = _available(place)
     devices = 1 if config.zero is None else int(os.environ.get("WORLD_SIZE", config.hardware.devices))
 
-    def of(config: TrainConfig) -> tuple[Setting, Load, int | None, int]:
-        setting = _setting(config, params, tied, device, devices)
-        load, steps = _load(config, setting)
+    def peak_of(setting: Setting, load: Load) -> int:
         need = memory.peak_bytes(setting, load)
         if setting.on_cpu:  # while the weights are copied, the pages of their file are resident too
             need = max(need, memory.weight_bytes(setting) + file_bytes)
-        return setting, load, steps, program + need
+        return program + need
 
-    setting, load, steps, peak = of(config)
+    setting = _setting(config, params, tied, device, devices)
+    load, mean_share, steps = _load(config, setting)
+    peak = peak_of(setting, load)
     changes: list[str] = []
     if peak > available:
         for change, changed in _changes(config):
             if change.startswith("model_config.max_seq_len") and changes and changes[-1].startswith("model_config"):
                 changes.pop()
-            changes.append(change)
+            changes.append(config.spelled(change))
             try:
-                if of(changed)[3] <= available:
+                other = _setting(changed, params, tied, device, devices)
+                if peak_of(other, _load(changed, other)[0]) <= available:
                     break
             except CallamaError:  # a conversation is longer than that
                 continue
@@ -221,8 +221,8 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
             changes = []
     seconds = None
     if timed and not planned and peak <= available:
-        per_batch, per_step = _measure(setting, load, torch.device(device))
-        seconds = per_batch * config.train.gradient_accumulation_steps + per_step
+        batches = config.train.gradient_accumulation_steps * mean_share
+        seconds = seconds_per_step(setting, load, batches, torch.device(device))
     return Estimate(
         device, devices, memory.parts(setting, load), program, peak, available, load, changes, steps, seconds
     )
@@ -245,44 +245,3 @@ def refusal(found: Estimate) -> str:
     if not found.changes:
         return f"{needs}; no setting makes it fit: it takes a larger device, more of them, or a smaller model"
     return f"{needs}; it fits with {' '.join(found.changes)}"
-
-
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    """The shorter of two runs after one that warms up."""
-    taken = []
-    for _ in range(3):
-        began = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
-    return min(taken[1:])
-
-
-def _back(total: Tensor) -> None:
-    total.backward()  # type: ignore[no-untyped-call]
-
-
-def _measure(setting: Setting, load: Load, device: torch.device) -> tuple[float, float]:
-    """Seconds of a micro-batch and of the optimizer's step: one block there and back, one chunk of the loss and
-    a part of the update, each taken as often as the run does."""
-    params = replace(setting.params, n_layers=1, vocab_size=8)
-    with device:
-        model = Transformer(params, tied=True).to(setting.dtype)
-        if setting.lora is not None:
-            add_lora(model, setting.lora)
-        model.recompute = setting.recompute
-        model.tok_embeddings.weight.requires_grad_()  # as in a block with others below it
-        ids, attend = torch.zeros(1, load.tokens, dtype=torch.int64), Documents(load.documents, device)
-        block = _seconds(lambda: _back(model(ids, attend).sum()), device)
-        positions = min(CHUNK_POSITIONS, max(load.supervised, 1))
-        hidden = torch.zeros(positions, params.dim, dtype=setting.dtype, requires_grad=True)
-        trained = setting.lora is None
-        table = torch.zeros(setting.params.vocab_size, params.dim, dtype=setting.dtype, requires_grad=trained)
-        targets = torch.zeros(positions, dtype=torch.int64)
-        chunk = _seconds(lambda: _back(projected_cross_entropy(hidden, table, targets)[0]), device)
-        updated = nn.Parameter(torch.zeros(1 << 20))
-        updated.grad = torch.zeros(1 << 20)
-        update = _seconds(adamw([updated], OptimizerSection()).step, device)
-    batch = setting.params.n_layers * block + load.supervised / positions * chunk
-    return batch, update * memory.trained_numbers(setting) / updated.numel()

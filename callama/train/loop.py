@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,7 +23,9 @@ from callama.train.best import give_up, note_score
 from callama.train.checkpoint import Progress, step_folder, step_folders, sweep
 from callama.train.config import TrainConfig
 from callama.train.engine import Engine, PlainEngine, shares
+from callama.train.memory import Load
 from callama.train.out_of_memory import is_out_of_memory, what_takes_less
+from callama.train.peak import measured_peak, micro_batch_flops
 from callama.train.questions import Questions
 from callama.train.resume import refuse_changed_settings, restore, save
 from callama.train.schedule import learning_rate, planned_steps
@@ -86,11 +88,15 @@ def _train(config: TrainConfig, earlier: list[Path], resume: bool) -> dict[str, 
     folder: Path | None = None
     if resume:
         progress, folder = restore(config, run, engine, progress)
-    watch = Watch(config.tensorboard.folder if config.tensorboard.enabled else None, progress, silent=bool(engine.rank))
+    curves, peak = config.tensorboard.folder if config.tensorboard.enabled else None, 0.0
+    if curves:
+        peak = float(engine.total(torch.tensor(measured_peak(run.device, run.dtype), dtype=torch.float64)))
+    watch = Watch(curves, progress, peak, silent=bool(engine.rank))
     if config.checkpoint.enabled and engine.rank == 0:
         sweep(job, everything=not resume)
     if config.optimizer.lr is not None:
-        watch.say("optimizer.lr has no effect: the rate follows scheduler.min_lr and scheduler.max_lr")
+        said = "optimizer.lr has no effect: the rate follows scheduler.min_lr and scheduler.max_lr"
+        watch.say(config.spelled(said))
     processes = f"{engine.ranks} processes on " if engine.ranks > 1 else ""
     watch.say(
         f"training {run.trainable:,} parameters on {processes}{run.device} in {str(run.dtype).removeprefix('torch.')}: "
@@ -102,6 +108,49 @@ def _train(config: TrainConfig, earlier: list[Path], resume: bool) -> dict[str, 
             return _loop(config, run, engine, questions, epochs, progress, folder, watch, stop)
         finally:
             watch.close()
+
+
+class Step(NamedTuple):
+    """What one step did, of all processes together: sums over supervised tokens, all tokens, operations."""
+
+    sums: Sums
+    tokens: int
+    flops: float
+    learning_rate: float
+    gradient_norm: float
+
+
+def _step(config: TrainConfig, run: Run, engine: Engine, epochs: EpochPlans, progress: Progress) -> Step:
+    """One optimizer step: micro-batches there and back, then one update with the mean over all supervised tokens."""
+    lora = None if config.method == "full" else config.lora.params()
+    own_sums, own_work = Sums(), torch.zeros(2, dtype=torch.float64)
+    for batch, counts, last in _step_batches(config, run, epochs, progress, engine):
+        result = engine.loss(batch)
+        engine.backward(result.total if counts else result.total * 0, last=last)
+        if counts:
+            own_sums.add(result)
+            load = Load(batch.documents, len(result.losses))
+            own_work += torch.tensor([load.tokens, micro_batch_flops(run.params, lora, load)])
+    sums = own_sums.over(engine.total)
+    tokens, flops = engine.total(own_work).tolist()
+    rate = learning_rate(progress.step, pace.schedule_steps(config, progress), config.scheduler)
+    norm = engine.step(rate, max(sums.tokens, 1))
+    return Step(sums, int(tokens), flops, rate, norm)
+
+
+def _step_batches(
+    config: TrainConfig, run: Run, epochs: EpochPlans, progress: Progress, engine: Engine
+) -> Iterator[tuple[MicroBatch, bool, bool]]:
+    """This process's micro-batches of one optimizer step, whether each counts, and whether it is the last;
+    moves the cursor on, into the next epoch at an end."""
+    batches = epochs[progress.epoch]
+    end = min(progress.micro_batch + config.train.gradient_accumulation_steps * engine.ranks, len(batches))
+    mine = list(shares(batches[progress.micro_batch : end], engine))
+    for at, (indices, counts) in enumerate(mine, 1):
+        yield collate(run.train_data, indices).to(run.device), counts, at == len(mine)
+    progress.micro_batch = end
+    if end == len(batches):
+        progress.epoch, progress.micro_batch = progress.epoch + 1, 0
 
 
 def _loop(
@@ -119,26 +168,18 @@ def _loop(
     sums, last_loss, last_validation, stopping = Sums(), None, None, False
     while progress.step < progress.total_steps and not stopping and not give_up(config, progress):
         began = time.monotonic()
-        own_sums, own_tokens = Sums(), 0
-        for batch, counts, last in _step_batches(config, run, epochs, progress, engine):
-            result = engine.loss(batch)
-            engine.backward(result.total if counts else result.total * 0, last=last)
-            if counts:
-                own_sums.add(result)
-                own_tokens += batch.inputs.shape[1]
-        step_sums = own_sums.over(engine.total)
-        sums += step_sums
-        progress.tokens += int(engine.total(torch.tensor(own_tokens)))
-        rate = learning_rate(progress.step, pace.schedule_steps(config, progress), config.scheduler)
-        norm = engine.step(rate, max(step_sums.tokens, 1))
-        last_loss = step_sums.loss
-        if not math.isfinite(last_loss) or not math.isfinite(norm):
+        step = _step(config, run, engine, epochs, progress)
+        sums += step.sums
+        last_loss = step.sums.loss
+        if not math.isfinite(last_loss) or not math.isfinite(step.gradient_norm):
             raise CallamaError(
-                f"loss {last_loss} and gradient norm {norm} at step {progress.step + 1} are not finite; lower "
-                f"scheduler.max_lr. The last good checkpoint is {folder or 'not written yet'}"
+                f"loss {last_loss} and gradient norm {step.gradient_norm} at step {progress.step + 1} are not finite; "
+                f"lower {config.spelled('scheduler.max_lr')}. The last good checkpoint is {folder or 'not written yet'}"
             )
         progress.step += 1
-        progress.supervised_tokens += step_sums.tokens
+        progress.tokens += step.tokens
+        progress.flops += step.flops
+        progress.supervised_tokens += step.sums.tokens
         progress.seconds += time.monotonic() - began
         progress.elapsed_seconds += time.monotonic() - began
         pace.fit_into_time(config, progress, watch, engine)
@@ -147,7 +188,7 @@ def _loop(
         # Read once: what is asked for later is done after the next step.
         stopping = bool(engine.total(torch.tensor(int(stop.asked)))) and not finished
         if progress.step % config.steps_per_print == 0 or finished or stopping:
-            watch.step(progress, sums, rate, norm, peak_memory_bytes(run.device))
+            watch.step(progress, sums, step.learning_rate, step.gradient_norm, peak_memory_bytes(run.device))
             sums = Sums()
         if run.validation_data is not None and (progress.step % config.validation.interval == 0 or finished):
             last_validation, answers = validate(config, run, engine), questions.ask()
@@ -178,23 +219,9 @@ def _say_why_it_ended(
     config: TrainConfig, progress: Progress, folder: Path | None, watch: Watch, stopping: bool
 ) -> None:
     if stopping:
-        saved = f"saved in {folder}; go on with --resume" if folder else "nothing saved (checkpoint.enabled is false)"
+        off = config.spelled("nothing saved (checkpoint.enabled is false)")
+        saved = f"saved in {folder}; go on with --resume" if folder else off
         watch.say(f"stopped at step {progress.step}, {saved}")
     elif give_up(config, progress):
         waited = f"{progress.waited} validations without a better {config.validation.best_by}"
         watch.say(f"stopped at step {progress.step} after {waited}; the best was at step {progress.best_step}")
-
-
-def _step_batches(
-    config: TrainConfig, run: Run, epochs: EpochPlans, progress: Progress, engine: Engine
-) -> Iterator[tuple[MicroBatch, bool, bool]]:
-    """This process's micro-batches of one optimizer step, whether each counts, and whether it is the last;
-    moves the cursor on, into the next epoch at an end."""
-    batches = epochs[progress.epoch]
-    end = min(progress.micro_batch + config.train.gradient_accumulation_steps * engine.ranks, len(batches))
-    mine = list(shares(batches[progress.micro_batch : end], engine))
-    for at, (indices, counts) in enumerate(mine, 1):
-        yield collate(run.train_data, indices).to(run.device), counts, at == len(mine)
-    progress.micro_batch = end
-    if end == len(batches):
-        progress.epoch, progress.micro_batch = progress.epoch + 1, 0

@@ -169,6 +169,7 @@ def work_bytes(setting: Setting, load: Load) -> int:
 def parts(setting: Setting, load: Load) -> dict[str, int]:
     """Bytes of each part, of one process, on its device; not all of them are there at once (``peak_bytes``)."""
     trained, copies = trained_numbers(setting), setting.lora is None and setting.dtype != torch.float32
+    copies = copies and setting.zero is None  # DeepSpeed's are counted with it
     weights, adapter = weight_bytes(setting), FP32 * trained if setting.lora is not None else 0
     optimizer, gradients = (12 if copies else 8) * trained, FP32 * trained
     engine = 0

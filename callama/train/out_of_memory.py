@@ -28,4 +28,5 @@ def what_takes_less(config: TrainConfig) -> str:
     if config.zero is not None and config.zero.offload_optimizer is None:
         advice.append("zero_optimization.offload_optimizer.device=cpu")
     advice.append(f"a model_config.max_seq_len below {config.model.max_seq_len}, and build with --max-tokens to match")
-    return advice[0] if len(advice) == 1 else f"{advice[0]}; or, if that is not enough, {', '.join(advice[1:])}"
+    more = f"; or, if that is not enough, {', '.join(advice[1:])}" if advice[1:] else ""
+    return config.spelled(advice[0] + more)

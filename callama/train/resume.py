@@ -83,7 +83,8 @@ def refuse_changed_settings(config: TrainConfig) -> None:
     for key, now in _flat(config.saved()):
         if key.split(".")[0] not in _MAY_CHANGE and before.get(key) != now:
             raise CallamaError(
-                f"{key} was {before.get(key)} in {folder} and is {now} now; put it back, or start over with --fresh"
+                f"{config.spelled(key)} was {before.get(key)} in {folder} and is {now} now; put it back, "
+                "or start over with --fresh"
             )
 
 

@@ -20,6 +20,8 @@ from callama.model.transformer import Transformer
 from callama.text.tokenizer import Tokenizer, load_tokenizer
 from callama.train.config import TrainConfig
 from callama.train.estimate import require_memory
+from callama.train.heap import give_back_freed_memory
+from callama.weights.adapter import find_adapter
 from callama.weights.native import (
     WEIGHTS,
     NativeCheckpoint,
@@ -72,7 +74,7 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
         raise CallamaError(
             f"{validation_data.path} is empty; build with a --val-ratio above 0, or set validation.enabled=false"
         )
-    weights = config.model_ckpt_file
+    weights = find_adapter(config.model_ckpt_file)  # a job's folder stands for its newest checkpoint
     folder = weights if weights.is_dir() else weights.parent
     checkpoint = read_native(folder, None if weights.is_dir() else weights)
     _check_shape(config, checkpoint)
@@ -80,6 +82,7 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
     require_own_tokenizer(checkpoint, tokenizer)
     for data in filter(None, (train_data, validation_data)):
         _check_data(config, data, tokenizer, checkpoint)
+        _check_dialect(data, train_data, checkpoint)
     for output in (config.checkpoint, config.tensorboard):
         if output.enabled:
             require_writable(output.folder)
@@ -92,6 +95,8 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
     if config.method != "full":
         add_lora(model, config.lora.params())
     model.recompute = config.train.recompute
+    if model.recompute and device.type == "cpu":
+        give_back_freed_memory()
     return Run(
         model,
         checkpoint.params,
@@ -145,6 +150,20 @@ def _check_data(config: TrainConfig, data: Dataset, tokenizer: Tokenizer, checkp
             f"{data.path}: {too_long} of {len(data)} conversations are longer than model_config.max_seq_len = {limit} "
             f"tokens (the longest has {longest}; the model's context is {checkpoint.params.max_seq_len}); "
             f"raise max_seq_len, or build with --max-tokens {limit}"
+        )
+
+
+def _check_dialect(data: Dataset, train_data: Dataset, checkpoint: NativeCheckpoint) -> None:
+    found, trained = data.metadata.get("dialect"), train_data.metadata.get("dialect")
+    if found != trained:
+        raise CallamaError(
+            f"{data.path} is in dialect {found!r} and {train_data.path} in {trained!r}; build both in the same one"
+        )
+    # Of a base that was fine-tuned already; others know no dialect.
+    if found != (speaks := read_manifest(checkpoint.path).get("dialect", found)):
+        raise CallamaError(
+            f"{data.path} is in dialect {found!r} and the model in {checkpoint.path} was trained in {speaks!r}; "
+            "build the data in that one, or start from the model that it was fine-tuned from"
         )
 
 

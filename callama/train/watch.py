@@ -83,9 +83,12 @@ def peak_memory_bytes(device: torch.device) -> int:
 class Watch:
     """Prints and records a run's progress from ``start`` on; what an earlier run recorded beyond it is hidden."""
 
-    def __init__(self, folder: Path | None, start: Progress, *, silent: bool = False) -> None:
-        """``silent``: neither prints nor records; of several processes only one speaks."""
-        self._writer, self._silent = None, silent
+    def __init__(
+        self, folder: Path | None, start: Progress, peak_flops_per_second: float, *, silent: bool = False
+    ) -> None:
+        """``silent``: neither prints nor records; of several processes only one speaks. The peak is that of all
+        of them together."""
+        self._writer, self._silent, self._peak = None, silent, peak_flops_per_second
         if folder is not None and not silent:
             self._writer = SummaryWriter(str(folder), purge_step=start.step + 1, flush_secs=10)
         self._last = replace(start)
@@ -96,6 +99,7 @@ class Watch:
         seconds = max(progress.seconds - self._last.seconds, 1e-9)
         rate = (progress.tokens - self._last.tokens) / seconds
         supervised = (progress.supervised_tokens - self._last.supervised_tokens) / seconds
+        flops = (progress.flops - self._last.flops) / seconds
         self._last = replace(progress)
         left = (progress.total_steps - progress.step) * progress.seconds / max(progress.step, 1)
         self.say(
@@ -108,6 +112,7 @@ class Watch:
             "schedule/gradient_norm": gradient_norm,
             "throughput/tokens_per_second": rate,
             "throughput/supervised_tokens_per_second": supervised,
+            "throughput/share_of_measured_peak": flops / max(self._peak, 1.0),
             "memory/peak_bytes": float(memory),
         }
         self._record(curves, progress.step)

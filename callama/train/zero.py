@@ -1,8 +1,9 @@
 """The engine on DeepSpeed's ZeRO 1, 2 and 3: optimizer, gradients and weights parted among processes.
 
 DeepSpeed is asked for the parting and nothing else. The model keeps its mixed precision (frozen base in
-bf16, adapters in fp32), the optimizer is the plain engine's, and the loss is the sum over supervised
-tokens, divided once all processes' gradients are in; so the curves are those of one process.
+bf16, adapters in fp32; trained weights in bf16 with DeepSpeed's copies in fp32), the optimizer is the plain
+engine's, and the loss is the sum over supervised tokens, divided once all processes' gradients are in; so
+the curves are those of one process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -23,13 +24,13 @@ from torch import Tensor, nn
 
 from callama.common.errors import CallamaError, UsageError
 from callama.data.pack import MicroBatch
-from callama.model.lora import LoRAParams
+from callama.model.lora import LoRAParams, lora_modules
 from callama.model.transformer import Dropout, Transformer
 from callama.train.config import TrainConfig
-from callama.train.engine import adamw
+from callama.train.engine import Trained, adamw
 from callama.train.loss import SupervisedLoss, supervised_loss
-from callama.weights.adapter import Adapter, adapter_of
-from callama.weights.native import NativeCheckpoint, build_model, save_tensors
+from callama.weights.adapter import Adapter
+from callama.weights.native import NativeCheckpoint, build_model, build_packed, save_tensors
 from callama.weights.shards import load_shard
 
 TIMEOUT_MINUTES = 30
@@ -109,32 +110,35 @@ class PartedTransformer(Transformer):
             return super().logits(hidden)
 
 
-class _FrozenLinear(nn.Linear):
-    """Keeps neither input nor weight for the way back: the weight is there again when it is needed."""
+class _PartedLinear(nn.Linear):
+    """Keeps no weight for the way back, where it is gathered again, and its input only where the weight is trained."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _frozen_product(x, self.weight)
+        return _parted_product(x, self.weight)
 
 
-class _FrozenProduct(torch.autograd.Function):
+class _PartedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.weight = weight  # the parameter itself: what ``save_for_backward`` keeps would be a whole weight
+        ctx.save_for_backward(x if weight.requires_grad else None)
         return F.linear(x, weight)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0] @ ctx.weight, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None]:
+        (gradient,), (x,) = gradients, ctx.saved_tensors
+        for_weight = gradient.flatten(0, -2).t() @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
+        return gradient @ ctx.weight, for_weight
 
 
-_frozen_product = cast(Callable[[Tensor, Tensor], Tensor], _FrozenProduct.apply)
+_parted_product = cast(Callable[[Tensor, Tensor], Tensor], _PartedProduct.apply)
 
 
 def builder(config: TrainConfig) -> Callable[..., Transformer]:
-    """What makes the model: ``build_model``, or under stage 3 one that never holds more than a tensor whole."""
+    """What makes the model: as without ZeRO, or under stage 3 so that it never holds more than a tensor whole."""
     assert config.zero is not None
     if config.zero.stage < 3:
-        return build_model
+        return build_packed if config.method == "qlora" else build_model
     deepspeed, settings = _deepspeed(), _settings(config, 0)
 
     def build_parted(
@@ -147,10 +151,10 @@ def builder(config: TrainConfig) -> Callable[..., Transformer]:
             place, _, key = name.rpartition(".")
             module = model.get_submodule(place)
             tensor = checkpoint.state[name].to(device=device, dtype=dtype, copy=True)
-            parameter = nn.Parameter(tensor, requires_grad=False)
+            parameter = nn.Parameter(tensor, requires_grad=config.method == "full")
             setattr(module, key, parameter)
             if isinstance(module, nn.Linear):
-                module.__class__ = _FrozenLinear
+                module.__class__ = _PartedLinear
             if part is None:
                 deepspeed.zero.Init(
                     module=module, config_dict_or_path=settings, dtype=dtype, mem_efficient_linear=False
@@ -172,15 +176,24 @@ class ZeroEngine:
         self.rank, self.ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.parted, self._model = config.zero.stage == 3, model
-        settings = _settings(config, max(p.numel() for p in self.parameters))
+        adapted = config.method != "full"
+        settings = _settings(config, max(p.numel() for p in self.parameters) if adapted else 0)
         optimizer = adamw(self.parameters, config.optimizer)
         self._engine = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)[0]
         self._engine.checkpoint_engine = _checkpoint_engine()
         self._gathered = deepspeed.zero.GatheredParameters
+        self._until_back = ExitStack()
 
     def loss(self, batch: MicroBatch) -> SupervisedLoss:
         """Runs this process's micro-batch."""
-        return supervised_loss(self._engine, batch, self._whole)
+        return supervised_loss(self._engine, batch, self._projection)
+
+    def _projection(self, weight: Tensor) -> AbstractContextManager[Any]:
+        """A trained one is whole until ``backward`` has its gradient: no module does that for it."""
+        if not (self.parted and weight.requires_grad and torch.is_grad_enabled()):
+            return self._whole(weight)
+        self._until_back.enter_context(self._whole(weight))
+        return nullcontext()
 
     def _whole(self, *parameters: Tensor) -> AbstractContextManager[Any]:
         if not self.parted:
@@ -190,7 +203,8 @@ class ZeroEngine:
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Adds the loss's gradients to those of the step; all processes' with the last."""
         self._engine.set_gradient_accumulation_boundary(last)
-        self._engine.backward(loss, scale_wrt_gas=False)
+        with self._until_back:
+            self._engine.backward(loss, scale_wrt_gas=False)
 
     def step(self, learning_rate: float, divisor: float) -> float:
         """One update with the gradients, summed over processes, divided by ``divisor``; returns their norm."""
@@ -208,13 +222,22 @@ class ZeroEngine:
         torch.distributed.all_reduce(values)
         return values.cpu()
 
-    def trained(self, lora: LoRAParams) -> Adapter:
-        """A copy of the adapter as it is now; only the first process's is filled."""
-        with self._whole(*self.parameters):
-            if self.rank:
-                return Adapter(lora, {})
-            shared = adapter_of(self._model, lora).factors
-            return Adapter(lora, {name: (a.cpu().clone(), b.cpu().clone()) for name, (a, b) in shared.items()})
+    def trained(self, lora: LoRAParams) -> Trained:
+        """A copy of the adapter or the weights as they are now; only the first process's is filled."""
+        copies: dict[nn.Parameter, Tensor] = {}
+        for parameter in self.parameters:  # one by one: all weights may be more than a device holds
+            with self._whole(parameter):
+                if self.rank == 0:
+                    copies[parameter] = parameter.detach().cpu().clone()
+        adapted = dict(lora_modules(self._model))
+        if not adapted:
+            return {name: copies[p] for name, p in self._model.named_parameters() if p in copies}
+        factors, magnitudes = {}, {}
+        for name, module in adapted.items() if copies else ():
+            factors[name] = copies[module.lora_a], copies[module.lora_b]
+            if module.magnitude is not None:
+                magnitudes[name] = copies[module.magnitude]
+        return Adapter(lora, factors, magnitudes)
 
     def state(self, folder: Path) -> dict[str, Any]:
         """Writes DeepSpeed's files, of what is trained only, into ``folder``."""
@@ -222,7 +245,7 @@ class ZeroEngine:
         return {"ranks": self.ranks}
 
     def load_state(self, folder: Path, state: dict[str, Any]) -> None:
-        """Restores adapter and optimizer from DeepSpeed's files in ``folder``.
+        """Restores what is trained and the optimizer from DeepSpeed's files in ``folder``.
 
         Raises:
             CallamaError: they are of another number of processes, or missing.

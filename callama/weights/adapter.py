@@ -129,6 +129,8 @@ def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None
     elif (state := _consolidated(path)) is not None:
         beside = path if (path / ORIGINAL_CONFIG).is_file() else path.parent
         adapter = _read_state(path, state, config_dir or beside)
+    elif (path / "consolidated.pth").is_file():
+        raise UsageError(f"{path} is a whole model, as full fine-tuning leaves it; use it where a model is wanted")
     else:
         raise UsageError(f"{path} is neither an adapter folder ({CONFIG}, {WEIGHTS}) nor an adapter file")
     return _checked(path, adapter, params)

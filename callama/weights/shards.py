@@ -20,9 +20,10 @@ from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_folder, read_manifest, require_apart
+from callama.weights.adapter import CONFIG as ADAPTER_CONFIG
 from callama.weights.adapter import ORIGINAL_CONFIG, adapter_of_state, base_name, find_adapter, save_adapter
 from callama.weights.lazy import of_tensor
-from callama.weights.native import PARAMS, read_params
+from callama.weights.native import PARAMS, WEIGHTS, read_params
 from callama.weights.pth import require_zip
 
 _RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
@@ -139,6 +140,8 @@ def consolidate(source: Path, out: Path) -> int:
     """
     require_apart(out, source, folder := find_adapter(source))
     lora = next((p for p in (folder / ORIGINAL_CONFIG, folder.parent / ORIGINAL_CONFIG) if p.is_file()), None)
+    if lora is None and ((folder / ADAPTER_CONFIG).is_file() or (folder / WEIGHTS).is_file()):
+        raise UsageError(f"{folder} needs no consolidating: what it trained is whole in it, so use it as it is")
     if lora is None:
         raise UsageError(f"{folder / ORIGINAL_CONFIG} does not exist; the adapter's rank and scaling stand in it")
     params_file = next((p for p in (folder / PARAMS, folder.parent / PARAMS) if p.is_file()), folder / PARAMS)

@@ -10,7 +10,9 @@ import pytest
 
 from callama.common.errors import UsageError
 from callama.train.config import load_config
-from callama.train.ds_config import load_ds_config
+from callama.train.ds_config import load_any_config, load_ds_config
+from callama.train.estimate import estimate
+from callama.train.out_of_memory import what_takes_less
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -96,7 +98,38 @@ def test_every_key_of_the_original_is_accepted(tmp_path: Path) -> None:
 
 def test_what_was_in_force_can_be_loaded_again(tmp_path: Path) -> None:
     config = load_ds_config(write(tmp_path, original())).plain()
-    assert load_config(write(tmp_path, config.saved())) == config
+    assert load_config(write(tmp_path, config.saved())).saved() == config.saved()
+
+
+def test_advice_names_the_keys_of_this_file(tmp_path: Path) -> None:
+    """Each of them can be given as an argument and then changes what it says."""
+    file = write(tmp_path, original())
+    config = load_ds_config(file, ["deepspeed_config.bf16.enabled=false"]).plain()
+    said = what_takes_less(config)
+    assert (
+        "deepspeed_config.train_micro_batch_size_per_gpu=1 with deepspeed_config.gradient_accumulation_steps=32" in said
+    )
+    assert "deepspeed_config.bf16.enabled=true" in said and "model_config.max_seq_len" in said
+    keys = ("train.gradient_clipping", "scheduler.max_lr", "scheduler.total_num_steps", "optimizer.eps",
+            "zero_optimization.stage", "zero_optimization.offload_optimizer.pin_memory")  # fmt: skip
+    for key in keys:
+        *sections, last = key.split(".")
+        value = load_ds_config(file, [f"{config.spelled(key)}=1"]).plain().saved()
+        for section in sections:
+            value = value[section]
+        assert value[last] == 1, key
+    assert config.spelled("the newest checkpoint") == "the newest checkpoint"
+
+
+def test_refusals_name_the_keys_of_this_file(tmp_path: Path) -> None:
+    stage_3 = ["method=qlora", "deepspeed_config.zero_optimization.stage=3"]
+    with pytest.raises(UsageError, match=r"deepspeed_config\.zero_optimization\.stage is 3, which cannot part"):
+        load_ds_config(write(tmp_path, original()), stage_3).plain().require_possible()
+    small = ["hardware.memory_gib=30", "deepspeed_config.train_micro_batch_size_per_gpu=8"]
+    found = estimate(load_any_config(REPO / "configs" / "ds_finetune.json", small))
+    assert found.changes[0] == (
+        "deepspeed_config.train_micro_batch_size_per_gpu=1 deepspeed_config.gradient_accumulation_steps=64"
+    )
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,9 @@ def test_the_largest_micro_batch_of_the_data_is_counted(world: Path, configure: 
 def test_time_is_measured_where_the_device_is_here(configure: Configure) -> None:
     assert estimate(configure(), here=True).seconds_per_step is None
     timed = estimate(configure(), here=True, timed=True)
-    assert timed.seconds_per_step is not None and 0 < timed.seconds_per_step < 30
+    assert timed.seconds_per_step is not None
+    low, high = timed.seconds_per_step
+    assert 0 < low <= high < 60
     assert estimate(load_config(LLAMA_3_8B), timed=True).seconds_per_step is None
 
 

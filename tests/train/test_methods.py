@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import LlamaForCausalLM
 
+from callama.cli.evaluate import evaluate
 from callama.common.errors import UsageError
 from callama.common.files import read_manifest
 from callama.contract.messages import Conversation
@@ -78,6 +79,32 @@ def test_full_fine_tuning_trains_all_weights_and_leaves_a_model(world: Path, con
     theirs, ids = LlamaForCausalLM.from_pretrained(job.parent / "hf").eval(), torch.arange(12)
     ours = build_model(after, dtype=torch.float32)
     torch.testing.assert_close(logits(ours, ids), theirs(ids[None]).logits[0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_of_full_fine_tuning_serves_wherever_a_model_does(
+    world: Path, configure: Configure, job: Path, tmp_path: Path
+) -> None:
+    """The job's folder, as it is: evaluated, converted there and back, trained on, merged with, and no adapter."""
+    train(configure(**FULL))
+    evaluate(
+        [str(world / "conversations.jsonl")], model=str(job), base=world / "model", limit=2, max_new_tokens=8,
+        out=tmp_path / "report.json",
+    )  # fmt: skip
+    models = json.loads((tmp_path / "report.json").read_text())["models"]
+    assert models["tuned"] != models["base"]
+    own = read_native(job).state
+    convert(job, tmp_path / "meta", "meta")
+    convert(job, tmp_path / "model.gguf", "gguf")
+    for source in ("meta", "model.gguf"):
+        convert(tmp_path / source, tmp_path / f"{source}-back", "native")
+        back = read_native(tmp_path / f"{source}-back").state
+        assert own.keys() == back.keys() and all(torch.equal(own[name], back[name]) for name in own)
+    train(configure("on_top", model_ckpt_file=str(job), train__num_epochs=2))
+    adapter, data = find_adapter(tmp_path / "on_top" / "job"), world / "built" / "train.arrow"
+    merge_to_folder(job, adapter, tmp_path / "merged", max_changed=1)
+    assert mean_loss(tmp_path / "merged", data) == pytest.approx(mean_loss(job, data, adapter), rel=1e-4)
+    with pytest.raises(UsageError, match="is a whole model, as full fine-tuning leaves it"):
+        merge_to_folder(world / "model", job, tmp_path / "none")
 
 
 def test_updates_too_small_for_bf16_are_not_lost(configure: Configure, job: Path) -> None:
@@ -149,9 +176,8 @@ def test_the_originals_settings_name_the_scale_that_multiplies(configure: Config
     [
         (FULL | DORA, "method is full, which has no adapter"),
         (FULL | RSLORA, "method is full, which has no adapter"),
-        (QLORA | {"zero_optimization": {"stage": 2}}, "method 'qlora' runs on one device; leave out zero_optimization"),
-        (FULL | {"zero_optimization": {"stage": 3}}, "method 'full' runs on one device"),
-        (DORA | {"zero_optimization": {"stage": 1}}, "use_dora runs on one device"),
+        (QLORA | {"zero_optimization": {"stage": 3}}, "stage is 3, which cannot part weights of 4 bits; use stage 2"),
+        (DORA | {"zero_optimization": {"stage": 3}}, "use_dora is set and .*stage is 3, .* use stage 2"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_loaded(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from callama.common.errors import CallamaError, UsageError
+from callama.common.files import MANIFEST
 from callama.data.build import build
 from callama.data.dataset import write_examples
 from callama.train.loop import train
@@ -59,6 +60,36 @@ def test_data_of_another_contract(world: Path, configure: Configure, tmp_path: P
     (tmp_path / "built" / "metadata.json").write_text(json.dumps({**metadata, "contract_version": 0}))
     with pytest.raises(CallamaError, match="has contract version 0, this is"):
         train(configure(train__dataset_sources=[str(tmp_path / "built" / "train.arrow")]))
+
+
+def in_another_dialect(folder: Path, world: Path) -> Path:
+    shutil.copytree(world / "built", folder)
+    metadata = json.loads((folder / "metadata.json").read_text())
+    (folder / "metadata.json").write_text(json.dumps({**metadata, "dialect": "another"}))
+    return folder
+
+
+def test_validation_data_in_another_dialect(world: Path, configure: Configure, tmp_path: Path) -> None:
+    other = in_another_dialect(tmp_path / "built", world)
+    with pytest.raises(
+        CallamaError, match=r"validation\.arrow is in dialect 'another' and .*train\.arrow in 'tool_uses'"
+    ):
+        train(configure(validation={"dataset_sources": [str(other / "validation.arrow")]}))
+
+
+def test_data_in_another_dialect_than_the_model_was_fine_tuned_in(
+    world: Path, configure: Configure, tmp_path: Path
+) -> None:
+    other = in_another_dialect(tmp_path / "built", world)
+    shutil.copytree(world / "model", tmp_path / "tuned")
+    manifest = json.loads((tmp_path / "tuned" / MANIFEST).read_text())
+    (tmp_path / "tuned" / MANIFEST).write_text(json.dumps({**manifest, "dialect": "tool_uses"}))
+    with pytest.raises(
+        CallamaError, match=r"is in dialect 'another' and the model in .*tuned was trained in 'tool_uses'"
+    ):
+        train(configure(
+            model_ckpt_file=str(tmp_path / "tuned"), train__dataset_sources=[str(other / "train.arrow")]
+        ))  # fmt: skip
 
 
 def test_a_conversation_longer_than_the_sequence(configure: Configure) -> None:
