@@ -142,7 +142,9 @@ class Batch:
         choosing = [r for r in requests if r.chooses]
         guides = [r.guide for r in choosing if r.guide is not None]
         masks = self._pool.submit(_hidden, guides) if guides else None
-        attend = Append(self._slots.cache, [len(held[s]) for s in range(len(requests))], [len(r.pending) for r in requests])
+        attend = Append(
+            self._slots.cache, [len(held[s]) for s in range(len(requests))], [len(r.pending) for r in requests]
+        )
         tokens = torch.tensor([[t for r in requests for t in r.pending]], device=self._slots.cache.keys.device)
         hidden = self._model(tokens, attend)[0]
         if self._logprobs:

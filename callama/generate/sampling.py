@@ -33,9 +33,7 @@ def choose(logits_v: Tensor, sampling: Sampling, generator: torch.Generator) -> 
     return int(ids[torch.multinomial(probabilities, 1, generator=generator)])
 
 
-def choose_each(
-    logits_bv: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]
-) -> list[int | None]:
+def choose_each(logits_bv: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> list[int | None]:
     """The next token of each row of logits (b, vocab); see ``choose``."""
     if sampling.temperature > 0:
         return [choose(row, sampling, generator) for row, generator in zip(logits_bv, generators, strict=True)]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SHORT_TOKENS = 512
+SHORT_TOKENS, BLOCK_TOKENS = 512, 64
 
 
 class Attend(Protocol):
@@ -88,3 +88,24 @@ def attention_written_out(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, bias: 
     q, k, v = (x.reshape(b * groups, -1, d) for x in (q_bhsd, k_bgld, v_bgld))
     scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=d**-0.5)
     return (scores.softmax(-1) @ v).view(b, h, s, d)
+
+
+def attention_in_blocks(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor) -> Tensor:
+    """Causal attention (b, h, s, d) of the last s of l positions, without gradients.
+
+    Blocks of queries see the keys up to their end only, and what they compute stays in the processor's cache: on
+    CPUs in bf16 half the time of torch's fused kernel, in fp32 about the same.
+    """
+    b, h, s, d = q_bhsd.shape
+    groups, length = k_bgld.shape[1:3]
+    k, v = (x.reshape(b * groups, length, d) for x in (k_bgld, v_bgld))
+    triangle = torch.full((BLOCK_TOKENS, BLOCK_TOKENS), -torch.inf, dtype=q_bhsd.dtype, device=q_bhsd.device).triu_(1)
+    nothing, out = q_bhsd.new_zeros(1), torch.empty_like(q_bhsd)
+    for first in range(0, s, BLOCK_TOKENS):
+        rows = min(BLOCK_TOKENS, s - first)
+        end = length - s + first + rows
+        q = q_bhsd[:, :, first : first + rows].reshape(b * groups, -1, d)
+        scores = torch.baddbmm(nothing, q, k[:, :end].transpose(1, 2), beta=0, alpha=d**-0.5)
+        scores.unflatten(1, (-1, rows))[..., end - rows :].add_(triangle[:rows, :rows])
+        out[:, :, first : first + rows] = (scores.softmax(-1) @ v[:, :end]).view(b, h, rows, d)
+    return out
