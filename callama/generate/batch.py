@@ -161,22 +161,23 @@ class Batch:
 
     def _choose(self, requests: Sequence[Request], logits_rv: Tensor, hidden_rv: Tensor | None) -> None:
         """Chooses the next token of each request, and what the guides force behind it."""
-        allowed = logits_rv if hidden_rv is None else logits_rv.masked_fill(hidden_rv.to(logits_rv.device), -torch.inf)
-        tokens = choose_each(allowed, self._sampling, [r.generator for r in requests])
-        for i, (request, token) in enumerate(zip(requests, tokens, strict=True)):
-            if request.guide is not None:
-                token = self._fitting(request, request.guide, allowed[i], token)
+        logprobs_rv = logits_rv.log_softmax(-1) if self._logprobs else None
+        if hidden_rv is not None:
+            logits_rv.masked_fill_(hidden_rv.to(logits_rv.device), -torch.inf)
+        tokens = choose_each(logits_rv, self._sampling, [r.generator for r in requests])
+        for i, (request, chosen) in enumerate(zip(requests, tokens, strict=True)):
+            token = self._fitting(request, logits_rv[i], chosen)
             if token in self._stop_ids:
                 request.out.stopped = True
                 continue
             request.extend([token])
-            if self._logprobs:
-                request.out.logprobs.append(float(logits_rv[i].log_softmax(-1)[token]))
+            if logprobs_rv is not None:
+                request.out.logprobs.append(float(logprobs_rv[i, token]))
             request.force()
 
-    def _fitting(self, request: Request, guide: Guide, logits_v: Tensor, token: int | None) -> int:
+    def _fitting(self, request: Request, logits_v: Tensor, token: int | None) -> int:
         """``token``, or the next best that the guide takes."""
-        while token is not None and not guide.accept(token):
+        while token is not None and request.guide is not None and not request.guide.accept(token):
             logits_v[token] = -torch.inf
             token = choose(logits_v, self._sampling, request.generator)
         if token is None:
@@ -198,4 +199,4 @@ class Batch:
 
 def _hidden(guides: Sequence[Guide]) -> Tensor:
     """What must not come next (guides, vocab)."""
-    return ~torch.stack([guide.mask() for guide in guides])
+    return torch.stack([guide.mask() for guide in guides]).logical_not_()

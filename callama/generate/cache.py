@@ -175,7 +175,7 @@ class _Short:
         else:
             keys[self._owner, :, self._at] = k_tgd if self.alone else k_tgd[self.rows]
             values[self._owner, :, self._at] = v_tgd if self.alone else v_tgd[self.rows]
-        q = q_thd.unflatten(0, (-1, self._width)) if self._even else q_thd[self._take]
+        q = q_thd.view(-1, self._width, *q_thd.shape[1:]) if self._even else q_thd[self._take]
         q = q.transpose(1, 2)
         k, v = keys[self._slots, :, : self._span], values[self._slots, :, : self._span]
         if q.device.type == "cpu":

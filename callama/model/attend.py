@@ -106,6 +106,6 @@ def attention_in_blocks(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor) -> Tenso
         end = length - s + first + rows
         q = q_bhsd[:, :, first : first + rows].reshape(b * groups, -1, d)
         scores = torch.baddbmm(nothing, q, k[:, :end].transpose(1, 2), beta=0, alpha=d**-0.5)
-        scores.unflatten(1, (-1, rows))[..., end - rows :].add_(triangle[:rows, :rows])
+        scores.view(b * groups, -1, rows, end)[..., end - rows :].add_(triangle[:rows, :rows])
         out[:, :, first : first + rows] = (scores.softmax(-1) @ v[:, :end]).view(b, h, rows, d)
     return out

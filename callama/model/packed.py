@@ -8,6 +8,7 @@ move: what was packed no longer stands in the model that it came from, so that n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,20 +20,19 @@ from callama.model.rope import rotate, rotation
 from callama.model.transformer import Block, Transformer
 
 
-def _bare(layer: nn.Module) -> nn.Module:
-    return layer.base if isinstance(layer, LoRALinear) else layer
+def _weight(layer: nn.Module) -> Tensor:
+    return cast(Tensor, layer.base.weight if isinstance(layer, LoRALinear) else layer.weight)
 
 
 class _Product:
     """Linear layers with one input as one product; adapters are added to it, never folded into it."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
-        weights = [_bare(layer).weight for layer in layers]
-        weight = weights[0] if len(weights) == 1 else torch.cat(weights)  # type: ignore[list-item, arg-type]
-        self._prepacked = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        if self._prepacked:
-            weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-        self._weight, self._adapters, start = weight, [], 0
+        weights = [_weight(layer) for layer in layers]
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        self._prepacked = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, None) if self._prepacked else weight
+        self._adapters, start = [], 0
         for layer, own in zip(layers, weights, strict=True):
             if isinstance(layer, LoRALinear):
                 self._adapters.append(_Adapter(layer, start))
@@ -41,9 +41,9 @@ class _Product:
     def __call__(self, x: Tensor) -> Tensor:
         """(…, in) → (…, sum of out), in the layers' order."""
         if self._prepacked:
-            y = torch.ops.mkldnn._linear_pointwise(x, self._weight, None, "none", [], "")
+            y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
         else:
-            y = F.linear(x, self._weight)
+            y = F.linear(x, self._packed)
         for adapter in self._adapters:
             adapter.apply(x, y)
         return y
@@ -53,7 +53,7 @@ class _Adapter:
     """What LoRA or DoRA does to the columns of a product that belong to its layer."""
 
     def __init__(self, layer: LoRALinear, start: int) -> None:
-        dtype = layer.base.weight.dtype
+        dtype = _weight(layer).dtype
         self._a, self._b = layer.lora_a.to(dtype), layer.lora_b.to(dtype).t()
         self._columns, self._scaling = slice(start, start + layer.lora_b.shape[0]), layer.scaling
         self._stretch = None if layer.magnitude is None else (layer.magnitude / layer.lengths()).to(dtype)
@@ -72,7 +72,7 @@ class PackedBlock(nn.Module):
         super().__init__()
         attention, feed_forward = block.attention, block.feed_forward
         self._layer, self._head_dim = attention.layer, head_dim
-        self._q_heads, self._kv_heads = (_bare(w).weight.shape[0] // head_dim for w in (attention.wq, attention.wk))
+        self._q_heads, self._kv_heads = (_weight(w).shape[0] // head_dim for w in (attention.wq, attention.wk))
         self._qkv = _Product((attention.wq, attention.wk, attention.wv))
         self._wo = _Product((attention.wo,))
         self._gate_up = _Product((feed_forward.w1, feed_forward.w3))
@@ -81,7 +81,7 @@ class PackedBlock(nn.Module):
 
     def forward(self, x_bsd: Tensor, turn: Tensor, attend: Attend) -> Tensor:
         """(b, s, dim) → (b, s, dim)."""
-        heads = self._qkv(_norm(self.attention_norm, x_bsd)).unflatten(-1, (-1, self._head_dim))
+        heads = self._qkv(_norm(self.attention_norm, x_bsd)).view(*x_bsd.shape[:-1], -1, self._head_dim)
         turned = rotate(heads[:, :, : -self._kv_heads], turn)
         q, k, v = turned[:, :, : self._q_heads], turned[:, :, self._q_heads :], heads[:, :, -self._kv_heads :]
         x_bsd = x_bsd + self._wo(attend(self._layer, q, k, v, 0.0).flatten(2))
