@@ -13,18 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.record import record
 from callama.common.errors import CallamaError
 from callama.contract.grammar import Choice
 from callama.contract.messages import Tool
@@ -37,7 +34,6 @@ from callama.synth.catalogue import load_catalogue
 from callama.text.render import Renderer
 from tests import tiny
 
-RESULTS = Path(__file__).parent / "results" / "constrained.json"
 BATCH = 200
 CHOICES = (Choice(), Choice(parallel=False), Choice(required=True), Choice(required=True, parallel=False))
 KEYS = ("city", "unit", "a b", 'q"uote', "é", "required", "$ref", "back\\slash", "n\nl", "", "tool_uses", "😀")
@@ -188,14 +184,9 @@ def main() -> None:
             counts["calls"] += len(parse_answer(text).calls)
         drawn += len(batch)
         print(f"{dict(counts)}, {time.process_time() - began:.0f} s of CPU", flush=True)
-    result = {
-        "benchmark": "constrained", "seed": args.seed, "max_new_tokens": args.tokens, **counts,
-        "cpu_seconds": time.process_time() - began,
-        "versions": {name: version(name) for name in ("torch", "llguidance", "jsonschema-rs")},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": datetime.now(UTC).date().isoformat(),
-    }  # fmt: skip
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.write_text(json.dumps([*known, result], indent=2) + "\n", encoding="utf-8")
+    seconds = time.process_time() - began
+    figures = {"seed": args.seed, "max_new_tokens": args.tokens, **counts, "cpu_seconds": seconds}
+    record("constrained", figures, ("torch", "llguidance", "jsonschema-rs"))
 
 
 if __name__ == "__main__":

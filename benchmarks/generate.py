@@ -16,19 +16,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import subprocess
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.record import record
 from callama.contract.grammar import Choice
 from callama.contract.messages import Conversation
 from callama.evaluate.suites import load_file
@@ -37,7 +34,6 @@ from callama.generate.engine import Generator
 from callama.weights.convert import convert
 from tests.fetch import node_llama_cpp_dir
 
-RESULTS = Path(__file__).parent / "results" / "generate.json"
 SCRIPT = Path(__file__).with_name("llama_cpp.mjs")
 DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -45,9 +41,11 @@ DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 def ours(model: ChatModel, conversations: list[Conversation], tokens: int, choice: Choice | None) -> dict[str, Any]:
     """Seconds and tokens of one run, after a short one that loads and compiles."""
     model.generate(conversations[:2], 4, choice=choice)
+    model.forget()
     began = time.perf_counter()
     model.generate(conversations, 1, choice=choice)
     prompt_seconds = time.perf_counter() - began
+    model.forget()
     began, cpu = time.perf_counter(), time.process_time()
     done = model.generate(conversations, tokens, choice=choice)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
@@ -159,17 +157,14 @@ def main() -> None:
     print(f"one stream: {alone['tokens_per_second']:.1f}/s, llama.cpp {alone['llama_cpp_tokens_per_second']:.1f}/s: "
           f"{beside:.2f} times; {alone['equal_ids']} of {alone['prompts']} with equal ids")  # fmt: skip
     result = {
-        "benchmark": "generate", "model": args.model.name, "suite": args.suite.name, "cases": len(prompts),
+        "model": args.model.name, "suite": args.suite.name, "cases": len(prompts),
         "prompt_tokens": sum(map(len, prompts)), "batch": args.batch, "max_new_tokens": args.tokens,
         "dtype": str(model.model.tok_embeddings.weight.dtype).removeprefix("torch."), "runs": runs,
         "free_over_transformers": ratio, "equal_answers": equal, "constrained_per_sampled": per_sampled,
         "constrained_in_total": total, "single_stream": alone, "single_over_llama_cpp": beside,
-        "threads": torch.get_num_threads(), "load_average": os.getloadavg()[0],
-        "versions": {name: version(name) for name in ("torch", "transformers", "llguidance")},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": datetime.now(UTC).date().isoformat(),
+        "threads": torch.get_num_threads(),
     }  # fmt: skip
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.write_text(json.dumps([*known, result], indent=2) + "\n", encoding="utf-8")
+    record("generate", result, ("torch", "transformers", "llguidance"))
 
 
 if __name__ == "__main__":

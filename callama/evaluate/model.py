@@ -10,7 +10,9 @@ from callama.evaluate.reply import Reply
 
 
 class Model(Protocol):
-    """Whatever answers."""
+    """Whatever answers; ``slots`` conversations at a time."""
+
+    slots: int
 
     @property
     def identity(self) -> dict[str, Any]:

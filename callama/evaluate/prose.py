@@ -45,7 +45,7 @@ def perplexity(model: LocalModel, path: Path) -> dict[str, Any]:
     nats, counts = [], []
     with Meter("reading plain text", len(ids), "tokens") as meter:
         for window in windows:
-            nats.append(_nats(chat.model, torch.tensor([window], device=chat.model.output_weight.device)))
+            nats.append(_nats(chat.model, torch.tensor([window], device=chat.model.tok_embeddings.weight.device)))
             counts.append(len(window) - 1)
             meter.advance(len(window))
     low, high = _interval(nats, counts)

@@ -14,6 +14,8 @@ from callama.generate.engine import Generation, Generator
 from callama.generate.sampling import Sampling
 from callama.model.device import choose_device, choose_dtype
 from callama.model.lora import add_lora
+from callama.model.packed import PackedTransformer
+from callama.model.transformer import Transformer
 from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
 from callama.weights.adapter import find_adapter, load_adapter, read_adapter
@@ -50,16 +52,11 @@ class ChatModel:
             raise UsageError(f"max_seq_len {max_seq_len} is longer than the context of {folder}, {context} tokens")
         self.renderer = Renderer(load_tokenizer(tokenizer or folder))
         require_own_tokenizer(checkpoint, self.renderer.tokenizer)
-        self.model = build_model(checkpoint, dtype=choose_dtype("auto", place), device=place)
+        model = build_model(checkpoint, dtype=choose_dtype("auto", place), device=place).eval()
         if adapter is not None:
-            self._add_adapter(folder, find_adapter(adapter))
-        self._generator = Generator(self.model, self.renderer.stop_ids, slots, max_seq_len)
-
-    def _add_adapter(self, folder: Path, path: Path) -> None:
-        base = open_native(folder)
-        adapter = read_adapter(path, base.params)
-        check_base(base, path)
-        load_adapter(add_lora(self.model, adapter.lora), adapter)
+            _add_adapter(model, folder, find_adapter(adapter))
+        self.model = PackedTransformer(model)
+        self._generator = Generator(self.model, self.renderer.stop_ids, slots, max_seq_len, keep=True)
 
     @cached_property
     def _constrainer(self) -> Constrainer:
@@ -74,7 +71,8 @@ class ChatModel:
         choice: Choice | None = None,
         logprobs: bool = False,
     ) -> list[Generation]:
-        """The assistant's next turn in each conversation, as ids. With a ``choice`` it is text or calls
+        """The assistant's next turn in each conversation, as ids. Of conversations that were answered just before
+        only what is new is read. With a ``choice`` it is text or calls
         that validate against the conversation's tools; an answer cut at ``max_new_tokens`` may end in
         the middle of a call.
 
@@ -96,3 +94,14 @@ class ChatModel:
         """The assistant's next turn in each conversation, as text; see ``generate``."""
         done = self.generate(conversations, max_new_tokens, sampling, on_done, choice)
         return [self.renderer.tokenizer.decode(g.ids) for g in done]
+
+    def forget(self) -> None:
+        """Frees what was kept of the conversations so far."""
+        self._generator.forget()
+
+
+def _add_adapter(model: Transformer, folder: Path, path: Path) -> None:
+    base = open_native(folder)
+    adapter = read_adapter(path, base.params)
+    check_base(base, path)
+    load_adapter(add_lora(model, adapter.lora), adapter)

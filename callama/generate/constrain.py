@@ -98,7 +98,7 @@ class MatcherGuide:
     def mask(self) -> Tensor:
         """Which ids may come next (vocab,), bool, on the CPU."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-        return torch.from_numpy(np.unpackbits(bits, count=len(self._pieces), bitorder="little")).bool()
+        return torch.from_numpy(np.unpackbits(bits, count=len(self._pieces), bitorder="little").view(np.bool_))
 
     def accept(self, token: int) -> bool:
         """Takes a token that the mask allows; False, and nothing is taken, if it would repeat a key."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SHORT_TOKENS = 512
+SHORT_TOKENS, BLOCK_TOKENS = 512, 64
 
 
 class Attend(Protocol):
@@ -59,9 +59,8 @@ def _causal(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, dropout: float) -> T
     s, length = q_bhsd.shape[2], k_bgld.shape[2]
     short = length <= SHORT_TOKENS and q_bhsd.device.type == "cpu" and q_bhsd.dtype == torch.bfloat16
     if short and not dropout:
-        return attention_written_out(
-            q_bhsd, k_bgld, v_bgld, torch.ones(s, length, dtype=torch.bool).triu_(length - s + 1)
-        )
+        hidden = torch.ones(s, length, dtype=torch.bool).triu_(length - s + 1)
+        return attention_written_out(q_bhsd, k_bgld, v_bgld, score_bias(hidden, q_bhsd, k_bgld))
     # Without a mask torch aligns the triangle with the first position, which is right for a trunk only.
     seen = None if s == length else torch.ones(s, length, dtype=torch.bool, device=q_bhsd.device).tril_(length - s)
     return F.scaled_dot_product_attention(
@@ -69,18 +68,44 @@ def _causal(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, dropout: float) -> T
     )
 
 
-def attention_written_out(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, hidden: Tensor) -> Tensor:
-    """Attention (b, h, s, d) as two products and a softmax; ``hidden``, true where a query must
-    not look, broadcasts to (b, s, l).
+def score_bias(hidden: Tensor, q_bhsd: Tensor, k_bgld: Tensor) -> Tensor:
+    """What ``attention_written_out`` adds to scores, so that queries do not look where ``hidden`` is true; it
+    broadcasts to (b, s, l)."""
+    (b, h, s, _), (groups, length) = q_bhsd.shape, k_bgld.shape[1:3]
+    bias = torch.zeros(hidden.shape, dtype=q_bhsd.dtype, device=q_bhsd.device).masked_fill_(hidden, -torch.inf)
+    return bias.expand(b, s, length).repeat(1, h // groups, 1).repeat_interleave(groups, 0)
+
+
+def attention_written_out(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, bias: Tensor) -> Tensor:
+    """Attention (b, h, s, d) as two products and a softmax, with the ``score_bias``.
 
     On CPUs in bf16 torch's fused kernel takes two to four times as long where scores are few: short
     documents, and single queries on a cache. In fp32 the two are about equal.
     """
     b, h, s, d = q_bhsd.shape
-    groups, length = k_bgld.shape[1:3]
-    # Heads that share keys stand below each other in one product, onto which the mask is added.
-    bias = torch.zeros(hidden.shape, dtype=q_bhsd.dtype, device=q_bhsd.device).masked_fill_(hidden, -torch.inf)
-    bias = bias.expand(b, s, length).repeat(1, h // groups, 1).repeat_interleave(groups, 0)
+    groups = k_bgld.shape[1]
+    # Heads that share keys stand below each other in one product.
     q, k, v = (x.reshape(b * groups, -1, d) for x in (q_bhsd, k_bgld, v_bgld))
     scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=d**-0.5)
     return (scores.softmax(-1) @ v).view(b, h, s, d)
+
+
+def attention_in_blocks(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor) -> Tensor:
+    """Causal attention (b, h, s, d) of the last s of l positions, without gradients.
+
+    Blocks of queries see the keys up to their end only, and what they compute stays in the processor's cache: on
+    CPUs in bf16 half the time of torch's fused kernel, in fp32 about the same.
+    """
+    b, h, s, d = q_bhsd.shape
+    groups, length = k_bgld.shape[1:3]
+    k, v = (x.reshape(b * groups, length, d) for x in (k_bgld, v_bgld))
+    triangle = torch.full((BLOCK_TOKENS, BLOCK_TOKENS), -torch.inf, dtype=q_bhsd.dtype, device=q_bhsd.device).triu_(1)
+    nothing, out = q_bhsd.new_zeros(1), torch.empty_like(q_bhsd)
+    for first in range(0, s, BLOCK_TOKENS):
+        rows = min(BLOCK_TOKENS, s - first)
+        end = length - s + first + rows
+        q = q_bhsd[:, :, first : first + rows].reshape(b * groups, -1, d)
+        scores = torch.baddbmm(nothing, q, k[:, :end].transpose(1, 2), beta=0, alpha=d**-0.5)
+        scores.view(b * groups, -1, rows, end)[..., end - rows :].add_(triangle[:rows, :rows])
+        out[:, :, first : first + rows] = (scores.softmax(-1) @ v[:, :end]).view(b, h, rows, d)
+    return out

@@ -29,6 +29,7 @@ class Scripted:
     def __init__(self, speak: Speaker) -> None:
         self.speak, self.asked = speak, list[Case]()
         self.identity: dict[str, Any] = {}
+        self.slots = 64
 
     def close(self) -> None:
         """Nothing to free."""

@@ -28,7 +28,7 @@ class Scripted:
     """Answers case after case from a list."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        self.texts, self.identity = texts, {"texts": list(texts)}
+        self.texts, self.identity, self.slots = texts, {"texts": list(texts)}, 16
 
     def close(self) -> None:
         """Nothing to free."""

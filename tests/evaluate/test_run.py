@@ -47,7 +47,7 @@ class Scripted:
 
     def __init__(self, texts: Sequence[str], limit: int = 10**6, name: str = "scripted") -> None:
         self.texts, self.limit, self.asked = texts, limit, 0
-        self.identity = {"name": name}
+        self.identity, self.slots = {"name": name}, 16
 
     def close(self) -> None:
         """Nothing to free."""

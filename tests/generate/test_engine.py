@@ -233,3 +233,48 @@ def test_draws_have_the_probabilities_of_the_tempered_distribution() -> None:
         torch.tensor([choose(logits, Sampling(2.0, 1.0), generator) for _ in range(4000)]), minlength=3
     )
     torch.testing.assert_close(counts / 4000, (logits / 2).softmax(-1), atol=0.03, rtol=0)
+
+
+def turns(prompts: list[list[int]], answers: list[list[int]]) -> list[list[int]]:
+    """The conversations one turn later, in another order, and one of them new."""
+    longer = [[*prompt, *answer, 7, 8, i] for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))]
+    return [*longer[::-2], [9, 9, *prompts[0]], *longer[-2::-2]]
+
+
+@pytest.mark.parametrize("slots", [3, 8])
+def test_of_a_conversation_that_comes_back_only_what_is_new_is_read(
+    model: Transformer, prompts: list[list[int]], slots: int
+) -> None:
+    """As long as there is a slot for each; answers are the same in any case."""
+    kept, seen = Generator(model, (), slots, keep=True), 0
+
+    def count(_: object, inputs: tuple[torch.Tensor, object]) -> None:
+        nonlocal seen
+        seen += inputs[0].numel()
+
+    later = turns(prompts, ids(kept.generate(prompts, 5)))
+    again = turns(later, ids(Generator(model, (), 1).generate(later, 5)))
+    with torch.inference_mode():
+        handle = model.register_forward_pre_hook(count)
+        made = kept.generate(later, 5), kept.generate(again, 5)
+        handle.remove()
+    assert made == (Generator(model, (), 4).generate(later, 5), Generator(model, (), 4).generate(again, 5))
+    if slots == 8:
+        # Of each conversation the answer's last id, three of the user and four of the next answer; the new
+        # ones begin alike.
+        assert seen == 7 * (1 + 3 + 4) + len(later[4]) + 4 + 8 * (1 + 3 + 4) + len(again[4]) - 2 + 4
+
+
+def test_what_is_not_kept_is_read_with_the_weights_of_today(prompts: list[list[int]]) -> None:
+    changing = tiny.random_model(VOCAB, seed=5).eval()
+    generator = Generator(changing, (), 4)
+    before = ids(generator.generate(prompts, 12))
+    with torch.no_grad():
+        for parameter in changing.parameters():
+            parameter.mul_(-0.7)
+    after = ids(generator.generate(prompts, 12))
+    assert before != after == ids(Generator(changing, (), 4).generate(prompts, 12))
+    kept = Generator(changing, (), 4, keep=True)
+    first = ids(kept.generate(prompts, 12))
+    kept.forget()
+    assert ids(kept.generate(prompts, 12)) == first == after

@@ -1,9 +1,9 @@
 """BFCL's multi-turn categories: whole dialogues with simulated services, judged by what the calls did.
 
-Many dialogues go forward side by side, one answer each at a time, so that a model answers them in batches; what
-the services say comes from the checker's process, which does a dialogue's calls anew at each step and keeps
-nothing. The flow is the official run's: calls are executed until the model says text, at most 20 times a turn;
-functions held back appear with a fixed sentence of the user's.
+As many dialogues go forward side by side as the model answers at a time, one answer each: it answers them in batches
+and keeps what it has read of each until its next turn. What the services say comes from the checker's process, which
+does a dialogue's calls anew at each step and keeps nothing. The flow is the official run's: calls are executed until
+the model says text, at most 20 times a turn; functions held back appear with a fixed sentence of the user's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from callama.evaluate.suites import Keep, Suite
 
 CATEGORIES = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context")
 MAX_STEPS = 20
-SIDE_BY_SIDE = 64
 HINT = " Note that the provided function is in Python 3 syntax."
 MORE_FUNCTIONS = "I have updated some more functions you can choose from. What about now?"
 # What stands in the history for a broken call, which no rendering could hold.
@@ -122,7 +121,7 @@ class Talk:
         running: list[_Running] = []
         with Checker(self.wheel) as checker:
             while waiting or running:
-                while waiting and len(running) < SIDE_BY_SIDE:
+                while waiting and len(running) < model.slots:
                     running.append(waiting.pop())
                     running[-1].next_turn()
                 running = self._step(model, running, checker, keep)
