@@ -322,12 +322,27 @@ def _order_results(results: list[Message], ids: list[str], first: int) -> list[M
     return [by_id[i] for i in ids]
 
 
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+# By identity, because equal tools may differ in type (1, 1.0, True); the tool is held so that its id stays its own.
+_dumped: dict[int, tuple[Tool, orjson.Fragment]] = {}
+_REMEMBERED_TOOLS = 4096
+
+
+def _dumped_tool(tool: Tool) -> orjson.Fragment:
+    known = _dumped.get(id(tool))
+    if known is None or known[0] is not tool:
+        if len(_dumped) >= _REMEMBERED_TOOLS:
+            _dumped.clear()
+        known = _dumped[id(tool)] = tool, orjson.Fragment(orjson.dumps(tool.to_dict()))
+    return known[1]
+
+
 def dump_line(conversation: Conversation) -> str:
     """One JSON Lines record (no newline at its end, ASCII-safe against U+0085 and U+2028)."""
     value = conversation.to_dict()
     try:
-        line = orjson.dumps(value)
+        line = orjson.dumps({**value, "tools": [_dumped_tool(tool) for tool in conversation.tools]})
     except TypeError:  # whole numbers beyond 64 bits
-        line = b"\xff"
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
     # orjson writes Unicode as it is, and NaN as null; a number that is not finite never gets here.
-    return line.decode() if line.isascii() else json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return line.decode() if line.isascii() else _NOT_ASCII.sub(lambda run: json.dumps(run[0])[1:-1], line.decode())

@@ -106,20 +106,24 @@ def clean_files(
             stack.enter_context(atomic_file(p)) for p in (out, quarantine, report)
         )
         staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".clean-", dir=out_path.parent)))
-        lines, features = staging / "lines", staging / "features"
+        lines, features, signatures = (staging / name for name in ("lines", "features", "signatures"))
         names = [source.name if len(sources) > 1 else "" for source in sources]
         batches = _batches(scans, names, format_name)
-        with lines.open("wb") as to_lines, features.open("wb") as to_features, Meter("clean", None, "rows") as meter:
+        with ExitStack() as staged, Meter("clean", None, "rows") as meter:
+            to_lines, to_features, to_signatures = (
+                staged.enter_context(path.open("wb")) for path in (lines, features, signatures)
+            )
             for cleaned in ordered_map(partial(clean_batch, rules=rules), batches, workers):
                 to_lines.write(cleaned.lines)
                 to_features.write(cleaned.features)
+                to_signatures.write(cleaned.signatures)
                 tally.add(cleaned.tally)
                 if on_drop is not None:
                     for drop in cleaned.drops:
                         on_drop(*drop)
                 meter.total = round(tally.read * len(sources) / max(cleaned.progress, 1e-9))
                 meter.advance(cleaned.tally.read, f"{tally.dropped:,} dropped")
-        selection = Selection(features, rules, mix)
+        selection = Selection(features, signatures, rules, mix)
         with _Output(out_path, as_list=out.suffix == ".json") as to_out, quarantine_path.open("wb") as to_quarantine:
             _write(lines, selection, to_out, to_quarantine, tally, on_drop)
         result = CleanResult(tuple(sources), out, quarantine, report, tally, rules, workers, time.monotonic() - start)
@@ -170,7 +174,9 @@ def _write(
 ) -> None:
     """Sends the staged lines where the selection wants them, in their order."""
     with lines.open("rb") as staged:
-        for index, (line, kept, verdict) in enumerate(zip(staged, selection.kept, selection.verdict, strict=True)):
+        for index, (line, kept, verdict) in enumerate(
+            zip(staged, selection.kept.tolist(), selection.verdict.tolist(), strict=True)
+        ):
             if not kept:
                 to_quarantine.write(line)
                 continue
@@ -205,9 +211,10 @@ class _Output:
         return self
 
     def add(self, line: bytes) -> None:
-        if self._as_list:
-            self._file.write(b",\n" if self._count else b"[\n")
-        self._file.write(line if self._as_list else line + b"\n")
+        if not self._as_list:
+            self._file.write(line + b"\n")
+        else:
+            self._file.write((b",\n" if self._count else b"[\n") + line)
         self._count += 1
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from callama.contract.messages import Conversation
 from callama.data.grounding import GROUNDS, Audited, Ground
 from callama.data.quarantine import Reason
 from callama.data.reasons import Repair
 
-
-class ArgumentKey(NamedTuple):
-    """What arguments are counted by."""
-
-    function: str
-    path: str
-    ground: Ground
-
-
+# What arguments are counted by: function, path, ground. A plain tuple, because thousands go between processes.
+ArgumentKey = tuple[str, str, Ground]
 REPAIRS = {repair.value: repair for repair in Repair}
 
 
@@ -66,7 +59,7 @@ class Tally:
         for code in repairs:
             self.repairs[REPAIRS[code]] += sign
         for function, path, _, ground in audited:
-            self.arguments[ArgumentKey(function, path, ground)] += sign
+            self.arguments[function, path, ground] += sign
 
     def add(self, other: Tally) -> None:
         """Adds the counts of a later part."""
@@ -77,14 +70,15 @@ class Tally:
         self.drops.update(other.drops)
         self.repairs.update(other.repairs)
         self.arguments.update(other.arguments)
-        self.ungrounded = {**other.ungrounded, **self.ungrounded}
+        for argument, example in other.ungrounded.items():
+            self.ungrounded.setdefault(argument, example)
 
     @property
     def grounds(self) -> Counter[str]:
         """Scalar arguments of kept calls by how they are grounded."""
         totals: Counter[str] = Counter()
-        for key, count in self.arguments.items():
-            totals[key.ground] += count
+        for (_, _, ground), count in self.arguments.items():
+            totals[ground] += count
         return totals
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,8 +96,8 @@ class Tally:
 
     def _grounding(self) -> dict[str, Any]:
         functions: dict[str, Counter[str]] = defaultdict(Counter)
-        for key, count in self.arguments.items():
-            functions[key.function][key.ground] += count
+        for (function, _, ground), count in self.arguments.items():
+            functions[function][ground] += count
         examples: dict[str, dict[str, Any]] = defaultdict(dict)
         for (function, path), (row, value) in self.ungrounded.items():
             examples[function][path] = {"row": row, "value": value}
