@@ -6,6 +6,7 @@ Objects of this module are immutable and valid: the only way in from the outside
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import reprlib
@@ -322,7 +323,12 @@ def _order_results(results: list[Message], ids: list[str], first: int) -> list[M
     return [by_id[i] for i in ids]
 
 
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error("callama-json", _escaped)
 # By identity, because equal tools may differ in type (1, 1.0, True); the tool is held so that its id stays its own.
 _dumped: dict[int, tuple[Tool, orjson.Fragment]] = {}
 _REMEMBERED_TOOLS = 4096
@@ -345,4 +351,4 @@ def dump_line(conversation: Conversation) -> str:
     except TypeError:  # whole numbers beyond 64 bits
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
     # orjson writes Unicode as it is, and NaN as null; a number that is not finite never gets here.
-    return line.decode() if line.isascii() else _NOT_ASCII.sub(lambda run: json.dumps(run[0])[1:-1], line.decode())
+    return line.decode() if line.isascii() else line.decode().encode("ascii", "callama-json").decode()
