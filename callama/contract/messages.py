@@ -25,6 +25,7 @@ from callama.contract.schema import normalise_schema
 
 Role = Literal["system", "user", "assistant", "tool"]
 JsonObject = dict[str, Any]
+_ROLES = get_args(Role)
 # Longer tools do not recur by the thousand, and would fill memory.
 _REMEMBERED_CHARS = 16_384
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -169,15 +170,18 @@ def _short(value: Any) -> str:
 def _read_tool(raw: Any) -> Tool:
     """``Tool.from_dict``, remembered by the tool's JSON text: the same few tools stand in thousands of records."""
     try:
-        text = json.dumps(raw)
-    except (ValueError, TypeError, RecursionError):
+        text = orjson.dumps(raw)
+    except TypeError:  # what JSON does not know, or whole numbers beyond 64 bits
         return Tool.from_dict(raw)
-    return _read_tool_text(text) if len(text) <= _REMEMBERED_CHARS else Tool.from_dict(raw)
+    # NaN reads "null" too.
+    if len(text) > _REMEMBERED_CHARS or b"null" in text:
+        return Tool.from_dict(raw)
+    return _read_tool_text(text)
 
 
 @lru_cache(maxsize=4096)
-def _read_tool_text(text: str) -> Tool:
-    return Tool.from_dict(json.loads(text))
+def _read_tool_text(text: bytes) -> Tool:
+    return Tool.from_dict(orjson.loads(text))
 
 
 def _read_text(value: Any, what: str) -> str:
@@ -248,8 +252,8 @@ def _read_message(raw: Any, index: int) -> Message:
         if not isinstance(raw, Mapping):
             raise CallamaError(f"must be an object, found {_short(raw)}")
         role = raw.get("role")
-        if role not in get_args(Role):
-            raise CallamaError(f"role must be one of {', '.join(get_args(Role))}, found {_short(role)}")
+        if role not in _ROLES:
+            raise CallamaError(f"role must be one of {', '.join(_ROLES)}, found {_short(role)}")
         return _read_role(cast(Role, role), raw)
     except CallamaError as error:
         raise CallamaError(f"message {index}: {error}") from None

@@ -7,11 +7,15 @@ files appear together when all is done: the output, ``OUT.quarantine.jsonl`` and
 
 from __future__ import annotations
 
+import glob
 import json
+import os
+import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite
@@ -105,7 +109,7 @@ def clean_files(
         out_path, quarantine_path, report_path = (
             stack.enter_context(atomic_file(p)) for p in (out, quarantine, report)
         )
-        staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".clean-", dir=out_path.parent)))
+        staging = stack.enter_context(_staging(out_path.parent, out.name))
         lines, features, signatures = (staging / name for name in ("lines", "features", "signatures"))
         names = [source.name if len(sources) > 1 else "" for source in sources]
         batches = _batches(scans, names, format_name)
@@ -130,6 +134,29 @@ def clean_files(
         text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n"
         report_path.write_text(text, encoding="utf-8", newline="\n")
     return result
+
+
+@contextmanager
+def _staging(folder: Path, name: str) -> Iterator[Path]:
+    """A folder for what waits, beside the output: what is as large as the output belongs on its disk. What
+    earlier runs for this output left there, whose processes are gone (killed), is removed."""
+    prefix = f".{name}.clean-{platform.node()}-"
+    for left in folder.glob(f"{glob.escape(prefix)}*"):
+        pid = left.name.removeprefix(prefix).partition("-")[0]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-", dir=folder) as made:
+        yield Path(made)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _check_options(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from callama.contract.messages import Conversation
 Signatures = NDArray[np.uint32]
 Hashes = NDArray[np.uint64]
 PLACES = 128
+NO_SIGNATURES: Signatures = np.zeros((0, PLACES), np.uint32)
 SIMILAR = 0.85
 """From this estimated Jaccard similarity on, two conversations count as near-duplicates."""
 
@@ -27,6 +29,23 @@ _SEED = 42
 _BASE = 0x9E3779B97F4A7C15  # odd, so that its powers can be divided by
 # Beyond that only an exact repetition is recognised.
 _MAX_CHARS = 1_000_000
+
+
+class SignatureFile:
+    """Signatures on disk, read like an array of shape ``(n, PLACES)``: what is held of them is what was asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = path.stat().st_size // (4 * PLACES)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Signatures:
+        if not self._count:
+            return NO_SIGNATURES
+        # Mapped anew each time, so that pages of earlier look-ups do not add up.
+        return np.array(np.memmap(self._path, np.uint32, "r").reshape(-1, PLACES)[rows])
 
 
 def said_text(conversation: Conversation) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callama.data.fingerprint import FEATURES, N_BANDS
-from callama.data.minhash import PLACES, SIMILAR, mixed
+from callama.data.minhash import SIMILAR, SignatureFile, mixed
 from callama.data.reasons import Drop
 from callama.data.work import Rules
 
@@ -28,7 +28,7 @@ class Selection:
     that a duplicate repeats (-1: none). Records that were dropped before stay as they are."""
 
     def __init__(self, features: Path, signatures: Path, rules: Rules, mix: Sequence[float] = ()) -> None:
-        self._features, self._signatures, self._rules = features, signatures, rules
+        self._features, self._signatures, self._rules = features, SignatureFile(signatures), rules
         self.kept = self._column("kept")
         self.verdict = np.zeros(len(self.kept), np.uint8)
         self.twin = np.full(len(self.kept), -1, np.int64)
@@ -95,11 +95,7 @@ class Selection:
         return np.concatenate([np.zeros((0, 2), np.int64), *(part[self._similar(part)] for part in parts)])
 
     def _similar(self, pairs: Indices) -> NDArray[np.bool_]:
-        # Mapped anew each time, so that pages of earlier look-ups do not add up.
-        if not len(pairs):
-            return np.zeros(0, np.bool_)
-        table = np.memmap(self._signatures, np.uint32, "r").reshape(-1, PLACES)
-        one, other = table[pairs[:, 0]], table[pairs[:, 1]]
+        one, other = (self._signatures[pairs[:, side]] for side in (0, 1))
         return np.asarray((one == other).mean(axis=1) >= SIMILAR)
 
     def _drop_beyond(self, rows: Indices, keys: NDArray[np.generic], limits: Indices, reason: Drop) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from callama.contract.messages import Conversation
 from callama.data.grounding import GROUNDS, Audited, Ground
 from callama.data.quarantine import Reason
-from callama.data.reasons import Repair
+from callama.data.reasons import Drop, Repair
 
 # What arguments are counted by: function, path, ground. A plain tuple, because thousands go between processes.
 ArgumentKey = tuple[str, str, Ground]
@@ -21,7 +21,7 @@ REPAIRS = {repair.value: repair for repair in Repair}
 class Tally:
     """Counts of a run or a part of it: ``read`` is always ``kept`` plus the sum of ``drops``.
 
-    ``ungrounded`` has the first value of each function's argument that nobody said, with its row.
+    ``over_mix`` counts by source what was beyond its share; ``ungrounded`` has the first value of each function's argument that nobody said, with its row.
     """
 
     read: int = 0
@@ -30,6 +30,7 @@ class Tally:
     repaired: int = 0
     drops: Counter[Reason] = field(default_factory=Counter)
     repairs: Counter[Reason] = field(default_factory=Counter)
+    over_mix: Counter[str] = field(default_factory=Counter)
     arguments: Counter[ArgumentKey] = field(default_factory=Counter)
     ungrounded: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
 
@@ -50,6 +51,8 @@ class Tally:
         """Takes back a conversation that was counted as kept."""
         self._count(conversation, audited, -1)
         self.drops[reason] += 1
+        if reason is Drop.OVER_MIX:
+            self.over_mix[conversation.labels["file"]] += 1
 
     def _count(self, conversation: Conversation, audited: Sequence[Audited], sign: int) -> None:
         repairs = conversation.labels["repairs"]
@@ -90,6 +93,7 @@ class Tally:
             "kept_after_repair": self.repaired,
             "dropped": self.dropped,
             "drops": explained(self.drops),
+            "over_mix_by_source": dict(sorted(self.over_mix.items())),
             "repairs": explained(self.repairs),
             "grounding": self._grounding(),
         }
