@@ -21,7 +21,8 @@ REPAIRS = {repair.value: repair for repair in Repair}
 class Tally:
     """Counts of a run or a part of it: ``read`` is always ``kept`` plus the sum of ``drops``.
 
-    ``over_mix`` counts by source what was beyond its share; ``ungrounded`` has the first value of each function's argument that nobody said, with its row.
+    ``over_mix`` counts by source what was beyond its share; ``ungrounded`` has the first value of each
+    function's argument that nobody said, with its row.
     """
 
     read: int = 0
