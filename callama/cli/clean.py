@@ -15,6 +15,7 @@ from callama.common import progress
 from callama.common.errors import UsageError
 from callama.data.clean import CleanResult, clean_files
 from callama.data.formats.registry import FORMATS
+from callama.data.reasons import Drop
 from callama.data.work import Rules
 
 _DEFAULT = Rules()
@@ -112,6 +113,9 @@ def print_summary(result: CleanResult) -> None:
         for reason, count in counts.most_common():
             if count:
                 table.add_row(f"{title}: {reason.value}", f"{count:,}", reason.sentence)
+                if reason is Drop.OVER_MIX:
+                    for name, of_source in sorted(tally.over_mix.items()):
+                        table.add_row("", f"{of_source:,}", f"from {escape(name)}")
         table.add_section()
     grounds = tally.grounds
     if total := grounds.total():

@@ -17,6 +17,7 @@ MAX_TEXT_CHARS = 1_000_000
 MAX_NESTING = 200
 # What stands around a value in a call ({"tool_uses": [{"parameters": …}]}) or in a list of results.
 _MAX_WRAPPING = 4
+_CONTAINERS = (dict, list, tuple)
 
 
 def _refuse_constant(word: str) -> NoReturn:
@@ -50,9 +51,7 @@ def _check_nesting(value: Any, limit: int) -> None:
     while level:
         if depth > limit:
             raise CallamaError(f"nested more than {limit} deep")
-        level = [
-            c for v in level if isinstance(v, dict | list | tuple) for c in (v.values() if isinstance(v, dict) else v)
-        ]
+        level = [c for v in level if isinstance(v, _CONTAINERS) for c in (v.values() if isinstance(v, dict) else v)]
         depth += 1
 
 

@@ -6,6 +6,7 @@ Objects of this module are immutable and valid: the only way in from the outside
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import reprlib
@@ -24,6 +25,7 @@ from callama.contract.schema import normalise_schema
 
 Role = Literal["system", "user", "assistant", "tool"]
 JsonObject = dict[str, Any]
+_ROLES = get_args(Role)
 # Longer tools do not recur by the thousand, and would fill memory.
 _REMEMBERED_CHARS = 16_384
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -168,15 +170,18 @@ def _short(value: Any) -> str:
 def _read_tool(raw: Any) -> Tool:
     """``Tool.from_dict``, remembered by the tool's JSON text: the same few tools stand in thousands of records."""
     try:
-        text = json.dumps(raw)
-    except (ValueError, TypeError, RecursionError):
+        text = orjson.dumps(raw)
+    except TypeError:  # what JSON does not know, or whole numbers beyond 64 bits
         return Tool.from_dict(raw)
-    return _read_tool_text(text) if len(text) <= _REMEMBERED_CHARS else Tool.from_dict(raw)
+    # NaN reads "null" too.
+    if len(text) > _REMEMBERED_CHARS or b"null" in text:
+        return Tool.from_dict(raw)
+    return _read_tool_text(text)
 
 
 @lru_cache(maxsize=4096)
-def _read_tool_text(text: str) -> Tool:
-    return Tool.from_dict(json.loads(text))
+def _read_tool_text(text: bytes) -> Tool:
+    return Tool.from_dict(orjson.loads(text))
 
 
 def _read_text(value: Any, what: str) -> str:
@@ -247,8 +252,8 @@ def _read_message(raw: Any, index: int) -> Message:
         if not isinstance(raw, Mapping):
             raise CallamaError(f"must be an object, found {_short(raw)}")
         role = raw.get("role")
-        if role not in get_args(Role):
-            raise CallamaError(f"role must be one of {', '.join(get_args(Role))}, found {_short(role)}")
+        if role not in _ROLES:
+            raise CallamaError(f"role must be one of {', '.join(_ROLES)}, found {_short(role)}")
         return _read_role(cast(Role, role), raw)
     except CallamaError as error:
         raise CallamaError(f"message {index}: {error}") from None
@@ -322,12 +327,32 @@ def _order_results(results: list[Message], ids: list[str], first: int) -> list[M
     return [by_id[i] for i in ids]
 
 
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error("callama-json", _escaped)
+# By identity, because equal tools may differ in type (1, 1.0, True); the tool is held so that its id stays its own.
+_dumped: dict[int, tuple[Tool, orjson.Fragment]] = {}
+_REMEMBERED_TOOLS = 4096
+
+
+def _dumped_tool(tool: Tool) -> orjson.Fragment:
+    known = _dumped.get(id(tool))
+    if known is None or known[0] is not tool:
+        if len(_dumped) >= _REMEMBERED_TOOLS:
+            _dumped.clear()
+        known = _dumped[id(tool)] = tool, orjson.Fragment(orjson.dumps(tool.to_dict()))
+    return known[1]
+
+
 def dump_line(conversation: Conversation) -> str:
     """One JSON Lines record (no newline at its end, ASCII-safe against U+0085 and U+2028)."""
     value = conversation.to_dict()
     try:
-        line = orjson.dumps(value)
+        line = orjson.dumps({**value, "tools": [_dumped_tool(tool) for tool in conversation.tools]})
     except TypeError:  # whole numbers beyond 64 bits
-        line = b"\xff"
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
     # orjson writes Unicode as it is, and NaN as null; a number that is not finite never gets here.
-    return line.decode() if line.isascii() else json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return line.decode() if line.isascii() else line.decode().encode("ascii", "callama-json").decode()

@@ -25,10 +25,10 @@ from callama.common.files import atomic_folder, sha256_file, write_json
 from callama.common.parallel import ordered_map
 from callama.common.progress import Meter
 from callama.contract import CONTRACT_VERSION, tool_uses
-from callama.data.chunk import CHUNK_SCHEMA, Drop, Settings, chunks, render_chunk, renderer_of, signatures_of
+from callama.data.chunk import CHUNK_SCHEMA, Drop, Settings, chunks, render_chunk, renderer_of
 from callama.data.counts import Counts
 from callama.data.dataset import METADATA, SCHEMA
-from callama.data.minhash import PLACES, SIMILAR, Signatures
+from callama.data.minhash import SIMILAR, SignatureFile
 from callama.data.mix import Joined, require_shares, thinned
 from callama.data.near import near_groups, near_pairs
 from callama.data.split import LEFT_OUT, SIDES, Row, Side, split
@@ -69,7 +69,7 @@ class _Spooled:
     functions: list[frozenset[str]]
     labels: list[str | None]
     records: NDArray[np.int64]
-    signatures: Signatures
+    signatures: SignatureFile
 
 
 def build(
@@ -104,14 +104,13 @@ def build(
     settings = Settings(tokenizer_file, train_on, max_tokens)
     facts = {"kind": "built data set", "dialect": tool_uses.NAME, "tokenizer_sha256": renderer.tokenizer.sha256}
     with atomic_folder(save_dir, facts) as folder:
-        spool = folder / "spool.arrow"
+        spool, signatures = folder / "spool.arrow", folder / "spool.signatures"
         with (folder / QUARANTINE).open("w", encoding="utf-8") as file:
             quarantine = _Quarantine(file, joined)
-            spooled = _render(joined, settings, spool, quarantine, workers)
+            spooled = _render(joined, settings, spool, signatures, quarantine, workers)
             stays = thinned(sources, joined.source_of(spooled.records), mix, seed)
             method, sides = _sides(spooled, stays, val_ratio, seed)
             tallies = _distribute(spool, sides, folder, quarantine)
-        spool.unlink()
         if not tallies["train"].lengths:
             raise CallamaError(f"no conversation is left to train on; dropped: {dict(quarantine.counts)}")
         metadata: dict[str, Any] = {
@@ -132,22 +131,26 @@ def build(
             "leakage": _leakage(tallies, sides, spooled.signatures),
             **{side: tallies[side].report() for side in SIDES},
         }
+        spool.unlink()
+        signatures.unlink()
         write_json(folder / METADATA, metadata)
     return metadata
 
 
-def _render(joined: Joined, settings: Settings, spool: Path, quarantine: _Quarantine, workers: int) -> _Spooled:
-    """Renders everything into the temporary file."""
+def _render(
+    joined: Joined, settings: Settings, spool: Path, signatures: Path, quarantine: _Quarantine, workers: int
+) -> _Spooled:
+    """Renders everything into the temporary files."""
     functions: list[frozenset[str]] = []
     labels: list[str | None] = []
     records: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    signatures: list[Signatures] = [np.empty((0, PLACES), np.uint32)]
     # Few different sets of functions stand in many conversations: each set is held once.
     known: dict[frozenset[str], frozenset[str]] = {}
     with ExitStack() as stack:
         writer = stack.enter_context(pa.ipc.new_file(stack.enter_context(pa.OSFile(str(spool), "wb")), CHUNK_SCHEMA))
+        to_signatures = stack.enter_context(signatures.open("wb"))
         meter = stack.enter_context(Meter("building", None, "conversations"))
-        for batch, drops in ordered_map(partial(render_chunk, settings), chunks(joined), workers):
+        for batch, drops, signed in ordered_map(partial(render_chunk, settings), chunks(joined), workers):
             writer.write_batch(batch)
             for drop in drops:
                 quarantine.add(drop)
@@ -155,14 +158,14 @@ def _render(joined: Joined, settings: Settings, spool: Path, quarantine: _Quaran
             functions += [known.setdefault(names, names) for names in sets]
             labels += batch["label"].to_pylist()
             records.append(batch["source"].to_numpy())
-            signatures.append(signatures_of(batch))
+            signed.tofile(to_signatures)
             meter.advance(batch.num_rows + len(drops), f"{quarantine.counts.total():,} dropped")
-    return _Spooled(functions, labels, np.concatenate(records), np.concatenate(signatures))
+    return _Spooled(functions, labels, np.concatenate(records), SignatureFile(signatures))
 
 
 def _sides(spooled: _Spooled, stays: NDArray[np.bool_], val_ratio: float, seed: int) -> tuple[str, NDArray[np.object_]]:
     """How the rows that stay were split, and the side or the reason of every row."""
-    groups = near_groups(spooled.signatures[stays])
+    groups = near_groups(spooled.signatures, np.flatnonzero(stays))
     rows = map(Row, compress(spooled.functions, stays), groups, compress(spooled.labels, stays))
     division = split(list(rows), val_ratio, seed)
     sides = np.full(len(stays), "over_mix", dtype=object)
@@ -216,7 +219,7 @@ def _sources(
     ]
 
 
-def _leakage(tallies: dict[Side, Counts], sides: NDArray[np.object_], signatures: Signatures) -> dict[str, Any]:
+def _leakage(tallies: dict[Side, Counts], sides: NDArray[np.object_], signatures: SignatureFile) -> dict[str, Any]:
     """What of validation was seen in training: measured on what was written, not taken from the split."""
     number = {side: index for index, side in enumerate(SIDES)}
     side = np.array([number.get(side, -1) for side in sides], np.int8)

@@ -14,14 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from callama.common.errors import CallamaError
 from callama.contract.messages import dump_line
 from callama.data.dataset import SCHEMA, Example, record_batch
 from callama.data.example import example_of
-from callama.data.minhash import PLACES, Signatures, said_text, signatures
+from callama.data.minhash import NO_SIGNATURES, Signatures, said_text, signatures
 from callama.data.read import conversation_of
 from callama.data.records import Record
 from callama.data.split import LABEL
@@ -29,7 +28,7 @@ from callama.text.render import Renderer, TrainOn
 from callama.text.tokenizer import load_tokenizer
 
 CHUNK = 256
-_EXTRA = [("label", pa.string()), ("signature", pa.binary(PLACES * 4)), ("conversation", pa.string())]
+_EXTRA = [("label", pa.string()), ("conversation", pa.string())]
 CHUNK_SCHEMA = pa.schema([*SCHEMA, *(pa.field(*f) for f in _EXTRA)])
 
 
@@ -66,10 +65,12 @@ class Drop(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """What became of a chunk: a record batch of ``CHUNK_SCHEMA``, and what was dropped."""
+    """What became of a chunk: a record batch of ``CHUNK_SCHEMA``, what was dropped, and the rows' signatures
+    (none where a built set was read, which needs none)."""
 
     rows: Any
     drops: list[Drop]
+    signatures: Signatures = NO_SIGNATURES
 
 
 def chunks(files: Iterable[tuple[Path, Iterator[Record]]]) -> Iterator[Chunk]:
@@ -112,12 +113,6 @@ def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
         said.append(said_text(conversation))
         extra.append((label if isinstance(label, str) else None, text))
     labels, texts = list(zip(*extra, strict=True)) or [(), ()]
-    signed = [row.tobytes() for row in signatures(said)]
-    arrays = [pa.array(values, kind) for values, (_, kind) in zip((labels, signed, texts), _EXTRA, strict=True)]
+    arrays = [pa.array(values, kind) for values, (_, kind) in zip((labels, texts), _EXTRA, strict=True)]
     rows = pa.record_batch([*record_batch(examples).columns, *arrays], schema=CHUNK_SCHEMA)
-    return Rendered(rows, drops)
-
-
-def signatures_of(rows: Any) -> Signatures:
-    """The signatures of a batch, shape ``(n, 128)``."""
-    return np.frombuffer(b"".join(rows["signature"].to_pylist()), np.uint32).reshape(-1, PLACES)
+    return Rendered(rows, drops, signatures(said))

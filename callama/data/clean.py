@@ -7,11 +7,15 @@ files appear together when all is done: the output, ``OUT.quarantine.jsonl`` and
 
 from __future__ import annotations
 
+import glob
 import json
+import os
+import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite
@@ -105,27 +109,54 @@ def clean_files(
         out_path, quarantine_path, report_path = (
             stack.enter_context(atomic_file(p)) for p in (out, quarantine, report)
         )
-        staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".clean-", dir=out_path.parent)))
-        lines, features = staging / "lines", staging / "features"
+        staging = stack.enter_context(_staging(out_path.parent, out.name))
+        lines, features, signatures = (staging / name for name in ("lines", "features", "signatures"))
         names = [source.name if len(sources) > 1 else "" for source in sources]
         batches = _batches(scans, names, format_name)
-        with lines.open("wb") as to_lines, features.open("wb") as to_features, Meter("clean", None, "rows") as meter:
+        with ExitStack() as staged, Meter("clean", None, "rows") as meter:
+            to_lines, to_features, to_signatures = (
+                staged.enter_context(path.open("wb")) for path in (lines, features, signatures)
+            )
             for cleaned in ordered_map(partial(clean_batch, rules=rules), batches, workers):
                 to_lines.write(cleaned.lines)
                 to_features.write(cleaned.features)
+                to_signatures.write(cleaned.signatures)
                 tally.add(cleaned.tally)
                 if on_drop is not None:
                     for drop in cleaned.drops:
                         on_drop(*drop)
                 meter.total = round(tally.read * len(sources) / max(cleaned.progress, 1e-9))
                 meter.advance(cleaned.tally.read, f"{tally.dropped:,} dropped")
-        selection = Selection(features, rules, mix)
+        selection = Selection(features, signatures, rules, mix)
         with _Output(out_path, as_list=out.suffix == ".json") as to_out, quarantine_path.open("wb") as to_quarantine:
             _write(lines, selection, to_out, to_quarantine, tally, on_drop)
         result = CleanResult(tuple(sources), out, quarantine, report, tally, rules, workers, time.monotonic() - start)
         text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n"
         report_path.write_text(text, encoding="utf-8", newline="\n")
     return result
+
+
+@contextmanager
+def _staging(folder: Path, name: str) -> Iterator[Path]:
+    """A folder for what waits, beside the output: what is as large as the output belongs on its disk. What
+    earlier runs for this output left there, whose processes are gone (killed), is removed."""
+    prefix = f".{name}.clean-{platform.node()}-"
+    for left in folder.glob(f"{glob.escape(prefix)}*"):
+        pid = left.name.removeprefix(prefix).partition("-")[0]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-", dir=folder) as made:
+        yield Path(made)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _check_options(
@@ -170,7 +201,9 @@ def _write(
 ) -> None:
     """Sends the staged lines where the selection wants them, in their order."""
     with lines.open("rb") as staged:
-        for index, (line, kept, verdict) in enumerate(zip(staged, selection.kept, selection.verdict, strict=True)):
+        for index, (line, kept, verdict) in enumerate(
+            zip(staged, selection.kept.tolist(), selection.verdict.tolist(), strict=True)
+        ):
             if not kept:
                 to_quarantine.write(line)
                 continue
@@ -205,9 +238,10 @@ class _Output:
         return self
 
     def add(self, line: bytes) -> None:
-        if self._as_list:
-            self._file.write(b",\n" if self._count else b"[\n")
-        self._file.write(line if self._as_list else line + b"\n")
+        if not self._as_list:
+            self._file.write(line + b"\n")
+        else:
+            self._file.write((b",\n" if self._count else b"[\n") + line)
         self._count += 1
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

@@ -1,15 +1,15 @@
 """MinHash of what is said in a conversation: near-duplicates are recognised by it, in cleaning and across the split.
 
-Shingles are pairs of words. Their hashes are made of the words' hashes by arithmetic on whole
-batches, and the library permutes them: nothing is done per shingle in Python. The tools offered do
+Shingles are pairs of words, or the only word. Their hashes are made by arithmetic on the bytes of a
+whole batch, and the library permutes them: nothing is done per word in Python. The tools offered do
 not count: the same dialogue under another list of tools trains the same answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
-from itertools import chain
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,30 +19,33 @@ from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation
 
 Signatures = NDArray[np.uint32]
+Hashes = NDArray[np.uint64]
 PLACES = 128
+NO_SIGNATURES: Signatures = np.zeros((0, PLACES), np.uint32)
 SIMILAR = 0.85
 """From this estimated Jaccard similarity on, two conversations count as near-duplicates."""
 
-_SHINGLE_WORDS = 2
 _SEED = 42
-_REMEMBERED_WORDS = 200_000
+_BASE = 0x9E3779B97F4A7C15  # odd, so that its powers can be divided by
+# Beyond that only an exact repetition is recognised.
+_MAX_CHARS = 1_000_000
 
 
-class _WordHashes(dict[str, float]):
-    """53 bits for each word, the same in every process; forgets all when it has grown large.
+class SignatureFile:
+    """Signatures on disk, read like an array of shape ``(n, PLACES)``: what is held of them is what was asked for."""
 
-    They are floats because numpy takes those from an iterator at twice the rate of integers.
-    """
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = path.stat().st_size // (4 * PLACES)
 
-    def __missing__(self, word: str) -> float:
-        if len(self) >= _REMEMBERED_WORDS:
-            self.clear()
-        hashed = float(int.from_bytes(blake2b(word.encode("utf-8"), digest_size=8).digest(), "little") >> 11)
-        self[word] = hashed
-        return hashed
+    def __len__(self) -> int:
+        return self._count
 
-
-_hash_of = _WordHashes()
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Signatures:
+        if not self._count:
+            return NO_SIGNATURES
+        # Mapped anew each time, so that pages of earlier look-ups do not add up.
+        return np.array(np.memmap(self._path, np.uint32, "r").reshape(-1, PLACES)[rows])
 
 
 def said_text(conversation: Conversation) -> str:
@@ -61,25 +64,43 @@ def said_text(conversation: Conversation) -> str:
 
 def signatures(texts: Sequence[str]) -> Signatures:
     """MinHash signatures, shape ``(len(texts), PLACES)``; equal on every machine."""
-    words = [text.lower().split() for text in texts]
-    # Texts of fewer words than a shingle get empty ones in front, so that each text has a shingle at least.
-    words = [[""] * (_SHINGLE_WORDS - len(some)) + some for some in words]
-    ends = np.cumsum([len(some) for some in words], dtype=np.int64)
-    hashes = map(_hash_of.__getitem__, chain.from_iterable(words))
-    of_word = np.fromiter(hashes, np.float64, int(ends[-1]) if words else 0).astype(np.uint64)
-    shingles = of_word[: -(_SHINGLE_WORDS - 1)]
-    for place in range(1, _SHINGLE_WORDS):
-        shingles = mixed(shingles) + of_word[place : len(shingles) + place]
-    inside = np.ones(len(shingles), np.bool_)
-    for place in range(1, _SHINGLE_WORDS):
-        inside[ends[:-1] - place] = False  # would reach into the next text
-    lasts = np.cumsum([len(some) - _SHINGLE_WORDS + 1 for some in words])
-    offsets = np.concatenate([[0], lasts]).astype(np.uint64)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(mixed(shingles[inside]), offsets, PLACES, _SEED)
+    words, first = _word_hashes([text[:_MAX_CHARS].lower().encode("utf-8") for text in texts])
+    pairs = words.copy()
+    pairs[1:] += mixed(words[:-1])
+    counts = np.diff(first)
+    alone, opening = first[:-1][counts == 1], first[:-1][counts > 1]
+    pairs[alone] = words[alone]
+    pairs = np.delete(pairs, opening)  # with the end of the text before
+    offsets = np.cumsum([0, *(counts - (counts > 1))])
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(mixed(pairs), offsets.astype(np.uint64), PLACES, _SEED)
     return np.asarray(matrix.to_rows(), dtype=np.uint32).reshape(len(texts), PLACES)
 
 
-def mixed(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _word_hashes(texts: Sequence[bytes]) -> tuple[Hashes, NDArray[np.int64]]:
+    """64 bits for each word of all texts; where each text's words start, and last where they end.
+
+    A word's bytes count as the digits of a number, lowest first, of which 64 bits are kept; the
+    numbers of all words come from one running sum over the bytes.
+    """
+    data = np.frombuffer(b" ".join([b"", *texts, b""]) or b" ", np.uint8)
+    powers, inverse = _powers(1 << len(data).bit_length())
+    is_word = data > ord(" ")
+    edges = np.flatnonzero(is_word[1:] != is_word[:-1])
+    starts, ends = edges[::2], edges[1::2]
+    sums = np.cumsum(data * powers[: len(data)])
+    bounds = np.cumsum([0, *(len(text) + 1 for text in texts)])
+    return (sums[ends] - sums[starts]) * inverse[starts], np.searchsorted(starts, bounds)
+
+
+@lru_cache(maxsize=2)
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    """The base's first powers, and what undoes a multiplication by each, modulo 2^64."""
+    base, inverse = (np.full(count, number, np.uint64) for number in (_BASE, pow(_BASE, -1, 1 << 64)))
+    base[0] = inverse[0] = 1
+    return np.cumprod(base), np.cumprod(inverse)
+
+
+def mixed(value: Hashes) -> Hashes:
     """Spreads 64 bits so that each depends on all (splitmix64's finaliser)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

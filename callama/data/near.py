@@ -12,7 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from callama.data.minhash import PLACES, SIMILAR, Signatures
+from callama.data.minhash import PLACES, SIMILAR, Hashes, SignatureFile, Signatures, mixed
+
+Indices = NDArray[np.int64]
 
 # Grouping joins from a lower estimate on, so that the estimate's error (0.032 at 0.85) separates no pair.
 _JOIN = 0.75
@@ -23,16 +25,18 @@ _AUDIT_BAND = 4
 # Where very many rows share a band, each is compared with its nearest in the order of further bands.
 _WINDOW = 64
 _SEED = 1
+# Signatures in memory at a time: 16 MiB.
+_CHUNK_ROWS = 1 << 15
 
 
-def near_groups(signatures: Signatures) -> list[str]:
-    """For each row of ``(n, 128)`` signatures a name of its group: rows that are linked by near-duplicates share one.
+def near_groups(signatures: Signatures | SignatureFile, rows: Indices | None = None) -> list[str]:
+    """For each of the ``rows`` (None: all) a name of its group: rows that are linked by near-duplicates share one.
 
     The names follow from the rows' content alone, so the rows' order changes nothing.
     """
-    if not len(signatures):
-        return []
-    distinct, row_of = np.unique(signatures, axis=0, return_inverse=True)
+    rows = np.arange(len(signatures)) if rows is None else rows
+    names, first, row_of = np.unique(_keys(signatures, rows, slice(None)), return_index=True, return_inverse=True)
+    distinct = rows[first]
     parent = np.arange(len(distinct))
 
     def find(row: int) -> int:
@@ -41,26 +45,23 @@ def near_groups(signatures: Signatures) -> list[str]:
             row = parent[row]
         return row
 
-    for left, right in _candidates(distinct, _GROUPING_BAND):
-        apart = _roots(parent)[left] != _roots(parent)[right]
+    for left, right in _candidates(signatures, distinct, _GROUPING_BAND):
+        roots = _roots(parent)
+        apart = roots[left] != roots[right]
         left, right = left[apart], right[apart]
-        alike = _similarity(distinct, left, right) >= _JOIN
+        alike = _similarity(signatures, distinct[left], distinct[right]) >= _JOIN
         for a, b in zip(left[alike].tolist(), right[alike].tolist(), strict=True):
             low, high = sorted((find(a), find(b)))
             parent[high] = low
-    names = {int(root): distinct[root].tobytes().hex()[:32] for root in np.unique(_roots(parent))}
-    return [names[root] for root in _roots(parent)[row_of.reshape(-1)].tolist()]
+    return [f"{name:016x}" for name in names[_roots(parent)[row_of]].tolist()]
 
 
-def near_pairs(signatures: Signatures, side: NDArray[np.int8]) -> int:
+def near_pairs(signatures: Signatures | SignatureFile, side: NDArray[np.int8]) -> int:
     """How many pairs of near-duplicates there are between rows of side 0 and of side 1; other rows do not count."""
     chosen = np.flatnonzero((side == 0) | (side == 1))
-    if not len(chosen):
-        return 0
-    order = chosen[np.lexsort(signatures[chosen].T[:3])]
-    signatures, side = signatures[order], side[order]
     found: set[tuple[int, int]] = set()
-    for left, right in _candidates(signatures, _AUDIT_BAND):
+    for left, right in _candidates(signatures, chosen, _AUDIT_BAND):
+        left, right = chosen[left], chosen[right]
         across = side[left] != side[right]
         left, right = left[across], right[across]
         alike = _similarity(signatures, left, right) >= SIMILAR
@@ -68,32 +69,49 @@ def near_pairs(signatures: Signatures, side: NDArray[np.int8]) -> int:
     return len({(min(pair), max(pair)) for pair in found})
 
 
-def _roots(parent: NDArray[np.int64]) -> NDArray[np.int64]:
+def _roots(parent: Indices) -> Indices:
     """The root of every row; shortens the paths on the way."""
     while not np.array_equal(above := parent[parent], parent):
         parent[:] = above
     return parent
 
 
-def _similarity(signatures: Signatures, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
+def _similarity(signatures: Signatures | SignatureFile, left: Indices, right: Indices) -> NDArray[np.float64]:
     out = np.empty(len(left))
-    for start in range(0, len(left), 65_536):  # 64 MiB at a time
-        part = slice(start, start + 65_536)
+    for start in range(0, len(left), _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
         out[part] = (signatures[left[part]] == signatures[right[part]]).mean(1)
     return out
 
 
-def _candidates(signatures: Signatures, band: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs of rows that agree in a whole band of places, as two arrays of row numbers at a time."""
+def _keys(signatures: Signatures | SignatureFile, rows: Indices, places: slice) -> Hashes:
+    """One number for each row, of some places of its signature. Equal places have equal keys; unequal ones
+    with equal keys only cost a comparison, or for all places one row in 2^64 its own group."""
+    odd = np.random.default_rng(_SEED).integers(1 << 62, size=PLACES, dtype=np.uint64)[places] * 2 + 1
+    keys = np.empty(len(rows), np.uint64)
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        keys[part] = signatures[rows[part]][:, places].astype(np.uint64) @ odd
+    return mixed(keys)
+
+
+def _candidates(signatures: Signatures | SignatureFile, rows: Indices, band: int) -> Iterator[tuple[Indices, Indices]]:
+    """Pairs of places in ``rows`` whose signatures agree in a whole band, as two arrays at a time."""
+    if not len(rows):
+        return
     starts = range(0, PLACES - band + 1, band)
-    odd = np.random.default_rng(_SEED).integers(1 << 62, size=band, dtype=np.uint64) * 2 + 1
-    # Equal bands have equal keys; unequal ones with equal keys only cost a comparison.
-    keys = [(signatures[:, s : s + band].astype(np.uint64) * odd).sum(1, dtype=np.uint64) for s in starts]
-    for index, key in enumerate(keys):
-        order = np.lexsort((keys[index - 2], keys[index - 1], key))
-        key = key[order]
-        for shift in range(1, min(_WINDOW, len(key) - 1) + 1):
-            (same,) = np.nonzero(key[shift:] == key[:-shift])
+    before, last = (_keys(signatures, rows, slice(s, s + band)) for s in (starts[-2], starts[-1]))
+    for start in starts:
+        key = _keys(signatures, rows, slice(start, start + band))
+        order = np.argsort(key)
+        same = key[order[1:]] == key[order[:-1]]
+        # Only rows whose key another one has too; those beside one another in the order of further bands.
+        shared = np.sort(order[np.append(same, False) | np.append(False, same)])
+        order = shared[np.lexsort((before[shared], last[shared], key[shared]))]
+        in_order = key[order]
+        for shift in range(1, min(_WINDOW, len(order) - 1) + 1):
+            (same,) = np.nonzero(in_order[shift:] == in_order[:-shift])
             if not len(same):
                 break
             yield order[same], order[same + shift]
+        before, last = last, key

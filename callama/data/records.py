@@ -12,12 +12,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TextIO
+from typing import Any, BinaryIO, NamedTuple, NoReturn, TextIO
 
 from callama.common.errors import CallamaError
-from callama.data.sources import inner_suffix, open_text, packing_of, parquet_count, parquet_rows
+from callama.data.sources import HEAD_CHARS, inner_suffix, open_text, packing_of, parquet_count, parquet_rows
 
 CHUNK_CHARS = 1 << 20
 MAX_RECORD_CHARS = 16 << 20
@@ -31,12 +30,9 @@ _INSIDE_TEXT = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _LINES_SUFFIXES = (".jsonl", ".ndjson")
 # The longest token whose cut reads as an error before the cut: "\ud83d\ude00", half of it missing.
 _CUT_TOKEN_CHARS = 16
-# What is kept of a record that is too long.
-_HEAD_CHARS = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record. ``number`` counts from 0; ``where`` is for people; ``raw`` is its text in the file
     (empty where it was read already, and for Parquet, which has none).
 
@@ -69,6 +65,8 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+# Finds where an element ends: objects become tuples of pairs, and what is wrong inside is ``decoded``'s to say.
+_SCANNER = json.JSONDecoder(object_pairs_hook=tuple)
 
 
 def decoded(record: Record) -> Record:
@@ -76,11 +74,11 @@ def decoded(record: Record) -> Record:
     if not record.raw or record.fault:
         return record
     try:
-        return Record(record.number, record.where, record.raw, _DECODER.decode(record.raw))
+        return record._replace(value=_DECODER.decode(record.raw))
     except RecursionError:
-        return replace(record, fault="nested too deeply")
+        return record._replace(fault="nested too deeply")
     except ValueError as error:
-        return replace(record, fault=f"not JSON: {error}")
+        return record._replace(fault=f"not JSON: {error}")
 
 
 def read_records(path: Path) -> Iterator[Record]:
@@ -129,9 +127,12 @@ class Scan(Iterator[Record]):
         count = parquet_count(self._path)
         if not count:
             raise CallamaError(f"{self._path} has no rows")
-        for number, value in enumerate(parquet_rows(self._path)):
+        for number, (value, size) in enumerate(parquet_rows(self._path, MAX_RECORD_CHARS)):
             self._share = (number + 1) / count
-            yield Record(number, f"row {number}", "", value)
+            if size > MAX_RECORD_CHARS:
+                yield _too_long(number, f"row {number}", json.dumps(value), size, "bytes")
+            else:
+                yield Record(number, f"row {number}", "", value)
 
     def _text(self) -> Iterator[Record]:
         with open_text(self._path) as opened:
@@ -198,9 +199,9 @@ def _skip_line(file: TextIO, line: str) -> int:
     return chars
 
 
-def _too_long(number: int, where: str, text: str, chars: int) -> Record:
-    fault = f"{chars:,} characters long, more than the {MAX_RECORD_CHARS:,} that are read; only its beginning is kept"
-    return Record(number, where, text[:_HEAD_CHARS], fault=fault, chars=chars)
+def _too_long(number: int, where: str, text: str, chars: int, unit: str = "characters") -> Record:
+    fault = f"{chars:,} {unit} long, more than the {MAX_RECORD_CHARS:,} that are read; only its beginning is kept"
+    return Record(number, where, text[:HEAD_CHARS], fault=fault, chars=chars)
 
 
 class _Window:
@@ -276,10 +277,10 @@ def _list_records(path: Path, window: _Window) -> Iterator[Record]:
 def _take_element(path: Path, window: _Window, number: int) -> Record:
     where = f"record {number}"
     while True:
-        fault = ""
+        fault, value = "", None
         end: int | None
         try:
-            _, end = _DECODER.raw_decode(window.text, window.position)
+            value, end = _SCANNER.raw_decode(window.text, window.position)
         except json.JSONDecodeError as error:
             cut = error.msg.startswith("Unterminated") or error.pos >= len(window.text) - _CUT_TOKEN_CHARS
             if window.at_end or not cut:
@@ -297,7 +298,9 @@ def _take_element(path: Path, window: _Window, number: int) -> Record:
                 return _skip_element(path, window, number)
             raw = window.text[window.position : end]
             window.position = end
-            # As text: that is handed to another process in a fraction of the time that its value takes.
+            if type(value) is tuple and all(type(text) is str for _, text in value) and len(dict(value)) == len(value):
+                return Record(number, where, "", dict(value), "", len(raw))
+            # As text: that is handed to another process in a fraction of the time that a nested value takes.
             return Record(number, where, raw, None, fault, len(raw))
         if window.at_end:
             raise CallamaError(f"{path}, {where}: the file ends inside this record")
@@ -309,7 +312,7 @@ def _take_element(path: Path, window: _Window, number: int) -> Record:
 def _skip_element(path: Path, window: _Window, number: int) -> Record:
     """Takes an element of any length without decoding or holding it: only where texts and brackets end counts."""
     where, start = f"record {number}", window.offset
-    head = window.text[window.position : window.position + _HEAD_CHARS]
+    head = window.text[window.position : window.position + HEAD_CHARS]
     scalar, depth, quoted = head[0] not in '[{"', 0, False
     while True:
         char = window.pass_over(_SCALAR if scalar else _INSIDE_TEXT if quoted else _BETWEEN_BRACKETS)

@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from callama.data.fingerprint import BAND_PLACES, FEATURES, N_BANDS
-from callama.data.minhash import SIMILAR, mixed
+from callama.data.fingerprint import FEATURES, N_BANDS
+from callama.data.minhash import SIMILAR, SignatureFile, mixed
 from callama.data.reasons import Drop
 from callama.data.work import Rules
 
 Indices = NDArray[np.int64]
-Keys = NDArray[np.uint64]
 CHUNK_ROWS = 1 << 15
 VERDICTS: tuple[Drop | None, ...] = (None, Drop.EXACT_DUPLICATE, Drop.NEAR_DUPLICATE, Drop.PHRASING, Drop.OVER_MIX)
 
@@ -28,8 +27,8 @@ class Selection:
     """The verdict on each record: ``verdict`` indexes ``VERDICTS``, ``twin`` is the earlier record
     that a duplicate repeats (-1: none). Records that were dropped before stay as they are."""
 
-    def __init__(self, features: Path, rules: Rules, mix: Sequence[float] = ()) -> None:
-        self._features, self._rules = features, rules
+    def __init__(self, features: Path, signatures: Path, rules: Rules, mix: Sequence[float] = ()) -> None:
+        self._features, self._signatures, self._rules = features, SignatureFile(signatures), rules
         self.kept = self._column("kept")
         self.verdict = np.zeros(len(self.kept), np.uint8)
         self.twin = np.full(len(self.kept), -1, np.int64)
@@ -82,7 +81,7 @@ class Selection:
     def _similar_in_band(self, alive: Indices, band: int) -> Indices:
         """Pairs (row, earlier row) that share a band and are alike: each row is held against the first
         row of its bucket and the one before it."""
-        keys = self._band(band)[alive]
+        keys = self._column("bands", band)[alive]
         order = np.argsort(keys, kind="stable")
         in_order = keys[order]
         opens = np.ones(len(order), np.bool_)
@@ -95,20 +94,8 @@ class Selection:
         parts = [pairs[i : i + CHUNK_ROWS] for i in range(0, len(pairs), CHUNK_ROWS)]
         return np.concatenate([np.zeros((0, 2), np.int64), *(part[self._similar(part)] for part in parts)])
 
-    def _band(self, band: int) -> Keys:
-        """One 64-bit key a record: the band's values, mixed."""
-        keys = []
-        for chunk in self._chunks():
-            key = np.zeros(len(chunk), np.uint64)
-            for column in range(band * BAND_PLACES, (band + 1) * BAND_PLACES):
-                key = mixed(key ^ chunk["signature"][:, column].astype(np.uint64))
-            keys.append(key)
-        return np.concatenate(keys)
-
     def _similar(self, pairs: Indices) -> NDArray[np.bool_]:
-        # Mapped anew each time, so that pages of earlier look-ups do not add up.
-        table = np.memmap(self._features, FEATURES, "r")
-        one, other = (table[pairs[:, side]]["signature"] for side in (0, 1))
+        one, other = (self._signatures[pairs[:, side]] for side in (0, 1))
         return np.asarray((one == other).mean(axis=1) >= SIMILAR)
 
     def _drop_beyond(self, rows: Indices, keys: NDArray[np.generic], limits: Indices, reason: Drop) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, TextIO, cast
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from callama.common.errors import CallamaError, UsageError
@@ -25,6 +26,8 @@ Packing = Literal["plain", "gzip", "zstd", "parquet"]
 _MAGIC: tuple[tuple[bytes, Packing], ...] = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"PAR1", "parquet"))
 _PACKED_SUFFIXES = (".gz", ".zst", ".zstd")
 PARQUET_ROWS = 256
+# What is kept of a record that is too long.
+HEAD_CHARS = 2_000
 
 
 class OpenText(NamedTuple):
@@ -85,8 +88,9 @@ def open_text(path: Path) -> Iterator[OpenText]:
             raise CallamaError(f"{path} is a damaged {packing} file ({error}); fetch it again") from None
 
 
-def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file as objects, a few hundred in memory at a time.
+def parquet_rows(path: Path, max_bytes: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """The rows of a Parquet file as objects, a few hundred in memory at a time, each with its size in Arrow's memory;
+    of a row of more than ``max_bytes``, the beginnings of its texts.
 
     Raises:
         CallamaError: the file is damaged.
@@ -94,9 +98,23 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=PARQUET_ROWS):
-                yield from batch.to_pylist()
+                if batch.nbytes <= max_bytes:
+                    yield from ((row, 0) for row in batch.to_pylist())
+                    continue
+                for row in (batch.slice(index, 1) for index in range(batch.num_rows)):
+                    value = _beginnings(row) if row.nbytes > max_bytes else row.to_pylist()[0]
+                    yield value, row.nbytes
     except (pa.ArrowException, OSError) as error:
         raise CallamaError(f"{path} is a damaged Parquet file ({str(error)[:200]}); fetch it again") from None
+
+
+def _beginnings(row: Any) -> dict[str, Any]:
+    texts = [
+        name
+        for name, kind in zip(row.schema.names, row.schema.types, strict=True)
+        if kind in (pa.string(), pa.large_string())
+    ]
+    return {name: pa.compute.utf8_slice_codeunits(row[name], 0, HEAD_CHARS)[0].as_py() for name in texts}
 
 
 def parquet_count(path: Path) -> int:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from callama.contract.messages import Conversation
 
@@ -27,8 +27,7 @@ LEFT_OUT: Mapping[Side, str] = {
 LABEL = "split"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """What the split knows of a conversation: its functions, the name of its group of near-duplicates
     (``near.near_groups``) and the side that its label asks for, if it has one."""
 
@@ -88,12 +87,9 @@ def _by_label(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
 
 def _draw(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
     """The finest way that holds enough out: whole groups with near-duplicates, without them, single functions."""
-    for method, ties in (
-        ("by group of functions and near-duplicates", [row.functions | {_near(row)} for row in rows]),
-        ("by group of functions", [row.functions or {_near(row)} for row in rows]),
-    ):
-        if (held := _whole_groups(rows, ties, val_ratio, seed)) is not None:
-            return Split([_side(tie, held) for tie in ties], method)
+    for method, with_near in (("by group of functions and near-duplicates", True), ("by group of functions", False)):
+        if (held := _whole_groups(rows, with_near, val_ratio, seed)) is not None:
+            return Split([_side(_tie(row, with_near), held) for row in rows], method)
     return Split(_by_function(rows, val_ratio, seed), "by function, straddling conversations left out")
 
 
@@ -102,11 +98,16 @@ def _near(row: Row) -> str:
     return f"near {row.near}"
 
 
+def _tie(row: Row, with_near: bool) -> Set[str]:
+    """What a conversation ties together: its functions and, if wanted or there are none, its near-duplicates."""
+    return row.functions | {_near(row)} if with_near or not row.functions else row.functions
+
+
 def _rank(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
 
 
-def _groups(ties: Sequence[Set[str]]) -> dict[str, str]:
+def _groups(ties: Iterable[Set[str]]) -> dict[str, str]:
     """Name → least name of its group, whatever the order (union-find with path halving)."""
     parent: dict[str, str] = {}
 
@@ -121,7 +122,7 @@ def _groups(ties: Sequence[Set[str]]) -> dict[str, str]:
         roots = sorted({find(name) for name in tie})
         for other in roots[1:]:
             parent[other] = roots[0]
-    return {name: find(name) for tie in ties for name in tie}
+    return {name: find(name) for name in parent}
 
 
 def _take(sizes: Mapping[str, int], quota: float, seed: int) -> set[str]:
@@ -135,13 +136,13 @@ def _take(sizes: Mapping[str, int], quota: float, seed: int) -> set[str]:
     return taken
 
 
-def _whole_groups(rows: Sequence[Row], ties: Sequence[Set[str]], val_ratio: float, seed: int) -> set[str] | None:
+def _whole_groups(rows: Sequence[Row], with_near: bool, val_ratio: float, seed: int) -> set[str] | None:
     """Names of the groups held out; None where groups are too large to fill half of the quota.
 
     Groups with functions and groups of plain chat are drawn apart, so that neither stands in for the other.
     """
-    group = _groups(ties)
-    of_row = [group[min(tie)] for tie in ties]
+    group = _groups(_tie(row, with_near) for row in rows)
+    of_row = [group[next(iter(_tie(row, with_near)))] for row in rows]
     with_functions = {name for name, row in zip(of_row, rows, strict=True) if row.functions}
     sizes = Counter(name for name in of_row if name in with_functions)
     plain = Counter(name for name in of_row if name not in with_functions)

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from callama.contract.messages import Conversation
 from callama.data.grounding import GROUNDS, Audited, Ground
 from callama.data.quarantine import Reason
-from callama.data.reasons import Repair
+from callama.data.reasons import Drop, Repair
 
-
-class ArgumentKey(NamedTuple):
-    """What arguments are counted by."""
-
-    function: str
-    path: str
-    ground: Ground
-
-
+# What arguments are counted by: function, path, ground. A plain tuple, because thousands go between processes.
+ArgumentKey = tuple[str, str, Ground]
 REPAIRS = {repair.value: repair for repair in Repair}
 
 
@@ -28,7 +21,8 @@ REPAIRS = {repair.value: repair for repair in Repair}
 class Tally:
     """Counts of a run or a part of it: ``read`` is always ``kept`` plus the sum of ``drops``.
 
-    ``ungrounded`` has the first value of each function's argument that nobody said, with its row.
+    ``over_mix`` counts by source what was beyond its share; ``ungrounded`` has the first value of each
+    function's argument that nobody said, with its row.
     """
 
     read: int = 0
@@ -37,6 +31,7 @@ class Tally:
     repaired: int = 0
     drops: Counter[Reason] = field(default_factory=Counter)
     repairs: Counter[Reason] = field(default_factory=Counter)
+    over_mix: Counter[str] = field(default_factory=Counter)
     arguments: Counter[ArgumentKey] = field(default_factory=Counter)
     ungrounded: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
 
@@ -57,6 +52,8 @@ class Tally:
         """Takes back a conversation that was counted as kept."""
         self._count(conversation, audited, -1)
         self.drops[reason] += 1
+        if reason is Drop.OVER_MIX:
+            self.over_mix[conversation.labels["file"]] += 1
 
     def _count(self, conversation: Conversation, audited: Sequence[Audited], sign: int) -> None:
         repairs = conversation.labels["repairs"]
@@ -66,7 +63,7 @@ class Tally:
         for code in repairs:
             self.repairs[REPAIRS[code]] += sign
         for function, path, _, ground in audited:
-            self.arguments[ArgumentKey(function, path, ground)] += sign
+            self.arguments[function, path, ground] += sign
 
     def add(self, other: Tally) -> None:
         """Adds the counts of a later part."""
@@ -77,14 +74,15 @@ class Tally:
         self.drops.update(other.drops)
         self.repairs.update(other.repairs)
         self.arguments.update(other.arguments)
-        self.ungrounded = {**other.ungrounded, **self.ungrounded}
+        for argument, example in other.ungrounded.items():
+            self.ungrounded.setdefault(argument, example)
 
     @property
     def grounds(self) -> Counter[str]:
         """Scalar arguments of kept calls by how they are grounded."""
         totals: Counter[str] = Counter()
-        for key, count in self.arguments.items():
-            totals[key.ground] += count
+        for (_, _, ground), count in self.arguments.items():
+            totals[ground] += count
         return totals
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,14 +94,15 @@ class Tally:
             "kept_after_repair": self.repaired,
             "dropped": self.dropped,
             "drops": explained(self.drops),
+            "over_mix_by_source": dict(sorted(self.over_mix.items())),
             "repairs": explained(self.repairs),
             "grounding": self._grounding(),
         }
 
     def _grounding(self) -> dict[str, Any]:
         functions: dict[str, Counter[str]] = defaultdict(Counter)
-        for key, count in self.arguments.items():
-            functions[key.function][key.ground] += count
+        for (function, _, ground), count in self.arguments.items():
+            functions[function][ground] += count
         examples: dict[str, dict[str, Any]] = defaultdict(dict)
         for (function, path), (row, value) in self.ungrounded.items():
             examples[function][path] = {"row": row, "value": value}

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from callama.contract.messages import Conversation, dump_line
-from callama.data.fingerprint import FEATURES, digest, draw, phrasing
+from callama.data.fingerprint import FEATURES, band_keys, digest, draw, phrasing
 from callama.data.formats.registry import clean_record
 from callama.data.grounding import Audited, audit
-from callama.data.minhash import said_text, signatures
+from callama.data.minhash import PLACES, said_text, signatures
 from callama.data.quarantine import DropError, quarantine_line
 from callama.data.reasons import Drop, Repair
 from callama.data.records import MAX_RECORD_CHARS, Record, decoded
@@ -49,10 +49,12 @@ class Batch(NamedTuple):
 @dataclass
 class Cleaned:
     """A batch's outcome. ``lines`` has one line a record, in order: a kept conversation or a quarantine
-    entry; ``features`` are the bytes of one ``FEATURES`` a record, ``drops`` names the dropped."""
+    entry; ``features`` are the bytes of one ``FEATURES`` a record, ``signatures`` those of its MinHash
+    signature; ``drops`` names the dropped."""
 
     lines: bytes
     features: bytes
+    signatures: bytes
     tally: Tally
     drops: list[tuple[int, str, str]]
     progress: float
@@ -82,14 +84,17 @@ def clean_batch(batch: Batch, rules: Rules) -> Cleaned:
         phrasings.append(digest(phrasing(conversation))[:8])
         kept.append(index)
     features = np.zeros(len(batch.records), FEATURES)
+    signed = np.zeros((len(batch.records), PLACES), np.uint32)
     features["source"] = batch.source
     if kept:
         features["kept"][kept] = True
         features["exact"][kept] = np.frombuffer(b"".join(map(digest, texts)), "<u8").reshape(-1, 2)
         features["phrasing"][kept] = np.frombuffer(b"".join(phrasings), "<u8")
         if rules.remove_duplicates:
-            features["signature"][kept] = signatures(texts)
-    return Cleaned("".join(f"{line}\n" for line in lines).encode(), features.tobytes(), tally, drops, batch.progress)
+            signed[kept] = signatures(texts)
+            features["bands"] = band_keys(signed)
+    text = "\n".join([*lines, ""]).encode()
+    return Cleaned(text, features.tobytes(), signed.tobytes(), tally, drops, batch.progress)
 
 
 def _line(conversation: Conversation) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -242,4 +243,20 @@ def test_genuine_conversations_with_a_call_are_kept_unless_they_repeat_another(t
     dropped = {q["row"]: q["reason"] for q in read_lines(result.quarantine)}
     assert kept | dropped.keys() == set(range(200)) and not kept & dropped.keys()
     assert set(dropped.values()) == {"exact_duplicate", "near_duplicate"}
-    assert len(calling) == 100 and len(calling & kept) == 92
+    assert len(calling) == 100 and len(calling & kept) == 91
+
+
+def test_a_killed_run_leaves_nothing_for_ever(tmp_path: Path) -> None:
+    source, out = write_rows(tmp_path / "in.json", [GOOD, BAD]), tmp_path / "out.jsonl"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from callama.data.clean import clean_files\n"
+        "clean_files([Path(sys.argv[1])], Path(sys.argv[2]), on_drop=lambda *_: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, source, out], cwd=REPO, timeout=60)
+    assert killed.returncode == -9 and len(list(tmp_path.glob(".out.jsonl.clean-*"))) == 1
+    clean_files([source], tmp_path / "other.jsonl")
+    (left,) = tmp_path.glob(".out.jsonl.clean-*")
+    running = left.with_name(left.name.rpartition("-")[0].rpartition("-")[0] + f"-{os.getpid()}-x")
+    running.mkdir()
+    clean_files([source], out)
+    assert [path for path in tmp_path.iterdir() if ".clean-" in path.name] == [running]

@@ -97,6 +97,8 @@ def test_sources_are_mixed_in_their_shares(tmp_path: Path, mix: list[float], kep
     counts = Counter(c["labels"]["file"] for c in lines(result.out))
     assert (counts["in0.jsonl"], counts["in1.jsonl"]) == kept
     assert Counter(reason for _, reason in reasons(result)) == {"over_mix": 50 - sum(kept)}
+    over = {name: n - k for name, n, k in zip(("in0.jsonl", "in1.jsonl"), (40, 10), kept, strict=True) if n > k}
+    assert json.loads(result.report.read_text())["over_mix_by_source"] == over
 
 
 def test_a_mixture_must_fit_its_sources(tmp_path: Path) -> None:

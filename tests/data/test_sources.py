@@ -16,7 +16,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.data.clean import clean_files
 from callama.data.formats.registry import FORMATS
 from callama.data.read import read_conversations
-from callama.data.records import Scan, read_records
+from callama.data.records import MAX_RECORD_CHARS, Scan, read_records
 from callama.data.work import Rules
 from tests.data.test_formats import RECORDS
 
@@ -92,6 +92,15 @@ def test_parquet_values_that_json_lacks_are_quarantined(tmp_path: Path) -> None:
     result = clean_files([path], tmp_path / "out.jsonl")
     (entry,) = [json.loads(line) for line in result.quarantine.open()]
     assert (entry["reason"], "2024" in entry["text"]) == ("unknown_format", True)
+
+
+def test_a_parquet_row_has_the_length_limit_of_a_line(tmp_path: Path) -> None:
+    rows = [{"system": "a", "chat": "USER: é" + "x" * size} for size in (10, MAX_RECORD_CHARS, 20)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    first, long, last = read_records(tmp_path / "in.parquet")
+    assert (first.value, last.value) == (rows[0], rows[2])
+    assert long.too_long and long.value is None and "bytes long" in long.fault
+    assert long.raw.startswith('{"system": "a", "chat": "USER: ') and len(long.raw) == 2_000
 
 
 def test_missing_columns_of_parquet_rows_are_no_calls(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import groupby
-from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps
@@ -18,7 +16,7 @@ from callama.data.checks import check_text
 from callama.data.glaive.ai_colon import CALL_MARK
 from callama.data.glaive.calls import ParsedCall, parse_call
 from callama.data.glaive.lenient import loads_lenient
-from callama.data.glaive.turns import END_OF_TEXT, SPACE, Turn
+from callama.data.glaive.turns import END_OF_TEXT, SPACE, Role, Turn
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
@@ -35,9 +33,7 @@ def build_messages(
     """
     if turns[0].role != "user":
         raise DropError(Drop.STARTS_WITHOUT_USER, f"the first turn is of role {turns[0].role}", turns[0].raw)
-    for turn in turns:
-        _check_turn(turn, repairs)
-    groups = [(role, list(group)) for role, group in groupby(turns, key=lambda t: t.role)]
+    groups = _groups(turns, repairs)
     _cut_end(groups, repairs)
     messages: list[Message] = []
     ids: list[str] = []
@@ -52,8 +48,7 @@ def build_messages(
             text, parsed = _assistant(group, n_results, index + 1 == len(groups), repairs)
             ids = [f"call_{n_calls + i}" for i in range(len(parsed))]
             n_calls += len(parsed)
-            calls = tuple(checked(call, i) for call, i in zip(parsed, ids, strict=True))
-            messages.append(Message("assistant", text, calls))
+            messages.append(Message("assistant", text, tuple(map(checked, parsed, ids))))
         elif index and groups[index - 1][0] == "assistant":
             messages += [Message("tool", _result(t, repairs), (), i) for t, i in zip(group, ids, strict=True)]
         else:
@@ -61,16 +56,24 @@ def build_messages(
     return messages
 
 
-def _check_turn(turn: Turn, repairs: list[Repair]) -> None:
-    if not turn.text.strip():
-        raise DropError(Drop.EMPTY_TURN, f"a turn of role {turn.role}", turn.raw)
-    if END_OF_TEXT in turn.raw:
-        raise DropError(Drop.TEXT_AFTER_ENDOFTEXT, f"a turn of role {turn.role}", turn.raw)
-    if turn.ends > (turn.role == "assistant"):
-        repairs.append(Repair.ENDOFTEXT)
+def _groups(turns: list[Turn], repairs: list[Repair]) -> list[tuple[Role, list[Turn]]]:
+    """The turns of one role behind one another, with it; each is looked at on the way."""
+    groups: list[tuple[Role, list[Turn]]] = []
+    for turn in turns:
+        if not turn.text or turn.text.isspace():
+            raise DropError(Drop.EMPTY_TURN, f"a turn of role {turn.role}", turn.raw)
+        if END_OF_TEXT in turn.raw:
+            raise DropError(Drop.TEXT_AFTER_ENDOFTEXT, f"a turn of role {turn.role}", turn.raw)
+        if turn.ends > (turn.role == "assistant"):
+            repairs.append(Repair.ENDOFTEXT)
+        if groups and groups[-1][0] == turn.role:
+            groups[-1][1].append(turn)
+        else:
+            groups.append((turn.role, [turn]))
+    return groups
 
 
-def _cut_end(groups: list[tuple[Any, list[Turn]]], repairs: list[Repair]) -> None:
+def _cut_end(groups: list[tuple[Role, list[Turn]]], repairs: list[Repair]) -> None:
     for role, repair in (("user", Repair.USER_END), ("tool", Repair.RESULT_END)):
         if groups[-1][0] == role:
             fragment = groups.pop()[1][-1].text

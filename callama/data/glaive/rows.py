@@ -46,7 +46,7 @@ def _fields(row: Mapping[str, Any]) -> tuple[str | None, str]:
         raise DropError(Drop.SYSTEM_NOT_TEXT, f"found a {type(system).__name__}")
     for text in (chat, system or ""):
         try:
-            text.encode("utf-8")
+            text.isascii() or text.encode("utf-8")
         except UnicodeEncodeError as error:
             place = text[max(0, error.start - 50) : error.end + 50]
             raise DropError(Drop.LONE_SURROGATE, f"at character {error.start}", place) from None

@@ -16,7 +16,7 @@ from callama.data.reasons import Drop
 END_OF_TEXT = "<|endoftext|>"
 # ASCII only: str.strip() without an argument also takes U+0085, U+00A0 and U+2028, which are content.
 SPACE = " \t\r\n"
-_KEYWORD = re.compile(r"(USER|ASSISTANT|FUNCTION RESPONSE):")
+_OPENING = re.compile(r"(<\|endoftext\|>[ \t\r\n]*|\n\r?\n)(USER|ASSISTANT|FUNCTION RESPONSE):")
 Role = Literal["user", "assistant", "tool"]
 _ROLES: dict[str, Role] = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
 
@@ -39,40 +39,27 @@ def split_turns(chat: str) -> list[Turn]:
     Raises:
         DropError: something other than a role keyword stands at the start.
     """
-    # (end of the turn before, role, start of this one's text)
-    openings = [
-        (end, _ROLES[match[1]], match.end())
-        for match in _KEYWORD.finditer(chat)
-        if (end := _end_before(chat, match.start())) is not None
-    ]
-    if not openings or chat[: openings[0][0]].strip(SPACE):
+    # Two newlines in front let the first keyword open its turn like every other one.
+    head, *parts = _OPENING.split("\n\n" + chat.lstrip(SPACE))
+    if not parts or head.strip(SPACE):
         raise DropError(Drop.NO_TURNS, "", chat[:200])
-    ends = [end for end, _, _ in openings[1:]] + [len(chat)]
-    return [_turn(chat, role, start, end) for (_, role, start), end in zip(openings, ends, strict=True)]
-
-
-def _end_before(chat: str, start: int) -> int | None:
-    """Where the turn before a keyword at ``start`` ends; None: the keyword opens no turn."""
-    position = start
-    while position and chat[position - 1] in SPACE:
-        position -= 1
-    if chat.endswith(END_OF_TEXT, 0, position):
-        return position - len(END_OF_TEXT)
-    if not position:
-        return 0
-    gap = chat[position:start]
-    return next((start - len(lines) for lines in ("\n\n", "\n\r\n") if gap.endswith(lines)), None)
-
-
-def _turn(chat: str, role: Role, start: int, end: int) -> Turn:
     # A marker in front of the next turn's keyword belongs to this turn.
-    ends = int(chat.startswith(END_OF_TEXT, end))
-    position = end
+    behind = [*parts[3::3], ""]
+    return [
+        _turn(_ROLES[role], raw, gap.startswith("<"))
+        for role, raw, gap in zip(parts[1::3], parts[2::3], behind, strict=True)
+    ]
+
+
+def _turn(role: Role, raw: str, marked: bool) -> Turn:
+    ends = int(marked)
+    if END_OF_TEXT not in raw:
+        return Turn(role, raw, ends)
+    position = end = len(raw)
     while True:
-        while position > start and chat[position - 1] in SPACE:
+        while position and raw[position - 1] in SPACE:
             position -= 1
-        if not chat.endswith(END_OF_TEXT, start, position):
-            return Turn(role, chat[start:end], ends)
-        position -= len(END_OF_TEXT)
+        if not raw.endswith(END_OF_TEXT, 0, position):
+            return Turn(role, raw[:end], ends)
+        position = end = position - len(END_OF_TEXT)
         ends += 1
-        end = position
