@@ -30,7 +30,9 @@ def library() -> Any:
     try:
         from bitsandbytes import functional
     except ImportError:
-        raise UsageError("bitsandbytes is not installed; install it with: pip install 'callama[qlora]'") from None
+        raise UsageError(
+            "bitsandbytes is not installed; install it with: pip install -e '.[qlora]' in callama's folder"
+        ) from None
     return functional
 
 

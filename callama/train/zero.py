@@ -40,7 +40,9 @@ def _deepspeed() -> Any:
     try:
         import deepspeed
     except ImportError:
-        raise UsageError("DeepSpeed is not installed; install it with: pip install 'callama[deepspeed]'") from None
+        raise UsageError(
+            "DeepSpeed is not installed; install it with: pip install -e '.[deepspeed]' in callama's folder"
+        ) from None
     return deepspeed
 
 
