@@ -222,9 +222,9 @@ def atomic_folder(path: Path, facts: Mapping[str, Any], digests: Mapping[str, st
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def require_apart(out: Path, *sources: Path) -> None:
+def require_apart(out: Path, *sources: Path, what: str = "the source") -> None:
     """Makes sure that writing ``out`` touches no source: neither replaces one nor puts anything into its folder. The
-    folder of a source that is a file counts where callama wrote it.
+    folder of a source that is a file counts where callama wrote it. ``what`` is the word for a source.
 
     Raises:
         UsageError: it would.
@@ -235,7 +235,7 @@ def require_apart(out: Path, *sources: Path) -> None:
         folder = found if found.is_dir() else found.parent
         whole = found.is_dir() or (folder / MANIFEST).is_file()
         if place in (found, folder, *found.parents) or (whole and folder in place.parents):
-            raise UsageError(f"{out} is also the source {source}, holds it or lies inside it; choose another place")
+            raise UsageError(f"{out} is also {what}, or lies inside it; choose another place")
 
 
 def require_replaceable(path: Path) -> None:

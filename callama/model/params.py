@@ -53,12 +53,14 @@ class ModelParams:
             raise ValueError(f"the key {missing[0]!r} is missing")
         for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of"):
             value = given.get(name, 1)
-            if (type(value) is not int or not 0 < value <= _MAX_SIZE) and (name, value) != ("n_kv_heads", None):
-                raise ValueError(f"{name} must be a whole number above zero (at most {_MAX_SIZE:,}), found {value!r}")
+            if (type(value) is not int or value <= 0) and (name, value) != ("n_kv_heads", None):
+                raise ValueError(f"{name} must be a whole number above zero, found {value!r}")
+            if value is not None and value > _MAX_SIZE:
+                raise ValueError(f"{name} must be at most {_MAX_SIZE:,}, found {value:,}")
         for name in ("ffn_dim_multiplier", "norm_eps", "rope_theta"):
             value = given.get(name, 1.0)
             if not (type(value) in (int, float) and 0 < value < _MAX_NUMBER) and (name, value) != _NO_MULTIPLIER:
-                raise ValueError(f"{name} must be a number above zero and below {_MAX_NUMBER:g}, found {value!r}")
+                raise ValueError(f"{name} must be a number above zero, found {value!r}, or is beyond {_MAX_NUMBER:g}")
         if type(scaled := given.get("use_scaled_rope", False)) is not bool:
             raise ValueError(f"use_scaled_rope must be true or false, found {scaled!r}")
         if given["n_layers"] > _MAX_LAYERS:

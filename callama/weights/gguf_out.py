@@ -55,7 +55,7 @@ def write_gguf(path: Path, source: Source) -> None:
     if path.suffix != ".gguf":
         raise UsageError(f"{path} must be named FILE.gguf: that is how callama and llama.cpp know it")
     if path.is_file() and not _is_ours(path):
-        raise UsageError(f"{path} is there and was not written by callama; choose another name")
+        raise UsageError(f"{path} is there and is no GGUF file of callama's; choose another name")
     tensors = {gguf_name(n): t if len(t.shape) == 2 else cast(t, torch.float32) for n, t in source.tensors.items()}
     if source.params.use_scaled_rope:
         tensors[ROPE_DIVISORS] = of_tensor(_divisors(source.params))

@@ -77,7 +77,7 @@ def merge_to_folder(
     adapter_path = find_adapter(adapter_path)
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"{config_dir} is not a folder; expected the one with the adapter's lora.json")
-    require_apart(out, base_weights or base_dir, adapter_path)
+    require_apart(out, base_weights or base_dir, adapter_path, what="a source of this merge")
     require_replaceable(out)
     base = open_native(base_dir, base_weights)
     adapter = read_adapter(adapter_path, base.params, config_dir)

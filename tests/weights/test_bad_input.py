@@ -245,10 +245,10 @@ def test_an_adapter_of_other_weights_is_refused(sources: Path, tmp_path: Path) -
 
 
 def test_a_file_of_another_kind_is_not_replaced_by_a_gguf(sources: Path) -> None:
-    (sources / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"notes\.txt is there and is no GGUF file; choose another name"):
-        convert(sources / "native", sources / "notes.txt", "gguf")
-    assert (sources / "notes.txt").read_text() == "mine"
+    (sources / "notes.gguf").write_text("mine")
+    with pytest.raises(UsageError, match=r"notes\.gguf is there and is no GGUF file of callama's; choose another name"):
+        convert(sources / "native", sources / "notes.gguf", "gguf")
+    assert (sources / "notes.gguf").read_text() == "mine"
     (sources / "native/MANIFEST.json").unlink()
     convert(sources / "native", sources / "model.gguf", "gguf")
 

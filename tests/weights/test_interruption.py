@@ -87,7 +87,7 @@ def test_a_limit_on_file_sizes_leaves_what_was_there(whole: Path, tmp_path: Path
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(CallamaError, match=r"is larger than files may be here \(ulimit -f"):
-            convert(whole / "native", tmp_path / "out", to)
+            convert(whole / "native", tmp_path / ("out.gguf" if to == "gguf" else "out"), to)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
@@ -141,7 +141,7 @@ def test_killed_at_any_moment_the_destination_is_the_old_or_the_new_one(
 ) -> None:
     params = ModelParams(256, 4, 8, 400, 4, 64, max_seq_len=8192)
     tiny.write_tokenizer(tmp_path / "tokenizer.json", 400)
-    native, out = tmp_path / "native", tmp_path / "out"
+    native, out = tmp_path / "native", tmp_path / ("out.gguf" if to == "gguf" else "out")
     write_native(native, params, random_state(params, tied=False), tmp_path / "tokenizer.json", {})
     before, results = snapshot(native), {}
     for dtype in ("fp32", "bf16"):
@@ -156,10 +156,10 @@ def test_killed_at_any_moment_the_destination_is_the_old_or_the_new_one(
         status, _ = run_and_kill(native, out, to, dtype, moments.uniform(0, 1.1) * seconds, how)
         assert status in (0, *STATUS[how])
         assert state_of(out) in ([results[dtype]] if status == 0 else [earlier, results[dtype]])
-        left = [p for p in tmp_path.iterdir() if p.name not in ("native", "out", "tokenizer.json")]
+        left = [p for p in tmp_path.iterdir() if p.name not in ("native", out.name, "tokenizer.json")]
         assert not left or how == signal.SIGKILL
         for path in left:
-            assert re.fullmatch(r"\.out\.\d+-[0-9a-f]{8}\.tmp", path.name), path
+            assert re.fullmatch(rf"\.{re.escape(out.name)}\.\d+-[0-9a-f]{{8}}\.tmp", path.name), path
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert snapshot(native) == before
     assert out.is_file() or verify_folder(out).extra == []

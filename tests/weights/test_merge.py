@@ -110,7 +110,7 @@ def test_merging_onto_a_source_is_refused(tmp_path: Path, out: str) -> None:
     prepare(tmp_path, tiny(LLAMA_3))
     (tmp_path / "link").symlink_to("base")
     before = snapshot(tmp_path)
-    with pytest.raises(UsageError, match="is also a source of this merge, or lies inside one"):
+    with pytest.raises(UsageError, match="is also a source of this merge, or lies inside it"):
         merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / out)
     assert snapshot(tmp_path) == before
 
