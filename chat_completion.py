@@ -59,7 +59,7 @@ def main() -> None:
     with Meter("answering", len(DIALOGUES), "dialogues") as meter:
         answers = model.answer(
             [dialogue.conversation for dialogue in DIALOGUES], args.max_gen_len, sampling,
-            lambda _: meter.advance(), choice,
+            lambda *_: meter.advance(), choice,
         )  # fmt: skip
     for dialogue, answer in zip(DIALOGUES, answers, strict=True):
         print(transcript(dialogue, answer) + "\n")

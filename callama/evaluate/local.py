@@ -1,4 +1,4 @@
-"""A native checkpoint under test: answers in portions, so that an interrupted run keeps what it has."""
+"""A native checkpoint under test: each answer is kept as it ends, so that an interrupted run loses few."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from callama.text.tokenizer import load_tokenizer
 from callama.weights.adapter import find_adapter
 from callama.weights.native import read_native
 
-# Enough portions that little is lost, few enough that the batch seldom runs dry at a portion's end.
+# Grammars are held for one portion; it is so large that the batch seldom runs dry at its end.
 PORTIONS_PER_SLOT = 8
 
 
@@ -93,6 +93,9 @@ class LocalModel:
         step = self.slots * PORTIONS_PER_SLOT
         for start in range(0, len(fitting), step):
             portion = fitting[start : start + step]
-            texts = self.chat.answer([cases[i].prompt for i in portion], self.max_new_tokens, choice=self._choice)
-            for index, text in zip(portion, texts, strict=True):
-                keep(index, Reply.read(text))
+            prompts = [cases[i].prompt for i in portion]
+
+            def take(at: int, text: str, portion: list[int] = portion) -> None:
+                keep(portion[at], Reply.read(text))
+
+            self.chat.answer(prompts, self.max_new_tokens, on_done=take, choice=self._choice)

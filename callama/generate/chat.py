@@ -67,14 +67,13 @@ class ChatModel:
         conversations: Sequence[Conversation],
         max_new_tokens: int,
         sampling: Sampling | None = None,
-        on_done: Callable[[int], None] | None = None,
+        on_done: Callable[[int, Generation], None] | None = None,
         choice: Choice | None = None,
         logprobs: bool = False,
     ) -> list[Generation]:
         """The assistant's next turn in each conversation, as ids. Of conversations that were answered just before
-        only what is new is read. With a ``choice`` it is text or calls
-        that validate against the conversation's tools; an answer cut at ``max_new_tokens`` may end in
-        the middle of a call.
+        only what is new is read. With a ``choice`` it is text or calls that validate against the conversation's
+        tools; an answer cut at ``max_new_tokens`` may end in the middle of a call.
 
         Raises:
             CallamaError: a prompt is too long, or a tool's schema cannot be made a grammar.
@@ -88,12 +87,19 @@ class ChatModel:
         conversations: Sequence[Conversation],
         max_new_tokens: int,
         sampling: Sampling | None = None,
-        on_done: Callable[[int], None] | None = None,
+        on_done: Callable[[int, str], None] | None = None,
         choice: Choice | None = None,
     ) -> list[str]:
         """The assistant's next turn in each conversation, as text; see ``generate``."""
-        done = self.generate(conversations, max_new_tokens, sampling, on_done, choice)
-        return [self.renderer.tokenizer.decode(g.ids) for g in done]
+        out = [""] * len(conversations)
+
+        def take(index: int, made: Generation) -> None:
+            out[index] = self.renderer.tokenizer.decode(made.ids)
+            if on_done is not None:
+                on_done(index, out[index])
+
+        self.generate(conversations, max_new_tokens, sampling, take, choice)
+        return out
 
     def forget(self) -> None:
         """Frees what was kept of the conversations so far."""

@@ -66,11 +66,11 @@ class Generator:
         prompts: Sequence[Sequence[int]],
         max_new_tokens: int,
         sampling: Sampling | None = None,
-        on_done: Callable[[int], None] | None = None,
+        on_done: Callable[[int, Generation], None] | None = None,
         guides: Sequence[Guide] | None = None,
         logprobs: bool = False,
     ) -> list[Generation]:
-        """One generation per prompt, in order; ``on_done`` is told the index of each as it ends. With
+        """One generation per prompt, in order; ``on_done`` gets the index of each and itself as it ends. With
         ``guides``, one for each prompt, answers keep to them.
 
         Raises:
@@ -120,4 +120,4 @@ class Generator:
                 ended = batch.advance()
                 if on_done is not None:
                     for slot in ended:
-                        on_done(batch.running[slot].index)
+                        on_done(batch.running[slot].index, batch.running[slot].out)

@@ -187,9 +187,10 @@ def test_nothing_in_nothing_out(model: Transformer) -> None:
 
 
 def test_each_end_is_reported_once(model: Transformer, prompts: list[list[int]]) -> None:
-    done: list[int] = []
-    Generator(model, (), 2).generate(prompts, 6, on_done=done.append)
-    assert sorted(done) == list(range(len(prompts)))
+    done: list[tuple[int, Generation]] = []
+    out = Generator(model, (), 2).generate(prompts, 6, on_done=lambda index, made: done.append((index, made)))
+    assert sorted(index for index, _ in done) == list(range(len(prompts)))
+    assert all(made is out[index] for index, made in done)
 
 
 def test_sampling_follows_its_seed(model: Transformer, prompts: list[list[int]]) -> None:
