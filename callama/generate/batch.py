@@ -1,13 +1,12 @@
 """The requests that run side by side: one forward pass for whatever each has to read, one choice for each.
 
-While the model reads, a thread asks the grammars what may follow: it depends on nothing that the
-model is about to say.
+What may follow is asked of the grammars once the model's pass is on its way: a GPU computes meanwhile, and on
+a CPU a thread for it would only take a core from the products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -106,10 +105,10 @@ class Batch:
     """The running requests, one a slot."""
 
     def __init__(
-        self, model: Model, slots: Slots, stop_ids: Collection[int], sampling: Sampling, logprobs: bool, pool: Executor
+        self, model: Model, slots: Slots, stop_ids: Collection[int], sampling: Sampling, logprobs: bool
     ) -> None:
         self._model, self._slots, self._stop_ids = model, slots, stop_ids
-        self._sampling, self._logprobs, self._pool = sampling, logprobs, pool
+        self._sampling, self._logprobs = sampling, logprobs
         self.running: list[Request] = []
 
     def admits(self, prompt: Sequence[int]) -> bool:
@@ -141,12 +140,12 @@ class Batch:
         requests, held = self.running, self._slots.held
         choosing = [r for r in requests if r.chooses]
         guides = [r.guide for r in choosing if r.guide is not None]
-        masks = self._pool.submit(_hidden, guides) if guides else None
         attend = Append(
             self._slots.cache, [len(held[s]) for s in range(len(requests))], [len(r.pending) for r in requests]
         )
         tokens = torch.tensor([[t for r in requests for t in r.pending]], device=self._slots.cache.keys.device)
         hidden = self._model(tokens, attend)[0]
+        banned = _banned(guides) if guides else None
         if self._logprobs:
             for request, last in zip(requests, attend.ends, strict=True):
                 self._forced_logprobs(request, hidden[last - len(request.pending) : last])
@@ -156,14 +155,14 @@ class Batch:
         if choosing:
             rows = [last - 1 for request, last in zip(requests, attend.ends, strict=True) if request.chooses]
             logits = self._model.logits(hidden if len(rows) == len(hidden) else hidden[rows])
-            self._choose(choosing, logits, None if masks is None else masks.result())
+            self._choose(choosing, logits, banned)
         return [slot for slot, request in enumerate(requests) if self._over(request)]
 
-    def _choose(self, requests: Sequence[Request], logits_rv: Tensor, hidden_rv: Tensor | None) -> None:
+    def _choose(self, requests: Sequence[Request], logits_rv: Tensor, banned_rv: Tensor | None) -> None:
         """Chooses the next token of each request, and what the guides force behind it."""
         logprobs_rv = logits_rv.log_softmax(-1) if self._logprobs else None
-        if hidden_rv is not None:
-            logits_rv.masked_fill_(hidden_rv.to(logits_rv.device), -torch.inf)
+        if banned_rv is not None:
+            logits_rv.masked_fill_(banned_rv.to(logits_rv.device), -torch.inf)
         tokens = choose_each(logits_rv, self._sampling, [r.generator for r in requests])
         for i, (request, chosen) in enumerate(zip(requests, tokens, strict=True)):
             token = self._fitting(request, logits_rv[i], chosen)
@@ -197,6 +196,6 @@ class Batch:
         return not request.chooses and (not self._logprobs or len(request.out.logprobs) == len(request.out.ids))
 
 
-def _hidden(guides: Sequence[Guide]) -> Tensor:
+def _banned(guides: Sequence[Guide]) -> Tensor:
     """What must not come next (guides, vocab)."""
     return torch.stack([guide.mask() for guide in guides]).logical_not_()

@@ -9,7 +9,6 @@ others are answered. Shaped this way, everything above it (evaluation, chat, a s
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -102,22 +101,21 @@ class Generator:
             made.force()
             return made
 
-        with ThreadPoolExecutor(1) as pool:
-            batch = Batch(self.model, slots, self.stop_ids, sampling, logprobs, pool)
-            ended: list[int] = []
-            while True:
-                for slot in reversed(ended):
-                    if waiting and waiting[-1] not in homes and batch.admits(prompts[waiting[-1]]):
-                        batch.place(slot, request(waiting.pop()))
-                    else:
-                        batch.drop(slot)
-                while waiting and len(batch.running) < slots.cache.slots and batch.admits(prompts[waiting[-1]]):
-                    index, free = waiting.pop(), len(batch.running)
-                    slots.swap(homes.get(index, free), free)
-                    batch.place(free, request(index))
-                if not batch.running:
-                    return out
-                ended = batch.advance()
-                if on_done is not None:
-                    for slot in ended:
-                        on_done(batch.running[slot].index, batch.running[slot].out)
+        batch = Batch(self.model, slots, self.stop_ids, sampling, logprobs)
+        ended: list[int] = []
+        while True:
+            for slot in reversed(ended):
+                if waiting and waiting[-1] not in homes and batch.admits(prompts[waiting[-1]]):
+                    batch.place(slot, request(waiting.pop()))
+                else:
+                    batch.drop(slot)
+            while waiting and len(batch.running) < slots.cache.slots and batch.admits(prompts[waiting[-1]]):
+                index, free = waiting.pop(), len(batch.running)
+                slots.swap(homes.get(index, free), free)
+                batch.place(free, request(index))
+            if not batch.running:
+                return out
+            ended = batch.advance()
+            if on_done is not None:
+                for slot in ended:
+                    on_done(batch.running[slot].index, batch.running[slot].out)
