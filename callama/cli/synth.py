@@ -32,6 +32,10 @@ def synth(
     out: Annotated[Path, typer.Option("--out", help="Folder for train.jsonl and held_out.jsonl.")],
     count: Annotated[int, typer.Option(min=1, help="Conversations to train and validate on.")] = 4000,
     held_out_count: Annotated[int, typer.Option(min=0, help="Conversations on tools that training never sees.")] = 120,
+    held_out_each: Annotated[
+        int | None,
+        typer.Option(min=1, help="In place of --held-out-count: so many of every scenario that these tools can play."),
+    ] = None,
     val_ratio: Annotated[float, typer.Option(min=0, max=0.9, help="Share with tools kept for validation.")] = 0.05,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 1,
     scenario: Annotated[list[str] | None, typer.Option(help="Only these scenarios (repeat the option).")] = None,
@@ -73,10 +77,13 @@ def synth(
         raise UsageError("--teacher writes about your own functions: give them with --tools")
     if teacher is not None and weight:
         raise UsageError("--weight has no effect with --teacher, which takes all scenarios alike; use --scenario")
+    if held_out_each is not None and tools:
+        raise UsageError("--held-out-each is for the catalogue's held-out tools; with --tools use --held-out-count")
     common: dict[str, Any] = {"val_ratio": val_ratio, "seed": seed, "scenarios": scenario}
     weights = dict(map(_weight, weight or ()))
     if not tools:
-        sets = write_sets(out, count, held_out_count, weights=weights, workers=workers or available_cores(), **common)
+        common |= {"weights": weights, "workers": workers or available_cores(), "held_out_each": held_out_each}
+        sets = write_sets(out, count, held_out_count, **common)
         _print(sets, out, as_json)
         return
     loaded = load_tools(tools)

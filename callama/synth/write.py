@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from callama.contract.messages import Conversation, dump_line
 from callama.synth.catalogue import FOLDER, Side, load_catalogue
 from callama.synth.engine import GROUP_SIZE, group
 from callama.synth.scenarios import shares
+from callama.synth.stage import NoSceneError
 
 TRAIN, HELD_OUT = "train.jsonl", "held_out.jsonl"
 _CHUNK = 600  # conversations that a worker makes for one part of a file
@@ -92,6 +93,20 @@ def _chunks(count: int, chunk: _Chunk) -> Iterator[_Chunk]:
         yield replace(chunk, number=number, count=min(_CHUNK, count - start))
 
 
+def _each(count: int, seed: int, scenarios: Iterable[str], folder: Path) -> list[_Chunk]:
+    """Chunks of the held-out side, of one scenario each; those that its tools cannot play are left out."""
+    out: list[_Chunk] = []
+    for name in scenarios:
+        alone = _Chunk("held_out", seed, 0, 0, {name: 1.0}, folder)
+        try:
+            group(0, seed, side=alone.side, weights=alone.weights, folder=folder)
+        except NoSceneError:
+            continue
+        # Numbered on from scenario to scenario, so that not all are played with the same tools.
+        out += [replace(chunk, number=len(out) + i) for i, chunk in enumerate(_chunks(count, alone))]
+    return out
+
+
 def write_sets(
     out: Path,
     count: int,
@@ -101,6 +116,7 @@ def write_sets(
     seed: int,
     scenarios: Sequence[str] | None = None,
     weights: Mapping[str, float] | None = None,
+    held_out_each: int | None = None,
     workers: int = 1,
     folder: Path = FOLDER,
 ) -> dict[str, dict[str, int]]:
@@ -115,6 +131,8 @@ def write_sets(
         seed: of the random choices.
         scenarios: names to draw from; all by default.
         weights: how often scenarios occur, in place of their default weights.
+        held_out_each: so many conversations of every scenario that the held-out tools can play, one scenario
+            behind the other, in place of ``held_out_count``.
         workers: processes; the files are the same for any number.
         folder: the catalogue.
 
@@ -131,14 +149,16 @@ def write_sets(
     def part(side: Side, number: int, split: str = "") -> list[_Chunk]:
         return list(_chunks(number, _Chunk(side, seed, 0, 0, chosen, folder, split)))
 
+    held_out = part("held_out", held_out_count) if held_out_each is None else _each(held_out_each, seed, chosen, folder)
     sets = {
         TRAIN: part("train", count - validation, "train") + part("validation", validation, "validation"),
-        HELD_OUT: part("held_out", held_out_count),
+        HELD_OUT: held_out,
     }
+    total = sum(chunk.count for chunks in sets.values() for chunk in chunks)
     report: dict[str, dict[str, int]] = {}
     with (
         atomic_folder(out, {"kind": "conversations", "seed": seed}) as target,
-        Meter("writing", count + held_out_count, "conversations") as meter,
+        Meter("writing", total, "conversations") as meter,
     ):
         for name, chunks in sets.items():
             counts: Counter[str] = Counter()

@@ -316,3 +316,14 @@ def test_no_request_for_a_call_is_written_twice(tmp_path: Path) -> None:
     assert len(set(requests)) == len(requests)
     drawn = [next(m.content for m in c.messages if m.role == "user") for c in synthesise(3000, 2, side="train")]
     assert len(set(drawn)) < len(drawn), "the engine itself does repeat"
+
+
+def test_as_many_held_out_conversations_of_every_scenario(tmp_path: Path) -> None:
+    counts = write_sets(tmp_path / "out", 0, 7, val_ratio=0, seed=2, held_out_each=4)
+    assert counts[HELD_OUT] == dict.fromkeys(sorted(set(SCENARIOS) - {"languages"}), 4)
+    lines = [loads_strict(line) for line in (tmp_path / "out" / HELD_OUT).read_text().splitlines()]
+    assert len({dumps(line["messages"]) for line in lines}) == len(lines)
+    assert all(line["labels"]["side"] == "held_out" for line in lines)
+    # Not every scenario is played with the same tools.
+    first = {tuple(tool["function"]["name"] for tool in line["tools"]) for line in lines[::4]}
+    assert len(first) > len(lines[::4]) // 2

@@ -1,0 +1,145 @@
+"""What the breadth of the catalogue and the renaming of tools are worth: models trained on equally many tokens.
+
+Four times the same recipe on the embedded model, on conversations about the starter domains or the whole catalogue,
+with tools disguised (other names, other order, fewer comments) or as they are written. Every model answers the same
+cases about held-out tools, and the first cases of four BFCL categories, scored by BFCL's own checker. What is
+compared is the rate of right turns. Appends to ``benchmarks/results/ablation.json``.
+
+    PYTHONPATH=. python -m benchmarks.ablation [--tokens 250000] [--cases 100] [--arm full_renamed]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import record
+from callama.contract.messages import Conversation
+from callama.data.example import example_of
+from callama.synth import engine
+from callama.synth.catalogue import FOLDER, load_catalogue
+from callama.synth.disguise import as_written
+from callama.synth.write import HELD_OUT, TRAIN, write_sets
+from callama.text.render import Renderer
+from callama.text.tokenizer import load_tokenizer
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "models" / "smollm2-135m"
+# What the catalogue's training side began with.
+STARTER = {
+    "business", "calendar", "developer", "events", "files", "finance", "health", "kitchen", "language", "library",
+    "maths", "messaging", "music", "pets", "restaurants", "shopping", "smart_home", "tasks", "travel", "vehicles",
+    "weather",
+}  # fmt: skip
+ARMS = {
+    f"{breadth}_{names}": (breadth == "starter", names == "renamed")
+    for breadth in ("starter", "full")
+    for names in ("renamed", "as_written")
+}
+BFCL = ("simple_python", "multiple", "parallel", "irrelevance")
+MAX_TOKENS = 1024
+
+
+def callama(*args: str | Path) -> None:
+    """One command of callama.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    code = "from callama.cli.main import main; main()"
+    if subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=ROOT, check=False).returncode:
+        sys.exit(f"callama {args[0]} failed")
+
+
+def starter_catalogue(folder: Path) -> Path:
+    """A catalogue whose training side is the starter domains alone."""
+    folder.mkdir()
+    for file in FOLDER.glob("*.json"):
+        if file.stem in STARTER or json.loads(file.read_text(encoding="utf-8")).get("side") != "train":
+            shutil.copy(file, folder)
+    return folder
+
+
+def training_set(out: Path, catalogue: Path, renamed: bool, tokens: int) -> dict[str, int]:
+    """Writes conversations of ``tokens`` tokens in all, and a twentieth as many to validate on."""
+    made = out.with_name("made")
+    dress = engine.dress
+    if not renamed:
+        engine.dress = lambda spec, used, taken, rng: as_written(spec)  # type: ignore[attr-defined]
+    try:
+        # One worker: what was replaced above is replaced in this process only.
+        write_sets(made, tokens // 100 + 60, 0, val_ratio=0.05, seed=1, weights={"long_list": 0}, folder=catalogue)
+    finally:
+        engine.dress = dress  # type: ignore[attr-defined]
+    renderer = Renderer(load_tokenizer(MODEL))
+    left = {"train": tokens, "validation": tokens // 20}
+    counts = dict.fromkeys(left, 0)
+    with (made / TRAIN).open(encoding="utf-8") as lines, out.open("w", encoding="utf-8") as file:
+        for line in lines:
+            conversation = Conversation.from_dict(json.loads(line))
+            split = str(conversation.labels["split"])
+            if left[split] > 0:
+                left[split] -= len(example_of(conversation, renderer, "all", MAX_TOKENS).input_ids)
+                counts[split] += 1
+                file.write(line)
+    if left["train"] > 0:
+        sys.exit(f"{left['train']:,} tokens are missing")
+    shutil.rmtree(made)
+    return counts
+
+
+def arm(folder: Path, catalogue: Path, renamed: bool, args: argparse.Namespace, held_out: Path) -> dict[str, Any]:
+    """Trains one model and evaluates it."""
+    folder.mkdir()
+    counts = training_set(folder / TRAIN, catalogue, renamed, args.tokens)
+    built, merged, report = folder / "built", folder / "merged", folder / "report.json"
+    callama("build", folder / TRAIN, "--tokenizer", MODEL, "--max-tokens", str(MAX_TOKENS), "--out", built)
+    callama(
+        "train", ROOT / "configs" / "demo.json", "--fresh", "train.max_minutes=null", "validation.interval=1000000",
+        f"train.dataset_sources=[{json.dumps(str(built / 'train.arrow'))}]",
+        f"validation.dataset_sources=[{json.dumps(str(built / 'validation.arrow'))}]",
+        f"checkpoint.output_path={folder}", f"tensorboard.output_path={folder / 'logs'}",
+    )  # fmt: skip
+    callama("merge", MODEL, folder / "demo", merged)
+    suites = [f"--suite=bfcl:{category}" for category in BFCL]
+    callama("evaluate", held_out, "--model", merged, "--out", report, "--examples", "0")
+    limited = folder / "bfcl.json"
+    callama("evaluate", *suites, "--model", merged, "--out", limited, "--limit", str(args.cases), "--examples", "0")
+    figures = json.loads(report.read_text())["tuned"]
+    scores = {name: figures[name] for name in ("right_turn", "exact_call")}
+    outside = json.loads(limited.read_text())["suites"]
+    right = {name: found["tuned"]["right_turn"] for name, found in outside.items()}
+    return {**counts, "held_out": scores, "bfcl": right}
+
+
+def main() -> None:
+    """Trains and evaluates arm by arm, prints, records."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=250_000, help="of training conversations, for each model")
+    parser.add_argument("--cases", type=int, default=100, help="of each BFCL category")
+    parser.add_argument("--arm", choices=ARMS, action="append", help="only these (repeat the option)")
+    args = parser.parse_args()
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="ablation-") as place:
+        folder = Path(place)
+        write_sets(folder / "test", 1, 120, val_ratio=0, seed=1, weights={"long_list": 0})
+        starter = starter_catalogue(folder / "catalogue")
+        for name in args.arm or ARMS:
+            small, renamed = ARMS[name]
+            catalogue = starter if small else FOLDER
+            found[name] = {
+                "tools": len(load_catalogue(catalogue).side("train")),
+                **arm(folder / name, catalogue, renamed, args, folder / "test" / HELD_OUT),
+            }
+            print(name, json.dumps(found[name]), flush=True)
+    record("ablation", {"tokens": args.tokens, "bfcl_cases": args.cases, "arms": found}, ("torch",))
+
+
+if __name__ == "__main__":
+    main()
