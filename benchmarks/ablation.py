@@ -128,7 +128,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="ablation-") as place:
         folder = Path(place)
-        write_sets(folder / "test", 1, 120, val_ratio=0, seed=1, weights={"long_list": 0})
+        write_sets(folder / "test", 1, 240, val_ratio=0, seed=1, weights={"long_list": 0})
         starter = starter_catalogue(folder / "catalogue")
         for name in args.arm or ARMS:
             small, renamed = ARMS[name]

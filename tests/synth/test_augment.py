@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from callama.common.errors import CallamaError, UsageError
 from callama.contract.jsontext import loads_strict
-from callama.contract.messages import Conversation, dump_line
+from callama.contract.messages import Conversation, Message, Tool, ToolCall, dump_line
 from callama.data.audit import check_made
 from callama.data.read import read_conversations
+from callama.synth.augment.changes import missing_argument
 from callama.synth.augment.run import SCENARIOS, augment_file
 from callama.synth.engine import synthesise
 
@@ -72,6 +74,23 @@ def test_a_missing_argument_is_asked_for_and_given(source: Path, tmp_path: Path)
         assert value not in (request.content or "").split()
         assert "the " in (question.content or "") or "Which" in (question.content or "")
         assert new.messages[place:] == old.messages[place - 2 :]
+
+
+@pytest.mark.parametrize(
+    ("request_text", "left"),
+    [
+        ("Please tell me how long it takes to get to Rome.", "Please tell me how long it takes to get."),
+        ("How far is it between Rome and the sea?", None),
+        ("I paid $Rome for this, what now?", None),
+        ("My town is called Rome. And now?", None),
+    ],
+)
+def test_a_request_with_a_gap_in_it_is_left_alone(request_text: str, left: str | None) -> None:
+    schema = {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}
+    call = ToolCall("travel_time", {"town": "Rome"}, "call_0")
+    messages = (Message("user", request_text), Message("assistant", None, (call,)))
+    made = missing_argument(Conversation(messages, (Tool("travel_time", "", schema),)), random.Random(0), ())
+    assert (made and made.messages[0].content) == left
 
 
 def test_a_misspelt_value_is_corrected_by_the_error(source: Path, tmp_path: Path) -> None:

@@ -37,14 +37,13 @@ _REPORTS = (
 )  # fmt: skip
 _BRIDGES = (" Also, ", " And ", " One more thing: ", " Besides, ", " After that, ")
 # What goes when the value behind it goes: "in Lisbon", "for 3", "with the title Home".
-_BEFORE = (
-    r"(?:(?:^|[\s,]+)(?:in|at|for|to|of|from|on|with|by|as|about|named|called|is|and|the|a|an|number|id|:))*[\s,:]*"
-)
+_BEFORE = r"(?:(?:^|[\s,]+)(?:in|at|for|to|of|from|on|with|by|as|about|named|called|and|the|a|an|number|id|:))*[\s,:]*"
 _GLUE = frozenset(["a", "an", "the", "of", "in", "on", "at", "to", "for", "from", "by", "with", "and", "or", "get"])
-# A sentence that lost what it was about, or ends on a small word: "The. And …", "$, but".
+# A sentence that lost what it was about: "The. And …", "$, but", "between and Rome".
 _DANGLING = re.compile(
     r"\b(?:the|an?|my|our|your|its|is|are|was|be|have|has|to|for|of|in|at|on|with|from|by|as|named|called|and|or|than)"
-    r"\s*(?:[.,;?!)]|$)|[$€£#@:=-]\s*(?:[.,;?!)]|$)|(?:[\"'“(]\s*[\"'”)])",
+    r"\s*(?:[.,;?!)]|$)|[$€£#@](?!\w)|[:=-]\s*(?:[.,;?!)]|$)|(?:[\"'“(]\s*[\"'”)])"
+    r"|\b(?:between|both|either|from|of|for|with)\s+(?:and|or|to)\b",
     re.IGNORECASE,
 )
 _MIN_WORDS = 3
