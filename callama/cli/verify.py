@@ -1,4 +1,4 @@
-"""``callama verify``: is a folder still what its manifest says?"""
+"""``callama verify``: is a folder, or a GGUF file, still what callama wrote?"""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from typing import Annotated
 import typer
 
 from callama.cli.common import print_json
-from callama.common.verify import verify_folder
+from callama.common.verify import Verified, verify_folder
+from callama.weights.gguf_in import verify_gguf
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A folder that callama wrote.")],
+    place: Annotated[Path, typer.Argument(help="A folder, or a .gguf file, that callama wrote.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Check every file of a folder against the sha256 in its MANIFEST.json.
+    """Check every file of a folder against the sha256 in its MANIFEST.json, or a .gguf file against the one inside it.
 
     Example: callama verify models/smollm2-135m
     """
-    result = verify_folder(folder)
+    result = Verified(1, verify_gguf(place), []) if place.is_file() else verify_folder(place)
     if as_json:
-        print_json({"folder": str(folder), "files": result.files, "bytes": result.nbytes, "extra": result.extra})
+        print_json({"folder": str(place), "files": result.files, "bytes": result.nbytes, "extra": result.extra})
         return
-    print(f"{folder}: {result.files} files, {result.nbytes:,} bytes, all as in MANIFEST.json")
+    if place.is_file():
+        print(f"{place}: {result.nbytes:,} bytes, as the sha256 inside says")
+        return
+    print(f"{place}: {result.files} files, {result.nbytes:,} bytes, all as in MANIFEST.json")
     for name in result.extra:
         print(f"  not in the manifest: {name}")

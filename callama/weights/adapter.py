@@ -28,6 +28,7 @@ from callama.weights.lazy import Lazy, permute_rows, unpermute_rows
 from callama.weights.names import HF_LINEAR, head_count
 from callama.weights.pth import open_pth
 from callama.weights.safe import INDEX_SUFFIX, open_safetensors, open_sharded
+from callama.weights.seal import require_as_written
 
 CONFIG, WEIGHTS, ORIGINAL_CONFIG = "adapter_config.json", "adapter_model.safetensors", "lora.json"
 LATEST = "latest"
@@ -119,8 +120,8 @@ def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None
     ``lora.json`` beside it, in it, or in ``config_dir``.
 
     Raises:
-        UsageError: a file is missing. CallamaError: a file is damaged, or the adapter does not fit
-        a model of this shape.
+        UsageError: a file is missing. CallamaError: a file is damaged or was changed, or the adapter
+        does not fit a model of this shape.
     """
     if path.is_dir() and (path / CONFIG).is_file():
         adapter = _read_peft(path, params)
@@ -133,7 +134,9 @@ def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None
         raise UsageError(f"{path} is a whole model, as full fine-tuning leaves it; use it where a model is wanted")
     else:
         raise UsageError(f"{path} is neither an adapter folder ({CONFIG}, {WEIGHTS}) nor an adapter file")
-    return _checked(path, adapter, params)
+    _checked(path, adapter, params)
+    require_as_written(path, path / CONFIG, path / WEIGHTS)
+    return adapter
 
 
 def adapter_of_state(path: Path, state: Mapping[str, Lazy], config_dir: Path, params: ModelParams) -> Adapter:

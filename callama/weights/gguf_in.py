@@ -14,17 +14,26 @@ import gguf
 import numpy as np
 import torch
 
-from callama.common.errors import CallamaError
+from callama.common.errors import CallamaError, UsageError
 from callama.common.files import require_file, sha256_file
+from callama.common.progress import Meter
 from callama.model.params import ModelParams
 from callama.model.rope import rope_frequencies
 from callama.text.gguf_vocab import tokenizer_json
-from callama.weights.lazy import Lazy, cast, of_file, read_bytes
+from callama.weights.lazy import BLOCK_BYTES, Lazy, cast, finite, of_file
 from callama.weights.names import ffn_keys, gguf_name
 from callama.weights.native import write_native
+from callama.weights.seal import SourceFile
 from callama.weights.source import Source, check_state, expected_shapes
 
 ROPE_DIVISORS = "rope_freqs.weight"
+# callama's own files: the sha256 of the whole file, with NO_SEAL where it stands itself. A text field in GGUF is length
+# and bytes of its name, the number of its type, length and bytes of the text.
+SEAL, NO_SEAL = "callama.sha256", b"0" * 64
+_BEFORE_SEAL = (
+    len(SEAL).to_bytes(8, "little") + SEAL.encode() + int(gguf.GGUFValueType.STRING).to_bytes(4, "little")
+    + len(NO_SEAL).to_bytes(8, "little")
+)  # fmt: skip
 _PLAIN = {
     gguf.GGMLQuantizationType.F32: torch.float32,
     gguf.GGMLQuantizationType.F16: torch.float16,
@@ -93,26 +102,41 @@ def _check_kind(fields: _Fields, path: Path) -> None:
         raise CallamaError(f"{path} scales RoPE by {scaling!r}; callama knows Llama 3.1's scaling only")
 
 
-def _tensor(path: Path, tensor: Any) -> Lazy:
+def _tensor(file: SourceFile, tensor: Any) -> Lazy:
     """A tensor of the file; F32, F16 and BF16 as they are, quantised kinds dequantised to fp32 row by row."""
     shape = tuple(int(n) for n in reversed(tensor.shape))
     kind, offset = tensor.tensor_type, int(tensor.data_offset)
     if kind in _PLAIN:
-        return of_file(path, offset, shape, _PLAIN[kind])
+        return finite(of_file(file, offset, shape, _PLAIN[kind]), file.path, tensor.name)
     try:
         gguf.quants.dequantize(np.zeros(gguf.GGML_QUANT_SIZES[kind][1], dtype=np.uint8), kind)
     except NotImplementedError:
         raise CallamaError(
-            f"{path}: tensor {tensor.name} is of the type {kind.name}, which callama cannot read"
+            f"{file.path}: tensor {tensor.name} is of the type {kind.name}, which callama cannot read"
         ) from None
     row_bytes = int(tensor.n_bytes) // shape[0]
 
     def read(start: int, stop: int) -> torch.Tensor:
-        packed = read_bytes(path, offset + start * row_bytes, (stop - start) * row_bytes).reshape(stop - start, -1)
+        packed = file.read(offset + start * row_bytes, (stop - start) * row_bytes).reshape(stop - start, -1)
         values = gguf.quants.dequantize(packed, kind)
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).view(stop - start, *shape[1:])
 
-    return Lazy(shape, torch.float32, read)
+    return finite(Lazy(shape, torch.float32, read, files=(file,)), file.path, tensor.name)
+
+
+def find_seal(head: bytes) -> int | None:
+    """Where in a file's head its sha256 stands; None in files of other tools."""
+    at = head.find(_BEFORE_SEAL)
+    return None if at < 0 else at + len(_BEFORE_SEAL)
+
+
+def _source_file(path: Path, head_bytes: int) -> SourceFile:
+    with path.open("rb") as file:
+        head = file.read(head_bytes)
+    if (at := find_seal(head)) is None:
+        return SourceFile(path)
+    after = at + len(NO_SEAL)
+    return SourceFile(path, head[at:after].decode("ascii", "replace"), head[:at] + NO_SEAL + head[after:])
 
 
 def _narrowed(tensors: dict[str, Lazy]) -> dict[str, Lazy]:
@@ -125,6 +149,33 @@ def _narrowed(tensors: dict[str, Lazy]) -> dict[str, Lazy]:
     return {name: cast(tensor, dtype) for name, tensor in tensors.items()} if exact else tensors
 
 
+def _reader(path: Path) -> Any:
+    require_file(path, "a GGUF model")
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError) as error:
+        raise CallamaError(f"{path} is not a GGUF file, or it is cut short ({error})") from None
+
+
+def verify_gguf(path: Path) -> int:
+    """Reads a file of callama's and holds it against the sha256 inside it; returns its size in bytes.
+
+    Raises:
+        UsageError: another tool wrote it.
+        CallamaError: it is damaged.
+    """
+    start, size = _reader(path).data_offset, path.stat().st_size
+    file = _source_file(path, start)
+    if not file.sealed:
+        raise UsageError(f"{path} has no checksum inside; only what callama wrote can be verified")
+    with Meter("verifying", size - start, "bytes") as meter:
+        for at in range(start, size, BLOCK_BYTES):
+            file.read(at, count := min(BLOCK_BYTES, size - at))
+            meter.advance(count)
+    file.check()
+    return size
+
+
 def open_gguf(path: Path) -> Source:
     """A GGUF file for conversion, with the tokenizer inside it.
 
@@ -132,14 +183,10 @@ def open_gguf(path: Path) -> Source:
         UsageError: no such file.
         CallamaError: not GGUF, not a Llama model, or a tensor that a Llama model does not have.
     """
-    require_file(path, "a GGUF model")
-    try:
-        reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError) as error:
-        raise CallamaError(f"{path} is not a GGUF file, or it is cut short ({error})") from None
+    reader = _reader(path)
     if reader.byte_order != "I":
         raise CallamaError(f"{path} was written for machines of another byte order, which callama does not read")
-    fields = _Fields(reader, path)
+    fields, file = _Fields(reader, path), _source_file(path, reader.data_offset)
     _check_kind(fields, path)
     tokens = fields.get("tokenizer.ggml.tokens")
     params = _params(fields, len(tokens), path)
@@ -148,11 +195,11 @@ def open_gguf(path: Path) -> Source:
     for tensor in reader.tensors:
         name = native_names.get(tensor.name)
         if tensor.name == ROPE_DIVISORS:
-            params = _stretched(params, _tensor(path, tensor).whole(), path)
+            params = _stretched(params, _tensor(file, tensor).whole(), path)
         elif name is None:
             raise CallamaError(f"{path}: tensor {tensor.name} is not part of a Llama model of {params.n_layers} layers")
         else:
-            tensors[name] = _tensor(path, tensor)
+            tensors[name] = _tensor(file, tensor)
     check_state(path, tensors, params, "its llama.* fields")
     try:
         spec = tokenizer_json(

@@ -6,6 +6,7 @@ want them. The ``gguf`` library writes the head of the file, the numbers follow 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_file
+from callama.common.files import HashingFile, atomic_file
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
 from callama.model.rope import rope_frequencies
@@ -23,8 +24,8 @@ from callama.text.chat_template import chat_template
 from callama.text.gguf_vocab import CONTROL, USER_DEFINED
 from callama.text.hf_tokenizer import NORMAL, pre_tokenizer_name, spec_of
 from callama.text.markup import markup_of
-from callama.weights.gguf_in import ROPE_DIVISORS
-from callama.weights.lazy import Lazy, cast, of_tensor
+from callama.weights.gguf_in import NO_SEAL, ROPE_DIVISORS, SEAL, find_seal
+from callama.weights.lazy import Lazy, cast, check_files, of_tensor
 from callama.weights.names import gguf_name
 from callama.weights.pth import raw_bytes
 from callama.weights.source import Source, dtype_word
@@ -44,7 +45,7 @@ ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
 
 
 def write_gguf(path: Path, source: Source) -> None:
-    """Writes one GGUF file. It has no folder of its own and so no manifest: its facts stand inside it.
+    """Writes one GGUF file. It has no folder of its own and so no manifest: its facts and its sha256 stand inside it.
 
     Raises:
         UsageError: ``path`` has another ending, or a file that callama did not write stands there.
@@ -76,6 +77,7 @@ def write_gguf(path: Path, source: Source) -> None:
         writer.write_ti_data_to_file()
         writer.close()
         _append(temporary, tensors)
+        check_files(tensors.values())
 
 
 def _is_ours(path: Path) -> bool:
@@ -87,13 +89,17 @@ def _is_ours(path: Path) -> bool:
 
 def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:
     total = sum(tensor.nbytes for tensor in tensors.values())
-    with path.open("ab", buffering=0) as file, Meter("writing", total, "bytes") as meter:
-        file.write(bytes(-file.tell() % ALIGNMENT))
+    head = path.read_bytes()
+    with contextlib.closing(HashingFile(path)) as file, Meter("writing", total, "bytes") as meter:
+        file.write(head + bytes(-len(head) % ALIGNMENT))
         for tensor in tensors.values():
             for block in tensor.blocks():
                 file.write(raw_bytes(block))
                 meter.advance(block.nbytes)
             file.write(bytes(-file.tell() % ALIGNMENT))
+    with path.open("r+b") as sealed:
+        sealed.seek(find_seal(head) or 0)
+        sealed.write(file.sha256.encode())
 
 
 def _divisors(params: ModelParams) -> torch.Tensor:
@@ -119,6 +125,7 @@ def _add_shape(writer: Any, source: Source) -> None:
     writer.add_vocab_size(params.vocab_size)
     for key, value in source.origin().items():
         writer.add_string(f"callama.{key}", str(value))
+    writer.add_string(SEAL, NO_SEAL.decode())
 
 
 def _add_tokenizer(writer: Any, source: Source) -> None:

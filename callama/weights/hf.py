@@ -21,11 +21,12 @@ from callama.text.hf_tokenizer import spec_of, with_marks
 from callama.text.markup import LLAMA3, markup_of
 from callama.text.render import Renderer
 from callama.text.tokenizer import Tokenizer
-from callama.weights.lazy import Lazy, same_numbers
+from callama.weights.lazy import Lazy, check_files, same_numbers
 from callama.weights.names import EMBEDDING, OUTPUT, ffn_keys, from_hf_order, hf_name, to_hf_order
 from callama.weights.native import own_facts
 from callama.weights.pth import open_pth
 from callama.weights.safe import INDEX_SUFFIX, open_safetensors, open_sharded, save_sharded
+from callama.weights.seal import require_as_written
 from callama.weights.source import Source, check_state, dtype_word, expected_shapes, find_tokenizer
 from callama.weights.tokenizers import loaded_tokenizer
 
@@ -64,6 +65,7 @@ def open_hf(folder: Path) -> Source:
         raise CallamaError(f"{folder} lacks lm_head.weight, and {CONFIG} does not say tie_word_embeddings")
     tensors = {name: from_hf_order(name, tensor, params) for name, tensor in renamed.items()}
     tokenizer = find_tokenizer(folder)
+    require_as_written(folder / CONFIG)
     spec = spec_of(tokenizer) if tokenizer and tokenizer.suffix == ".json" else tokenizer
     return Source("Hugging Face folder", folder, params, tensors, spec, read_manifest(folder))
 
@@ -139,6 +141,7 @@ def write_hf(folder: Path, source: Source, shard_bytes: int = SHARD_BYTES) -> No
             write_json(temporary / "tokenizer_config.json", _tokenizer_config(tokenizer, source.params))
             (temporary / "chat_template.jinja").write_text(chat_template(tokenizer), encoding="utf-8")
         digests.update(save_sharded(temporary, tensors, shard_bytes, meter.advance))
+        check_files(tensors.values())
 
 
 def stop_ids(tokenizer: Tokenizer, params: ModelParams) -> list[int]:

@@ -8,15 +8,15 @@ mapped: pages of a mapping would count as this process's memory for as long as n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError
+from callama.weights.seal import SourceFile
 
 BLOCK_BYTES = 32 << 20
 
@@ -25,13 +25,14 @@ BLOCK_BYTES = 32 << 20
 class Lazy:
     """A tensor of ``shape`` (rows, …) and ``dtype``; ``read(start, stop)`` gives those rows.
 
-    ``step`` rows belong together: start and stop must be multiples of it.
+    ``step`` rows belong together: start and stop must be multiples of it. ``files`` are those that it reads.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     read: Callable[[int, int], Tensor]
     step: int = 1
+    files: tuple[SourceFile, ...] = ()
 
     def blocks(self) -> Iterator[Tensor]:
         """All rows in order, in blocks of about 32 MiB (counted in fp32)."""
@@ -55,27 +56,47 @@ def of_tensor(tensor: Tensor) -> Lazy:
     return Lazy(tuple(tensor.shape), tensor.dtype, lambda start, stop: tensor[start:stop])
 
 
-def read_bytes(path: Path, offset: int, count: int) -> np.ndarray:
-    """``count`` bytes of a file as uint8.
-
-    Raises:
-        CallamaError: the file ends before them.
-    """
-    found = np.fromfile(path, dtype=np.uint8, count=count, offset=offset)
-    if found.size != count:
-        raise CallamaError(f"{path} is cut short: it ends {count - found.size:,} bytes too early")
-    return found
-
-
-def of_file(path: Path, offset: int, shape: tuple[int, ...], dtype: torch.dtype) -> Lazy:
+def of_file(file: SourceFile, offset: int, shape: tuple[int, ...], dtype: torch.dtype) -> Lazy:
     """A tensor that lies in a file, row after row in the machine's byte order, from ``offset`` on."""
     width = math.prod(shape[1:]) * dtype.itemsize
 
     def read(start: int, stop: int) -> Tensor:
-        data = read_bytes(path, offset + start * width, (stop - start) * width)
+        data = file.read(offset + start * width, (stop - start) * width)
         return torch.from_numpy(data).view(dtype).view(stop - start, *shape[1:])
 
-    return Lazy(shape, dtype, read)
+    return Lazy(shape, dtype, read, files=(file,))
+
+
+def check_files(tensors: Iterable[Lazy]) -> None:
+    """Holds the files of tensors that were read against the checksums that callama gave them.
+
+    Raises:
+        CallamaError: a file was changed or damaged.
+    """
+    for file in {file: None for tensor in tensors for file in tensor.files}:
+        file.check()
+
+
+def finite(tensor: Lazy, path: Path, name: str) -> Lazy:
+    """The same; reading it fails where a number is none. ``name`` is what the file calls it.
+
+    Raises (when read):
+        CallamaError: NaN or infinity.
+    """
+
+    def read(start: int, stop: int) -> Tensor:
+        rows = tensor.read(start, stop)
+        # Both are NaN where one number is; many times faster than isfinite of each.
+        if rows.numel() and not all(extreme.isfinite() for extreme in rows.aminmax()):
+            check_files([tensor])
+            count = sum(int((~block.isfinite()).sum()) for block in tensor.blocks())
+            raise CallamaError(
+                f"{path}: {name} holds {count:,} NaN or infinite numbers among {math.prod(tensor.shape):,}, so the "
+                "model computes nothing; copy the file again, or take a checkpoint from before its training broke"
+            )
+        return rows
+
+    return replace(tensor, read=read)
 
 
 def cast(tensor: Lazy, dtype: torch.dtype) -> Lazy:
@@ -120,7 +141,8 @@ def joined(parts: Sequence[Lazy], dim: int) -> Lazy:
     def columns(start: int, stop: int) -> Tensor:
         return torch.cat([part.read(start, stop) for part in parts], dim=1)
 
-    return Lazy(tuple(shape), parts[0].dtype, columns if dim else rows)
+    files = tuple(file for part in parts for file in part.files)
+    return Lazy(tuple(shape), parts[0].dtype, columns if dim else rows, files=files)
 
 
 def permute_rows(rows: Tensor, n_heads: int) -> Tensor:
@@ -147,6 +169,6 @@ def same_numbers(left: Lazy, right: Lazy) -> bool:
     """Whether two tensors are bit for bit the same; reads only as far as they are."""
     if (left.shape, left.dtype) != (right.shape, right.dtype):
         return False
-    # As bytes, because NaN is not equal to itself.
+    # As bytes, because 0 is equal to -0.
     pairs = zip(left.blocks(), right.blocks(), strict=True)
     return all(torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) for a, b in pairs)

@@ -86,7 +86,10 @@ def merge_to_folder(
     errors = measure(base, adapter, {name: merged(base.tensors, adapter, name) for name in DTYPES})
     found = errors[target]
     if not math.isfinite(found.mean_logit):
-        raise CallamaError(f"{base.path} or {adapter_path} holds NaN or infinite numbers: the model computes nothing")
+        raise CallamaError(
+            f"{base.path} merged with {adapter_path} into {target} computes NaN or infinite logits: numbers are too "
+            "large for it; nothing was written. Take --dtype fp32, or an adapter from before its training broke"
+        )
     if found.changed_tokens > max_changed:
         raise CallamaError(
             f"merging into {target} changes {found.changed_tokens:.1%} of the greedy tokens on the probe set (at most "

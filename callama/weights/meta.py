@@ -20,10 +20,11 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_folder, read_manifest, require_apart, write_json
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
-from callama.weights.lazy import Lazy, joined, same_numbers
+from callama.weights.lazy import Lazy, check_files, joined, same_numbers
 from callama.weights.names import EMBEDDING, OUTPUT
 from callama.weights.native import PARAMS, own_facts, read_params
 from callama.weights.pth import PthWriter, open_pth
+from callama.weights.seal import require_as_written
 from callama.weights.source import Source, check_state, expected_shapes, find_tokenizer
 from callama.weights.tokenizers import loaded_tokenizer, write_meta_tokenizer
 
@@ -60,7 +61,7 @@ def open_meta(folder: Path) -> Source:
 
     Raises:
         UsageError: a file is missing.
-        CallamaError: a shard is missing, damaged or of another model, or params.json disagrees.
+        CallamaError: a shard is missing, damaged or of another model, or params.json disagrees or was changed.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; expected Meta's params.json and consolidated.NN.pth")
@@ -81,6 +82,7 @@ def open_meta(folder: Path) -> Source:
     if OUTPUT in tensors and same_numbers(tensors[OUTPUT], tensors[EMBEDDING]):
         del tensors[OUTPUT]
     order = expected_shapes(params, tied=OUTPUT not in tensors)
+    require_as_written(folder / PARAMS)
     return Source("Meta checkpoint", folder, params, {name: tensors[name] for name in order}, find_tokenizer(folder),
                   read_manifest(folder))  # fmt: skip
 
@@ -99,7 +101,7 @@ def _check_alike(files: Sequence[Path], shards: Sequence[Mapping[str, Lazy]]) ->
             if split_dim(name) is None:
                 ours, theirs = first[name].whole().float(), tensor.whole().float()
                 difference = (ours - theirs).abs().max()
-                if not difference <= _NORM_TOLERANCE * ours.abs().max():  # which NaN is not either
+                if difference > _NORM_TOLERANCE * ours.abs().max():
                     raise CallamaError(
                         f"{path} and {files[0].name} are shards of different models: {name}, which every shard "
                         f"repeats, differs by up to {difference:.3g}"
@@ -186,6 +188,7 @@ def write_meta(folder: Path, source: Source, count: int = 1) -> None:
             writers = [stack.enter_context(PthWriter(temporary / name, shapes)) for name in names]
             for name, tensor in tensors.items():
                 _write_tensor(writers, name, tensor, meter)
+        check_files(tensors.values())
         digests.update({name: writer.sha256 for name, writer in zip(names, writers, strict=True)})
 
 

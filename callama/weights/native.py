@@ -32,9 +32,10 @@ from callama.model.params import ModelParams
 from callama.model.transformer import Dropout, Transformer
 from callama.text.tokenizer import Tokenizer
 from callama.weights.adapter import find_adapter
-from callama.weights.lazy import Lazy, of_tensor
+from callama.weights.lazy import Lazy, check_files, of_tensor
 from callama.weights.names import OUTPUT
 from callama.weights.pth import open_pth, require_zip, save_pth
+from callama.weights.seal import require_as_written
 from callama.weights.source import Source, check_state, find_tokenizer
 
 PARAMS, WEIGHTS, TOKENIZER_JSON = "params.json", "consolidated.pth", "tokenizer.json"
@@ -207,7 +208,7 @@ def open_native(folder: Path, weights: Path | None = None, params: ModelParams |
 
     Raises:
         UsageError: a file is missing.
-        CallamaError: params and tensors disagree, naming the first tensor at fault.
+        CallamaError: params and tensors disagree, naming the first tensor at fault, or a file was changed.
     """
     folder = _native_folder(folder)
     params = params or read_params(folder)
@@ -215,6 +216,7 @@ def open_native(folder: Path, weights: Path | None = None, params: ModelParams |
     tensors = open_pth(path)
     tensors.pop(_ROPE_CONSTANT, None)
     check_state(path, tensors, params, str(folder / PARAMS))
+    require_as_written(folder / PARAMS)
     return Source("native checkpoint", folder, params, tensors, find_tokenizer(folder), read_manifest(folder))
 
 
@@ -252,6 +254,7 @@ def write_model(
         write_json(folder / PARAMS, params.to_meta())
         digest = save_pth(folder / WEIGHTS, tensors, meter.advance)
         copy_tokenizer(tokenizer, folder)
+        check_files(tensors.values())
     return {WEIGHTS: digest}
 
 

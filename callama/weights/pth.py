@@ -26,7 +26,8 @@ from torch import Tensor
 
 from callama.common.errors import CallamaError
 from callama.common.files import HashingFile, require_file
-from callama.weights.lazy import Lazy, of_file
+from callama.weights.lazy import Lazy, finite, of_file
+from callama.weights.seal import SourceFile
 
 _STORAGES = {
     torch.float32: torch.FloatStorage,
@@ -121,7 +122,8 @@ def open_pth(path: Path) -> dict[str, Lazy]:
                 raise CallamaError(f"{path} must hold a state dict: names and tensors, nothing else")
             if order != b"little":
                 raise CallamaError(f"{path} was saved on a machine of another byte order ({order!r})")
-            found = {name: _locate(path, file, members, name, described) for name, described in state.items()}
+            source = SourceFile(path)
+            found = {name: _locate(source, file, members, name, described) for name, described in state.items()}
     except CallamaError:
         raise
     except Exception as error:  # the pickle virtual machine raises nearly anything on damaged bytes
@@ -168,7 +170,9 @@ def _checked(tensor: Lazy, path: Path, name: str, expected: int) -> Lazy:
     return replace(tensor, read=read)
 
 
-def _locate(path: Path, file: Any, members: Mapping[str, zipfile.ZipInfo], name: str, tensor: _Described) -> Lazy:
+def _locate(
+    source: SourceFile, file: Any, members: Mapping[str, zipfile.ZipInfo], name: str, tensor: _Described
+) -> Lazy:
     storage, shape = tensor.storage, tuple(tensor.shape)
     info = members[f"data/{storage.key}"]
     if info.file_size != storage.numel * storage.dtype.itemsize:
@@ -179,8 +183,10 @@ def _locate(path: Path, file: Any, members: Mapping[str, zipfile.ZipInfo], name:
         raise pickle.UnpicklingError(f"a tensor of shape {shape} lies outside its storage")
     if any(n > 1 and found != step for n, found, step in zip(shape, tensor.stride, packed, strict=True)):
         raise pickle.UnpicklingError(f"a tensor of shape {shape} is a view with strides {tensor.stride}")
-    found = of_file(path, start + tensor.offset * storage.dtype.itemsize, shape, storage.dtype)
-    return found if info.CRC == _NO_CHECKSUM or numel != storage.numel else _checked(found, path, name, info.CRC)
+    found = of_file(source, start + tensor.offset * storage.dtype.itemsize, shape, storage.dtype)
+    if info.CRC != _NO_CHECKSUM and numel == storage.numel:
+        found = _checked(found, source.path, name, info.CRC)
+    return finite(found, source.path, name)
 
 
 def _packed_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,8 +16,9 @@ import torch
 
 from callama.common.errors import CallamaError
 from callama.common.files import HashingFile, read_json, require_file, write_json
-from callama.weights.lazy import Lazy, of_file
+from callama.weights.lazy import Lazy, finite, of_file
 from callama.weights.pth import raw_bytes
+from callama.weights.seal import SourceFile
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _WORDS = {dtype: word for word, dtype in _DTYPES.items()}
@@ -33,7 +34,7 @@ def open_safetensors(path: Path) -> dict[str, Lazy]:
         CallamaError: it is damaged, cut short, or holds numbers of a type that no checkpoint needs.
     """
     require_file(path, "a safetensors file")
-    size = path.stat().st_size
+    size, source = path.stat().st_size, SourceFile(path)
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
@@ -41,7 +42,9 @@ def open_safetensors(path: Path) -> dict[str, Lazy]:
         try:
             header = json.loads(file.read(length))
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            found = {name: _entry(path, entry, 8 + length, size) for name, entry in entries.items()}
+            found = {
+                name: finite(_entry(source, entry, 8 + length, size), path, name) for name, entry in entries.items()
+            }
         except CallamaError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -49,16 +52,16 @@ def open_safetensors(path: Path) -> dict[str, Lazy]:
     return found
 
 
-def _entry(path: Path, entry: Mapping[str, Any], base: int, size: int) -> Lazy:
+def _entry(source: SourceFile, entry: Mapping[str, Any], base: int, size: int) -> Lazy:
     word, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if word not in _DTYPES:
-        raise CallamaError(f"{path} holds numbers of type {word}; callama reads {', '.join(_DTYPES)}")
+        raise CallamaError(f"{source.path} holds numbers of type {word}; callama reads {', '.join(_DTYPES)}")
     dtype = _DTYPES[word]
     if min((*shape, start), default=0) < 0 or stop - start != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"a tensor of shape {shape} in {stop - start} bytes")
     if base + stop > size:
-        raise CallamaError(f"{path} is cut short: {size:,} bytes, its header asks for at least {base + stop:,}")
-    return of_file(path, base + start, shape, dtype)
+        raise CallamaError(f"{source.path} is cut short: {size:,} bytes, its header asks for at least {base + stop:,}")
+    return of_file(source, base + start, shape, dtype)
 
 
 def open_sharded(folder: Path, stem: str, suffix: str, open_one: Callable[[Path], dict[str, Lazy]]) -> dict[str, Lazy]:

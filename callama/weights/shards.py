@@ -22,7 +22,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_folder, read_manifest, require_apart
 from callama.weights.adapter import CONFIG as ADAPTER_CONFIG
 from callama.weights.adapter import ORIGINAL_CONFIG, adapter_of_state, base_name, find_adapter, save_adapter
-from callama.weights.lazy import of_tensor
+from callama.weights.lazy import finite, of_tensor
 from callama.weights.native import PARAMS, WEIGHTS, read_params
 from callama.weights.pth import require_zip
 
@@ -146,7 +146,7 @@ def consolidate(source: Path, out: Path) -> int:
         raise UsageError(f"{folder / ORIGINAL_CONFIG} does not exist; the adapter's rank and scaling stand in it")
     params_file = next((p for p in (folder / PARAMS, folder.parent / PARAMS) if p.is_file()), folder / PARAMS)
     params = read_params(params_file)
-    state = {name: of_tensor(tensor) for name, tensor in consolidated(folder).items()}
+    state = {name: finite(of_tensor(tensor), folder, name) for name, tensor in consolidated(folder).items()}
     adapter = adapter_of_state(folder, state, lora.parent, params)
     known = read_manifest(folder)
     carried: dict[str, Any] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}

@@ -12,7 +12,8 @@ from callama.common.files import write_json
 from callama.text.hf_tokenizer import is_llama3, meta_lines, spec_of
 from callama.text.tokenizer import Tokenizer, load_tokenizer
 from callama.weights.native import TOKENIZER_JSON, copy_tokenizer
-from callama.weights.source import Source, check_tokenizer
+from callama.weights.seal import require_as_written
+from callama.weights.source import Source, check_tokenizer, find_tokenizer
 
 META_TOKENIZER = "tokenizer.model"
 
@@ -21,7 +22,7 @@ def loaded_tokenizer(source: Source) -> Tokenizer | None:
     """The source's tokenizer, ready to use and checked against the model's vocabulary; None without one.
 
     Raises:
-        CallamaError: it is damaged, or belongs to another model.
+        CallamaError: it is damaged, was changed, or belongs to another model.
     """
     if source.tokenizer is None:
         return None
@@ -35,6 +36,7 @@ def loaded_tokenizer(source: Source) -> Tokenizer | None:
             except CallamaError as error:
                 raise CallamaError(str(error).replace(temporary, str(source.path))) from None
     check_tokenizer(source, tokenizer.vocab_size)
+    require_as_written(find_tokenizer(source.path))
     return tokenizer
 
 
