@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from callama.cli.common import guarded
-from callama.weights.convert import convert
+from callama.cli.common import guarded, loading
 
 
 def main() -> None:
@@ -17,6 +16,9 @@ def main() -> None:
     parser.add_argument("--llama3-dir", type=Path, required=True, help="Meta's folder, with 1, 2, 4 or 8 shards")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
+    with loading():
+        from callama.weights.convert import convert
+
     convert(args.llama3_dir, args.output_dir, "native")
     print(f"{args.output_dir}: native checkpoint")
 

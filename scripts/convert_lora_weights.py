@@ -3,9 +3,7 @@
 import argparse
 from pathlib import Path
 
-from callama.cli.common import guarded
-from callama.cli.merge import print_errors
-from callama.weights.merge import merge_to_folder
+from callama.cli.common import guarded, loading
 
 
 def main() -> None:
@@ -21,6 +19,10 @@ def main() -> None:
     parser.add_argument("--lora-ckpt-path", type=Path, required=True, help="adapter folder, or the original's .pt file")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
+    with loading():
+        from callama.cli.merge import print_errors
+        from callama.weights.merge import merge_to_folder
+
     errors = merge_to_folder(
         args.base_ckpt_path.parent,
         args.lora_ckpt_path,

@@ -3,9 +3,7 @@
 import argparse
 from pathlib import Path
 
-from callama.cli.common import guarded
-from callama.weights.meta import write_meta
-from callama.weights.native import open_native, read_params
+from callama.cli.common import guarded, loading
 
 
 def main() -> None:
@@ -20,6 +18,10 @@ def main() -> None:
     parser.add_argument("--num-shards", type=int, default=1, help="1, 2, 4 or 8")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
+    with loading():
+        from callama.weights.meta import write_meta
+        from callama.weights.native import open_native, read_params
+
     params = read_params(args.config_file)
     write_meta(args.output_dir, open_native(args.ckpt_file.parent, args.ckpt_file, params), args.num_shards)
     print(f"{args.output_dir}: Meta checkpoint, {args.num_shards} shard{'s' if args.num_shards > 1 else ''}")

@@ -3,37 +3,95 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from callama.common.errors import CallamaError, UsageError
+
+_ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+# `timeout` signals a process and then its group: one wish, heard twice. The second must not break off cleaning up.
+_SAME_WISH_SECONDS = 1.0
+
+
+def _status(number: int) -> int:
+    return 128 + number
+
+
+class _Stop:
+    """Handles both signals: whatever is going on ends by an exception, so that it can clean up behind itself."""
+
+    def __init__(self) -> None:
+        self._heard = -math.inf
+
+    def __call__(self, number: int, _: object) -> None:
+        now = time.monotonic()
+        if now - self._heard < _SAME_WISH_SECONDS:
+            return
+        self._heard = now
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(_status(number))
+
+
+def _leave(number: int, _: object) -> None:
+    os.write(2, f"{_ENDED[signal.Signals(number)]}\n".encode())
+    os._exit(_status(number))
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """While libraries are loaded there is nothing to clean up, and an exception in the middle of them may end in any
+    other one: a signal ends the process at once."""
+    before = {number: signal.signal(number, _leave) for number in _ENDED}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def guarded(run: Callable[[], object]) -> NoReturn:
     """Runs and exits: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated. A user's mistake is one
     message."""
-    # Without a handler, what is half-written would stay: nothing that cleans up behind itself would run.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    stop = _Stop()
+    for number in _ENDED:
+        signal.signal(number, stop)
+    status = _outcome(run)
+    # What is done is done: a signal while Python takes itself apart would only add a traceback.
+    for number in _ENDED:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)
+
+
+def _outcome(run: Callable[[], object]) -> str | int | None:
     try:
         run()
     except CallamaError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        return _ended(signal.SIGINT)
+    except SystemExit as error:
+        # typer makes a status of Ctrl-C, without a word.
+        return next((_ended(number) for number in _ENDED if error.code == _status(number)), error.code)
     except BrokenPipeError:
         # The reader of our output has gone; without this, Python complains once more while exiting.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+        return 1
+    return 0
+
+
+def _ended(number: signal.Signals) -> int:
+    print(_ENDED[number], file=sys.stderr)
+    return _status(number)
 
 
 def print_json(value: Any) -> None:

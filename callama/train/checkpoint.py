@@ -3,7 +3,7 @@
 A folder holds the adapter in PEFT's layout (usable as it is), the original project's ``lora.json``
 and ``params.json``, the settings in force, and ``trainer.pt`` with everything that going on needs.
 It appears by one rename, and ``latest`` changes only after that; ``best`` names the one that validated
-best. Under DeepSpeed it also holds the files of all processes, and the job's folder what
+best. Under DeepSpeed it also holds the files of all processes, and each such folder and the job's what
 ``zero_to_fp32.py`` looks for.
 """
 
@@ -119,8 +119,13 @@ def save_checkpoint(
             digests |= write_model(temporary, params, trained, tokenizer)
         write_json(temporary / CONFIG, config.saved())
         save_tensors({**trainer, "progress": asdict(progress)}, temporary / TRAINER)
-        for file in made.iterdir() if made.is_dir() else ():
-            file.rename(temporary / file.name)
+        if made.is_dir():
+            for file in made.iterdir():
+                file.rename(temporary / file.name)
+            for file in made.parent.glob("*.py"):
+                shutil.copyfile(file, temporary / file.name)
+            # zero_to_fp32.py reads the folder that this names, beside itself: here its own.
+            (temporary / LATEST).write_text(".", encoding="utf-8")
     if made.parent.is_dir():
         for file in made.parent.glob("*.py"):
             file.replace(job / file.name)

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,10 +75,10 @@ class SourceFile:
             raise CallamaError(f"{self.path} is cut short: it ends {count - found.size:,} bytes too early")
         return found
 
-    def _hash(self, block: np.ndarray) -> None:
+    def _hash(self, block: Any) -> None:
         if self._hashed:
             self._hashed.result()
-        self._hashed = self._hasher.submit(self._digest.update, memoryview(block))
+        self._hashed = self._hasher.submit(self._digest.update, block)
         self._position += block.size
 
 

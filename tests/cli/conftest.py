@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from callama.cli import main as cli
+from callama.cli.main import main
 from tests import tiny
 
 REPO = Path(__file__).resolve().parents[2]
@@ -61,14 +62,15 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
     def runner(what: str, *arguments: str | Path) -> Done:
         monkeypatch.setattr(sys, "argv", [what, *map(str, arguments)])
-        # main() registers the verbs each time it is called, as a process does once.
-        monkeypatch.setattr(cli.app, "registered_commands", [])
         capsys.readouterr()
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.raises(SystemExit) as exit_:
             if what == "callama":
-                cli.main()
+                main()
             else:
                 runpy.run_path(str(REPO / what), run_name="__main__")
+        for number, handler in before.items():
+            signal.signal(number, handler)
         return Done(int(exit_.value.code or 0), *capsys.readouterr())
 
     return runner

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from callama.cli import main as cli
+from callama.cli import app as cli
 from callama.common.files import read_manifest
 from callama.train.config import load_config
 from callama.train.loop import train

@@ -19,6 +19,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from callama.common.errors import CallamaError
+from callama.common.verify import verify_folder
 from callama.model.params import ModelParams
 from callama.model.transformer import Transformer
 from callama.train.config import load_config
@@ -155,10 +156,15 @@ def test_consolidating_gives_the_live_adapter(runs: Path, name: str, tmp_path: P
     merge_to_folder(runs / "model", tmp_path / "adapter", tmp_path / "merged", max_changed=1.0)
 
 
-def test_trap_18_deepspeeds_own_script_consolidates_what_was_trained(runs: Path, tmp_path: Path) -> None:
-    """Stage 3; what it makes of stage 2 is merged in ``test_ds_finetune``."""
-    job, out = runs / "zero3" / "job", tmp_path / "converted"
-    subprocess.run([sys.executable, "zero_to_fp32.py", "./", str(out)], cwd=job, check=True, capture_output=True)
+@pytest.mark.parametrize(("name", "place"), [("zero3", "job"), ("zero3", "checkpoint"), ("zero2", "checkpoint")])
+def test_trap_18_deepspeeds_own_script_consolidates_what_was_trained(
+    runs: Path, tmp_path: Path, name: str, place: str
+) -> None:
+    """From stage 2 in the job's folder: merged in ``test_ds_finetune``."""
+    job, out = runs / name / "job", tmp_path / "converted"
+    here = job if place == "job" else find_adapter(job)
+    subprocess.run([sys.executable, "zero_to_fp32.py", "./", str(out)], cwd=here, check=True, capture_output=True)
+    assert verify_folder(find_adapter(job)).extra == [] and find_adapter(find_adapter(job)) == find_adapter(job)
     state = torch.load(out / "pytorch_model.bin", weights_only=True)
     assert all(".lora_" in key for key in state)
     params = read_params(runs / "model")
