@@ -52,7 +52,8 @@ def read_json(path: Path, what: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CallamaError(f"{path} is not JSON ({error}); expected {what}") from None
+        why = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        raise CallamaError(f"{path} is not JSON ({why}); expected {what}") from None
     except PermissionError:
         raise CallamaError(f"no permission to read {path}; expected {what}") from None
 

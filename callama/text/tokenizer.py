@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -177,19 +177,35 @@ BYTE_TO_LETTER = {byte: letter for letter, byte in _BYTE_LETTERS.items()}
 _PROBE = "A\tb  É e\u0301 ﬁ ① 北京 😀 \u200d\r\n "
 
 
+def _merge(number: int, merge: Any, known: Container[str]) -> tuple[str, str]:
+    parts = merge.split(" ") if isinstance(merge, str) else merge
+    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"merge {number} is {merge!r}, expected two tokens")
+    for token in (*parts, "".join(parts)):
+        if token not in known:
+            raise ValueError(f"merge {number} is {merge!r}, but {token!r} is no token of its vocabulary")
+    return parts[0], parts[1]
+
+
 def _load_tokenizers_json(path: Path) -> Tokenizer:
     try:
         spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         model: dict[str, Any] = spec["model"]
+        if not isinstance(model["vocab"], dict):
+            raise ValueError("its vocab is no object of tokens and ids")
         vocab: dict[str, int] = dict(model["vocab"])
         added = {t["content"]: t["id"] for t in spec.get("added_tokens") or ()}
-        merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model.get("merges") or ()]
+        known = {*vocab, *added}
+        merges = [_merge(number, m, known) for number, m in enumerate(model["merges"], 1)]
         size = max([*vocab.values(), *added.values()]) + 1
         if min([*vocab.values(), *added.values()]) < 0 or size > MAX_TOKENS:
             raise ValueError(f"ids beyond 0 … {MAX_TOKENS - 1:,}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = f"it has no key {error}" if isinstance(error, KeyError) else str(error)
-        raise CallamaError(f"{path} is not a tokenizer.json: {why}") from None
+        why = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else why
+        raise CallamaError(
+            f"{path} is not a tokenizer.json of byte-level BPE: {why}; copy or download the file again"
+        ) from None
     ordinary = {token: i for token, i in vocab.items() if token not in added}
     pieces = [b""] * size
     for token, token_id in ordinary.items():

@@ -104,7 +104,9 @@ def find_adapter(path: Path) -> Path:
 def is_adapter(path: Path) -> bool:
     """Whether this is an adapter in any layout that ``read_adapter`` knows, or a job's folder with one."""
     if path.is_dir():
-        return any((find_adapter(path) / name).is_file() for name in (CONFIG, ORIGINAL_CONFIG))
+        folder = find_adapter(path)
+        joined = (folder.parent / ORIGINAL_CONFIG).is_file() and _consolidated(folder) is not None
+        return joined or any((folder / name).is_file() for name in (CONFIG, ORIGINAL_CONFIG))
     return path.is_file() and path.suffix != ".gguf" and (path.parent / ORIGINAL_CONFIG).is_file()
 
 
@@ -116,8 +118,8 @@ def base_name(path: Path) -> str:
 
 
 def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None) -> Adapter:
-    """Reads a PEFT folder, or a state dict (a file, or DeepSpeed's folder) with the original's
-    ``lora.json`` beside it, in it, or in ``config_dir``.
+    """Reads a PEFT folder, or a state dict (a file, the folder of the only one, or DeepSpeed's folder)
+    with the original's ``lora.json`` beside it, in it, or in ``config_dir``.
 
     Raises:
         UsageError: a file is missing. CallamaError: a file is damaged or was changed, or the adapter
@@ -132,8 +134,15 @@ def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None
         adapter = _read_state(path, state, config_dir or beside)
     elif (path / "consolidated.pth").is_file():
         raise UsageError(f"{path} is a whole model, as full fine-tuning leaves it; use it where a model is wanted")
+    elif path.is_dir() and (files := sorted(f for f in path.iterdir() if f.suffix in (".pt", ".pth"))):
+        if len(files) > 1:
+            raise UsageError(f"{path} holds {len(files)} state dicts; name one, such as {files[0]}")
+        return read_adapter(files[0], params, config_dir)
     else:
-        raise UsageError(f"{path} is neither an adapter folder ({CONFIG}, {WEIGHTS}) nor an adapter file")
+        raise UsageError(
+            f"{path} is neither an adapter folder ({CONFIG}, {WEIGHTS}) nor an adapter file (.pt, with "
+            f"{ORIGINAL_CONFIG} beside it)"
+        )
     _checked(path, adapter, params)
     require_as_written(path, path / CONFIG, path / WEIGHTS)
     return adapter

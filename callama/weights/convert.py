@@ -36,7 +36,7 @@ def open_source(path: Path) -> Source:
         return open_gguf(path)
     path = find_adapter(path)
     if not path.is_dir():
-        raise UsageError(f"{path} is neither a folder nor a .gguf file; expected a model")
+        raise UsageError(f"{path} is neither a folder nor a .gguf file; expected a model: name the folder of its files")
     if (path / WEIGHTS).is_file():
         return open_native(path)
     if shard_files(path):

@@ -153,8 +153,23 @@ def _reader(path: Path) -> Any:
     require_file(path, "a GGUF model")
     try:
         return gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError) as error:
-        raise CallamaError(f"{path} is not a GGUF file, or it is cut short ({error})") from None
+    except (
+        ValueError,
+        IndexError,
+        KeyError,
+        MemoryError,
+        OverflowError,
+    ):  # the library checks no length before it reads
+        with path.open("rb") as file:
+            if (start := file.read(4)) and not b"GGUF".startswith(start):
+                raise CallamaError(
+                    f"{path} is not a GGUF file: it begins with {start!r}, expected b'GGUF'; name a GGUF file, or a "
+                    "model's folder"
+                ) from None
+        raise CallamaError(
+            f"{path} is cut short or damaged: its head tells of more than its {path.stat().st_size:,} bytes, or of "
+            "what no GGUF file has; copy or download it again"
+        ) from None
 
 
 def verify_gguf(path: Path) -> int:

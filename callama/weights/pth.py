@@ -99,7 +99,8 @@ def require_zip(path: Path) -> None:
         found = False
     if not found:
         raise CallamaError(
-            f"{path} is not in torch's zip format: it is cut short, of another kind, or saved by torch before 1.6"
+            f"{path} is not in torch's zip format: it is cut short, of another kind, or saved by torch before 1.6; "
+            "copy or download it again"
         )
 
 

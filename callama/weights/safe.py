@@ -38,7 +38,7 @@ def open_safetensors(path: Path) -> dict[str, Lazy]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
-            raise CallamaError(f"{path} is damaged: no safetensors header")
+            raise CallamaError(f"{path} is damaged: no safetensors header; copy or download it again")
         try:
             header = json.loads(file.read(length))
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}

@@ -1,0 +1,251 @@
+"""What callama wrote is held against its checksums when it is read again, and what is no number goes nowhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import sha256_file
+from callama.weights import lazy
+from callama.weights.adapter import read_adapter
+from callama.weights.convert import convert, open_source
+from callama.weights.gguf_in import NO_SEAL, find_seal, verify_gguf
+from callama.weights.merge import merge_to_folder
+from callama.weights.meta import write_meta
+from callama.weights.native import open_native
+from callama.weights.seal import SourceFile
+from tests.weights.conftest import PARAMS
+from tests.weights.formats import random_state, same, snapshot
+
+# Every file that a conversion reads from what callama wrote, and one of each kind that it does not.
+READ = (
+    "native/consolidated.pth", "native/params.json", "native/tokenizer.json", "meta/consolidated.01.pth",
+    "meta/params.json", "meta/tokenizer.json", "hf/model-00002-of-00003.safetensors", "hf/config.json",
+    "hf/tokenizer.json", "peft/adapter_model.safetensors", "peft/adapter_config.json", "model.gguf",
+)  # fmt: skip
+
+
+@pytest.fixture
+def sources(whole: Path, tmp_path: Path) -> Path:
+    """A copy of ``whole`` that may be damaged."""
+    shutil.copytree(whole, tmp_path / "sources")
+    return tmp_path / "sources"
+
+
+def again(root: Path, name: str) -> None:
+    kind = name.split("/")[0]
+    to = {"peft": "peft", "native": "hf"}.get(kind, "native")
+    convert(root / kind, root / "out", to)  # type: ignore[arg-type]
+
+
+def without_change_of_meaning(path: Path) -> None:
+    """The last bit of some number's mantissa, or white space: nothing that a format by itself could notice."""
+    content = bytearray(path.read_bytes())
+    if path.suffix == ".json":
+        content += b" "
+    elif path.suffix == ".pth":
+        content[content.index(b"ZZZZ")] ^= 1  # padding before a tensor's numbers; those have a checksum of their own
+    else:
+        content[len(content) // 2 // 64 * 64] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_source_that_is_not_what_callama_wrote_is_refused(sources: Path, name: str) -> None:
+    without_change_of_meaning(sources / name)
+    before = snapshot(sources)
+    with pytest.raises(CallamaError, match=rf"{re.escape(name)} was changed or damaged after callama wrote it") as said:
+        again(sources, name)
+    assert snapshot(sources) == before and not any(p.suffix == ".tmp" for p in sources.iterdir())
+    own = (
+        "in its fields. Copy or make it again" if name == "model.gguf" else "take the file's entry out of MANIFEST.json"
+    )
+    assert own in str(said.value)
+    if name != "model.gguf":
+        manifest = sources / name.split("/")[0] / "MANIFEST.json"
+        facts = json.loads(manifest.read_text())
+        del facts["files"][Path(name).name]
+        manifest.write_text(json.dumps(facts))
+        again(sources, name)
+
+
+@pytest.mark.parametrize("name", ["native/MANIFEST.json", "hf/generation_config.json", "hf/chat_template.jinja"])
+def test_what_a_conversion_does_not_read_may_change(sources: Path, name: str) -> None:
+    (sources / name).write_text((sources / name).read_text() + "\n")
+    again(sources, name)
+
+
+@pytest.mark.parametrize("kind", ["native", "hf"])
+def test_a_damaged_source_is_neither_merged_nor_cut_into_shards(sources: Path, kind: str) -> None:
+    without_change_of_meaning(sources / "native/consolidated.pth")
+    with pytest.raises(CallamaError, match=r"consolidated\.pth was changed or damaged"):
+        if kind == "native":
+            merge_to_folder(sources / "native", sources / "peft", sources / "out", max_changed=1)
+        else:
+            write_meta(sources / "out", open_native(sources / "native"), 2)
+    assert not (sources / "out").exists()
+
+
+def test_blocks_in_any_order_and_size_are_the_same_file(tmp_path: Path) -> None:
+    content = torch.randint(0, 256, (3 << 20,), dtype=torch.uint8).numpy().tobytes()
+    (tmp_path / "file").write_bytes(content)
+    seal = sha256_file(tmp_path / "file")
+    orders: tuple[list[tuple[int, int]], ...] = (
+        [], [(0, 10), (10, 10)], [(5, 10), (30, 1 << 20)], [(2 << 20, 100), (0, 100), (50, 100)], [(0, 3 << 20)],
+    )  # fmt: skip
+    for order in orders:
+        file = SourceFile(tmp_path / "file", seal)
+        for at, count in order:
+            assert file.read(at, count).tobytes() == content[at : at + count]
+        file.check()
+        other = SourceFile(tmp_path / "file", sha256_file(Path(__file__)))
+        with pytest.raises(CallamaError, match="was changed or damaged"):
+            other.check()
+
+
+def test_a_whole_file_is_read_once(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Holding it against its checksum costs no second reading."""
+    read, real = 0, SourceFile._bytes
+
+    def counted(file: SourceFile, offset: int, count: int) -> object:
+        nonlocal read
+        read += count
+        return real(file, offset, count)
+
+    monkeypatch.setattr(SourceFile, "_bytes", counted)
+    monkeypatch.setattr(lazy, "BLOCK_BYTES", 1 << 15)
+    convert(whole / "hf", tmp_path / "out", "native")
+    size = sum(p.stat().st_size for p in (whole / "hf").glob("*.safetensors"))
+    assert size <= read <= 1.01 * size
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("kind", ["native/consolidated.pth", "bin/pytorch_model.bin", "st/model.safetensors"])
+def test_what_is_no_number_is_refused_with_its_place(
+    sources: Path, kind: str, dtype: torch.dtype, value: float
+) -> None:
+    path = sources / kind
+    if kind.startswith("st/"):
+        shutil.copytree(sources / "bin", path.parent, ignore=shutil.ignore_patterns("pytorch*"))
+        state = torch.load(sources / "bin/pytorch_model.bin", weights_only=True)
+    else:
+        state = torch.load(path, weights_only=True)
+    state = {name: tensor.to(dtype) for name, tensor in state.items()}
+    broken = next(name for name in state if "w2" in name or "down_proj" in name)
+    state[broken][3, 5:8] = value
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    (path.parent / "MANIFEST.json").unlink(missing_ok=True)
+    before = snapshot(sources)
+    expected = (
+        rf"{re.escape(kind)}: {re.escape(broken)} holds 3 NaN or infinite numbers among [\d,]+, .*; copy the file"
+    )
+    with pytest.raises(CallamaError, match=expected):
+        convert(path.parent, sources / "out", "meta")
+    assert snapshot(sources) == before
+
+
+def test_a_gguf_file_or_an_adapter_with_what_is_no_number_is_refused(sources: Path) -> None:
+    found = next(t for t in gguf.GGUFReader(sources / "model.gguf", "r+").tensors if t.name == "output_norm.weight")
+    found.data[1] = float("nan")
+    content = (sources / "model.gguf").read_bytes().replace(b"callama.sha256", b"callama.other!")
+    (sources / "model.gguf").write_bytes(content)
+    with pytest.raises(
+        CallamaError, match=r"model\.gguf: output_norm\.weight holds 1 NaN or infinite numbers among 128"
+    ):
+        again(sources, "model.gguf")
+    path = sources / "peft/adapter_model.safetensors"
+    state = load_file(path)
+    name = next(iter(state))
+    state[name][0, 0] = float("inf")
+    save_file(state, path)
+    (sources / "peft/MANIFEST.json").unlink()
+    for use in (again, lambda *_: read_adapter(path.parent, PARAMS)):
+        with pytest.raises(CallamaError, match=rf"{re.escape(name)} holds 1 NaN or infinite"):
+            use(sources, "peft/")
+
+
+def test_the_largest_numbers_are_numbers(sources: Path, tmp_path: Path) -> None:
+    state = random_state(PARAMS, tied=False)
+    state["output.weight"][0] = torch.finfo(torch.bfloat16).max
+    torch.save(state, sources / "native/consolidated.pth")
+    (sources / "native/MANIFEST.json").unlink()
+    convert(sources / "native", tmp_path / "out", "meta")
+    assert same(open_source(tmp_path / "out").tensors, state)
+
+
+def test_a_gguf_file_is_verified_by_the_checksum_inside_it(sources: Path, tmp_path: Path) -> None:
+    path = sources / "model.gguf"
+    assert verify_gguf(path) == path.stat().st_size
+    content = path.read_bytes()
+    at = find_seal(content)
+    assert at and content[at : at + 64] != NO_SEAL
+    for place in (100, at, len(content) // 2, len(content) - 1):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        (tmp_path / "damaged.gguf").write_bytes(damaged)
+        with pytest.raises(CallamaError, match=r"damaged\.gguf"):
+            verify_gguf(tmp_path / "damaged.gguf")
+    path.write_bytes(content.replace(b"callama.sha256", b"another.sha256"))
+    with pytest.raises(UsageError, match="has no checksum inside; only what callama wrote can be verified"):
+        verify_gguf(path)
+
+
+@pytest.mark.parametrize("share", [0, 2, 7, 40, 0.01, 0.02, 0.5, 0.999])
+def test_a_cut_gguf_file_is_one_clear_message(sources: Path, share: float) -> None:
+    """In its magic, its counts, its fields, its list of tensors, its numbers."""
+    content = (sources / "model.gguf").read_bytes()
+    (sources / "model.gguf").write_bytes(content[: int(share if share >= 1 else share * len(content))])
+    with pytest.raises(
+        CallamaError, match=r"model\.gguf is cut short or damaged: .* bytes.*; copy or download it again"
+    ):
+        again(sources, "model.gguf")
+
+
+def merges(change: Callable[[list[object]], object]) -> Callable[[dict[str, object]], object]:
+    return lambda model: change(model["merges"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (merges(lambda m: m.__setitem__(3, ["a"])), r"merge 4 is \['a'\], expected two tokens"),
+        (merges(lambda m: m.__setitem__(3, [None, "a"])), r"merge 4 is \[None, 'a'\], expected two tokens"),
+        (merges(lambda m: m.__setitem__(3, 7)), "merge 4 is 7, expected two tokens"),
+        (merges(lambda m: m.__setitem__(3, "zq qz")), "merge 4 is 'zq qz', but 'zq' is no token of its vocabulary"),
+        (lambda model: model.pop("merges"), "it has no key 'merges'"),
+    ],
+)
+@pytest.mark.parametrize("to", ["hf", "gguf"])
+def test_broken_merges_of_a_tokenizer_are_named(
+    sources: Path, change: Callable[[dict[str, object]], object], message: str, to: str
+) -> None:
+    path = sources / "native/tokenizer.json"
+    spec = json.loads(path.read_text())
+    change(spec["model"])
+    path.write_text(json.dumps(spec))
+    expected = (
+        rf"tokenizer\.json is not a tokenizer\.json of byte-level BPE: {message}; copy or download the file again"
+    )
+    with pytest.raises(CallamaError, match=expected):
+        convert(sources / "native", sources / ("o.gguf" if to == "gguf" else "out"), to)  # type: ignore[arg-type]
+
+
+def test_the_originals_folder_is_an_adapter_as_it_is(sources: Path, tmp_path: Path) -> None:
+    for number, place in enumerate(("original", "original/lora.pt", "zero/out")):
+        convert(sources / place, tmp_path / str(number), "peft")
+        weights = [sha256_file(tmp_path / n / "adapter_model.safetensors") for n in ("0", str(number))]
+        assert weights[0] == weights[1]
+    merge_to_folder(sources / "native", sources / "original", tmp_path / "merged", max_changed=1)
+    shutil.copy(sources / "original/lora.pt", sources / "original/older.pt")
+    with pytest.raises(UsageError, match=r"original holds 2 state dicts; name one, such as .*original/lora\.pt"):
+        convert(sources / "original", tmp_path / "out", "peft")
