@@ -28,6 +28,8 @@ def convert(
 ) -> None:
     """Convert a model, or with --to peft an adapter; the source's kind is seen from its files.
 
+    What callama wrote is held against the checksums in its MANIFEST.json (or GGUF file) while it is read.
+
     Example: callama convert checkpoints/demo-merged exports/demo-hf --to hf
     """
     if to not in TARGETS:

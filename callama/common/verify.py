@@ -30,7 +30,7 @@ def verify_folder(folder: Path) -> Verified:
         CallamaError: files are missing or changed, naming all of them.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; expected one that callama wrote")
+        raise UsageError(f"{folder} is neither a folder nor a file; expected what callama wrote")
     if not (folder / MANIFEST).is_file():
         raise UsageError(f"{folder} has no {MANIFEST}; only folders that callama wrote can be verified")
     files = read_manifest(folder).get("files")

@@ -177,6 +177,10 @@ BYTE_TO_LETTER = {byte: letter for letter, byte in _BYTE_LETTERS.items()}
 _PROBE = "A\tb  É e\u0301 ﬁ ① 北京 😀 \u200d\r\n "
 
 
+def _not_bpe(path: Path, why: str) -> CallamaError:
+    return CallamaError(f"{path} is not a tokenizer.json of byte-level BPE: {why}; copy or download the file again")
+
+
 def _merge(number: int, merge: Any, known: Container[str]) -> tuple[str, str]:
     parts = merge.split(" ") if isinstance(merge, str) else merge
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
@@ -195,17 +199,14 @@ def _load_tokenizers_json(path: Path) -> Tokenizer:
             raise ValueError("its vocab is no object of tokens and ids")
         vocab: dict[str, int] = dict(model["vocab"])
         added = {t["content"]: t["id"] for t in spec.get("added_tokens") or ()}
-        known = {*vocab, *added}
-        merges = [_merge(number, m, known) for number, m in enumerate(model["merges"], 1)]
         size = max([*vocab.values(), *added.values()]) + 1
         if min([*vocab.values(), *added.values()]) < 0 or size > MAX_TOKENS:
             raise ValueError(f"ids beyond 0 … {MAX_TOKENS - 1:,}")
+        merges = enumerate(model["merges"], 1)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = f"it has no key {error}" if isinstance(error, KeyError) else str(error)
         why = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else why
-        raise CallamaError(
-            f"{path} is not a tokenizer.json of byte-level BPE: {why}; copy or download the file again"
-        ) from None
+        raise _not_bpe(path, why) from None
     ordinary = {token: i for token, i in vocab.items() if token not in added}
     pieces = [b""] * size
     for token, token_id in ordinary.items():
@@ -214,9 +215,14 @@ def _load_tokenizers_json(path: Path) -> Tokenizer:
         pieces[token_id] = bytes(_BYTE_LETTERS[c] for c in token)
     for name, token_id in added.items():
         pieces[token_id] = name.encode()
+    known = {*vocab, *added}
+    try:
+        pairs = [_merge(number, merge, known) for number, merge in merges]
+    except ValueError as error:
+        raise _not_bpe(path, str(error)) from None
     # A name that the library does not know cannot come out of ordinary text, wherever the merges lead.
     model |= {"vocab": ordinary, "dropout": None}
-    model["merges"] = [m for m in merges if added.keys().isdisjoint((*m, "".join(m)))]
+    model["merges"] = [m for m in pairs if added.keys().isdisjoint((*m, "".join(m)))]
     spec |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     try:
         library = tokenizers.Tokenizer.from_str(json.dumps(spec))

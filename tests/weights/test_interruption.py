@@ -167,3 +167,51 @@ def test_killed_at_any_moment_the_destination_is_the_old_or_the_new_one(
 
 def state_of(out: Path) -> dict[str, str] | str:
     return sha256_file(out) if out.is_file() else snapshot(out)
+
+
+# Signals itself after so many seconds.
+ALARMED = """
+import os, signal, sys, threading, time
+after, number = float(sys.argv.pop(1)), int(sys.argv.pop(1))
+def alarm():
+    time.sleep(after)
+    for _ in range(2):  # as `timeout` does: to the process, then to its group
+        os.kill(os.getpid(), number)
+threading.Thread(target=alarm, daemon=True).start()
+from callama.cli.main import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+@pytest.mark.parametrize("verb", ["convert", "merge"])
+def test_a_signal_at_any_moment_is_one_line_and_leaves_nothing(
+    whole: Path, tmp_path: Path, verb: str, number: int, status: int, said: str
+) -> None:
+    """Real processes, from the loading of libraries to the end."""
+    out = tmp_path / "out"
+    arguments = {"convert": [whole / "native", out, "--to", "hf"],
+                 "merge": [whole / "native", whole / "peft", out, "--max-changed", "1"]}[verb]  # fmt: skip
+
+    def run(after: float) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", ALARMED, str(after), str(int(number)), verb, *map(str, arguments)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    before, began = snapshot(whole), time.perf_counter()
+    assert run(600).returncode == 0
+    seconds, stopped = time.perf_counter() - began, 0
+    shutil.rmtree(out)
+    for share in (0.2, 0.6, 0.85):
+        done = run(share * seconds)
+        assert done.returncode in (0, status), done.stderr
+        if done.returncode:
+            stopped += 1
+            assert "Traceback" not in done.stderr and "ignored" not in done.stderr, done.stderr
+            assert done.stderr.splitlines()[-1] == said and list(tmp_path.iterdir()) == []
+        else:
+            shutil.rmtree(out)
+    assert stopped and snapshot(whole) == before
