@@ -66,7 +66,7 @@ def make(folder: Path, layers: int) -> None:
 
     shapes = expected_shapes(params, tied=False)
     tensors = {n: lazy(s) for n, s in shapes.items()}
-    write_meta(folder / "meta", Source("random", folder, params, tensors, llama3_tokenizer_path()))
+    write_meta(folder / "meta", Source("random", folder / "random", params, tensors, llama3_tokenizer_path()))
     names = [n.removesuffix(".weight") for n in shapes if n.split(".")[-2] in ALL_LINEAR]
     sizes = {name: shapes[f"{name}.weight"] for name in names}
     factors = {n: (torch.randn(RANK, i) * 0.01, torch.randn(o, RANK) * 0.01) for n, (o, i) in sizes.items()}

@@ -49,9 +49,11 @@ def loading() -> Iterator[None]:
     """While libraries are loaded there is nothing to clean up, and an exception in the middle of them may end in any
     other one: a signal ends the process at once."""
     before = {number: signal.signal(number, _leave) for number in _ENDED}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def guarded(run: Callable[[], object]) -> NoReturn:

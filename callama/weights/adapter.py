@@ -105,8 +105,10 @@ def is_adapter(path: Path) -> bool:
     """Whether this is an adapter in any layout that ``read_adapter`` knows, or a job's folder with one."""
     if path.is_dir():
         folder = find_adapter(path)
-        joined = (folder.parent / ORIGINAL_CONFIG).is_file() and _consolidated(folder) is not None
-        return joined or any((folder / name).is_file() for name in (CONFIG, ORIGINAL_CONFIG))
+        if any((folder / name).is_file() for name in (CONFIG, ORIGINAL_CONFIG)):
+            return True
+        model = (folder / "config.json").is_file()
+        return not model and (folder.parent / ORIGINAL_CONFIG).is_file() and _consolidated(folder) is not None
     return path.is_file() and path.suffix != ".gguf" and (path.parent / ORIGINAL_CONFIG).is_file()
 
 

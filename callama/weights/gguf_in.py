@@ -153,13 +153,8 @@ def _reader(path: Path) -> Any:
     require_file(path, "a GGUF model")
     try:
         return gguf.GGUFReader(path)
-    except (
-        ValueError,
-        IndexError,
-        KeyError,
-        MemoryError,
-        OverflowError,
-    ):  # the library checks no length before it reads
+    # The library reads lengths and types as they come, so what it raises says nothing to a user.
+    except (ValueError, IndexError, KeyError, MemoryError, OverflowError):
         with path.open("rb") as file:
             if (start := file.read(4)) and not b"GGUF".startswith(start):
                 raise CallamaError(

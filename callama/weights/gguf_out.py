@@ -97,8 +97,10 @@ def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:
                 file.write(raw_bytes(block))
                 meter.advance(block.nbytes)
             file.write(bytes(-file.tell() % ALIGNMENT))
+    at = find_seal(head)
+    assert at is not None, "the head was written without its place"
     with path.open("r+b") as sealed:
-        sealed.seek(find_seal(head) or 0)
+        sealed.seek(at)
         sealed.write(file.sha256.encode())
 
 
