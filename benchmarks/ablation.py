@@ -5,7 +5,8 @@ with tools disguised (other names, other order, fewer comments) or as they are w
 cases about held-out tools, and the first cases of four BFCL categories, scored by BFCL's own checker. What is
 compared is the rate of right turns. Appends to ``benchmarks/results/ablation.json``.
 
-    PYTHONPATH=. python -m benchmarks.ablation [--tokens 250000] [--cases 100] [--arm full_renamed]
+    PYTHONPATH=. python -m benchmarks.ablation [--tokens 250000] [--cases 100]
+        [--arm full_renamed]
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def arm(folder: Path, catalogue: Path, renamed: bool, args: argparse.Namespace, 
         f"checkpoint.output_path={folder}", f"tensorboard.output_path={folder / 'logs'}",
     )  # fmt: skip
     callama("merge", MODEL, folder / "demo", merged)
-    suites = [f"--suite=bfcl:{category}" for category in BFCL]
+    suites = [*(f"--suite=bfcl:{category}" for category in BFCL), "--bfcl", args.bfcl]
     callama("evaluate", held_out, "--model", merged, "--out", report, "--examples", "0")
     limited = folder / "bfcl.json"
     callama("evaluate", *suites, "--model", merged, "--out", limited, "--limit", str(args.cases), "--examples", "0")
@@ -123,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=250_000, help="of training conversations, for each model")
     parser.add_argument("--cases", type=int, default=100, help="of each BFCL category")
+    parser.add_argument("--bfcl", type=Path, default=ROOT / ".cache" / "bfcl", help="where `callama pull bfcl` put it")
     parser.add_argument("--arm", choices=ARMS, action="append", help="only these (repeat the option)")
     args = parser.parse_args()
     found: dict[str, Any] = {}
