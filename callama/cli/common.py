@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from callama.common.errors import CallamaError, UsageError
+from callama.common.signals import Wishes
 
 _ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-# `timeout` signals a process and then its group: one wish, heard twice. The second must not break off cleaning up.
-_SAME_WISH_SECONDS = 1.0
 
 
 def _status(number: int) -> int:
@@ -27,13 +24,11 @@ class _Stop:
     """Handles both signals: whatever is going on ends by an exception, so that it can clean up behind itself."""
 
     def __init__(self) -> None:
-        self._heard = -math.inf
+        self._wishes = Wishes()
 
     def __call__(self, number: int, _: object) -> None:
-        now = time.monotonic()
-        if now - self._heard < _SAME_WISH_SECONDS:
+        if not self._wishes.is_new():
             return
-        self._heard = now
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(_status(number))

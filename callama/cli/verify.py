@@ -16,7 +16,7 @@ def verify(
     place: Annotated[Path, typer.Argument(help="A folder, or a .gguf file, that callama wrote.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Check every file of a folder against the sha256 in its MANIFEST.json, or a .gguf file against the one inside it.
+    """Check every file of a folder against the sha256 in its MANIFEST.json, or a .gguf file against its own CRC-32.
 
     Example: callama verify models/smollm2-135m
     """
@@ -25,7 +25,7 @@ def verify(
         print_json({"folder": str(place), "files": result.files, "bytes": result.nbytes, "extra": result.extra})
         return
     if place.is_file():
-        print(f"{place}: {result.nbytes:,} bytes, as the sha256 inside says")
+        print(f"{place}: {result.nbytes:,} bytes, as the CRC-32 inside says")
         return
     print(f"{place}: {result.files} files, {result.nbytes:,} bytes, all as in MANIFEST.json")
     for name in result.extra:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_file, atomic_folder, write_json
+from callama.common.files import Checksums, atomic_file, atomic_folder, write_json
 from callama.model.params import ModelParams
 from callama.train.config import TrainConfig
 from callama.weights.adapter import LATEST, ORIGINAL_CONFIG, Adapter, save_adapter
@@ -104,19 +104,19 @@ def save_checkpoint(
     job = config.checkpoint.folder
     folder = step_folder(config, progress.step)
     made = engine_folder(folder)
-    digests: dict[str, str] = {}
+    checksums: dict[str, Checksums] = {}
     kind = "adapter checkpoint" if isinstance(trained, Adapter) else "native checkpoint"
     # The original's file cannot say that there are magnitudes.
     original = isinstance(trained, Adapter) and not config.lora.use_dora
     own = {} if isinstance(trained, Adapter) else own_facts(params)
-    with atomic_folder(folder, {"kind": kind, **own, **facts}, digests) as temporary:
+    with atomic_folder(folder, {"kind": kind, **own, **facts}, checksums) as temporary:
         if isinstance(trained, Adapter):
             save_adapter(temporary, trained, params, str(facts["base"]))
             write_json(temporary / PARAMS, params.to_meta())
             if original:
                 write_json(temporary / ORIGINAL_CONFIG, config.lora.original())
         else:
-            digests |= write_model(temporary, params, trained, tokenizer)
+            checksums |= write_model(temporary, params, trained, tokenizer)
         write_json(temporary / CONFIG, config.saved())
         save_tensors({**trainer, "progress": asdict(progress)}, temporary / TRAINER)
         if made.is_dir():

@@ -1,4 +1,5 @@
-"""Ctrl-C as a wish that the loop grants at the end of a step, so that a stopped run can go on."""
+"""Ctrl-C, and the SIGTERM of a scheduler, as a wish that the loop grants at the end of a step, so that a stopped run
+can go on."""
 
 from __future__ import annotations
 
@@ -7,24 +8,40 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from callama.common.signals import Wishes
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class StopRequest:
-    """Ctrl-C ends the run at the next step; a second one ends it at once."""
+    """The first signal ends the run at the next step; another one ends it at once, as it would without this."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._wishes = Wishes()
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
 
-    def __call__(self, *_: Any) -> None:
+    def __call__(self, number: int, _: Any) -> None:
+        if not self._wishes.is_new():
+            return
+        if self.asked:
+            self.restore()
+            signal.raise_signal(number)
         self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def restore(self) -> None:
+        """Gives the signals back to their handlers."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def interruptible() -> Iterator[StopRequest]:
-    """Within it, Ctrl-C is noted in what is yielded."""
+    """Within it, signals are noted in what is yielded."""
     request = StopRequest()
-    before = signal.signal(signal.SIGINT, request)
+    for number in _SIGNALS:
+        signal.signal(number, request)
     try:
         yield request
     finally:
-        signal.signal(signal.SIGINT, before)
+        request.restore()

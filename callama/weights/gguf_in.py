@@ -27,9 +27,9 @@ from callama.weights.seal import SourceFile
 from callama.weights.source import Source, check_state, expected_shapes
 
 ROPE_DIVISORS = "rope_freqs.weight"
-# callama's own files: the sha256 of the whole file, with NO_SEAL where it stands itself. A text field in GGUF is length
+# callama's own files: the CRC-32 of the whole file, with NO_SEAL where it stands itself. A text field in GGUF is length
 # and bytes of its name, the number of its type, length and bytes of the text.
-SEAL, NO_SEAL = "callama.sha256", b"0" * 64
+SEAL, NO_SEAL = "callama.crc32", b"0" * 8
 _BEFORE_SEAL = (
     len(SEAL).to_bytes(8, "little") + SEAL.encode() + int(gguf.GGUFValueType.STRING).to_bytes(4, "little")
     + len(NO_SEAL).to_bytes(8, "little")
@@ -125,7 +125,7 @@ def _tensor(file: SourceFile, tensor: Any) -> Lazy:
 
 
 def find_seal(head: bytes) -> int | None:
-    """Where in a file's head its sha256 stands; None in files of other tools."""
+    """Where in a file's head its CRC-32 stands; None in files of other tools."""
     at = head.find(_BEFORE_SEAL)
     return None if at < 0 else at + len(_BEFORE_SEAL)
 
@@ -168,7 +168,7 @@ def _reader(path: Path) -> Any:
 
 
 def verify_gguf(path: Path) -> int:
-    """Reads a file of callama's and holds it against the sha256 inside it; returns its size in bytes.
+    """Reads a file of callama's and holds it against the CRC-32 inside it; returns its size in bytes.
 
     Raises:
         UsageError: another tool wrote it.

@@ -45,7 +45,7 @@ ALIGNMENT = gguf.GGUF_DEFAULT_ALIGNMENT
 
 
 def write_gguf(path: Path, source: Source) -> None:
-    """Writes one GGUF file. It has no folder of its own and so no manifest: its facts and its sha256 stand inside it.
+    """Writes one GGUF file. It has no folder of its own and so no manifest: its facts and its CRC-32 stand inside it.
 
     Raises:
         UsageError: ``path`` has another ending, or a file that callama did not write stands there.
@@ -101,7 +101,7 @@ def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:
     assert at is not None, "the head was written without its place"
     with path.open("r+b") as sealed:
         sealed.seek(at)
-        sealed.write(file.sha256.encode())
+        sealed.write(file.checksums.crc32.encode())
 
 
 def _divisors(params: ModelParams) -> torch.Tensor:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.common.files import atomic_folder, read_json, read_manifest, write_json
+from callama.common.files import Checksums, atomic_folder, read_json, read_manifest, write_json
 from callama.common.progress import Meter
 from callama.contract import tool_uses
 from callama.model.params import ModelParams
@@ -131,8 +131,8 @@ def write_hf(folder: Path, source: Source, shard_bytes: int = SHARD_BYTES) -> No
     tokenizer = loaded_tokenizer(source)
     tensors = {hf_name(n): to_hf_order(n, t, source.params) for n, t in source.tensors.items()}
     facts = {"kind": "Hugging Face folder", **own_facts(source.params), **source.origin()}
-    digests: dict[str, str] = {}
-    with atomic_folder(folder, facts, digests) as temporary, Meter("writing", source.nbytes, "bytes") as meter:
+    checksums: dict[str, Checksums] = {}
+    with atomic_folder(folder, facts, checksums) as temporary, Meter("writing", source.nbytes, "bytes") as meter:
         ids = _special_ids(tokenizer, source.params) if tokenizer else {}
         write_json(temporary / CONFIG, _config(source, ids))
         write_json(temporary / "generation_config.json", ids)
@@ -140,7 +140,7 @@ def write_hf(folder: Path, source: Source, shard_bytes: int = SHARD_BYTES) -> No
             write_json(temporary / "tokenizer.json", _with_begin(with_marks(spec_of(source.tokenizer)), tokenizer))
             write_json(temporary / "tokenizer_config.json", _tokenizer_config(tokenizer, source.params))
             (temporary / "chat_template.jinja").write_text(chat_template(tokenizer), encoding="utf-8")
-        digests.update(save_sharded(temporary, tensors, shard_bytes, meter.advance))
+        checksums.update(save_sharded(temporary, tensors, shard_bytes, meter.advance))
         check_files(tensors.values())
 
 

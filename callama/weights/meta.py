@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, read_manifest, require_apart, write_json
+from callama.common.files import Checksums, atomic_folder, read_manifest, require_apart, write_json
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
 from callama.weights.lazy import Lazy, check_files, joined, same_numbers
@@ -179,9 +179,9 @@ def write_meta(folder: Path, source: Source, count: int = 1) -> None:
     facts = {"kind": "Meta checkpoint", **own_facts(source.params), **source.origin(), "shards": count}
     names = [f"consolidated.{i:02}.pth" for i in range(count)]
     shapes = {name: _shard_shape(tensor, split_dim(name), count) for name, tensor in tensors.items()}
-    digests: dict[str, str] = {}
+    checksums: dict[str, Checksums] = {}
     total = sum(tensor.nbytes for tensor in tensors.values())
-    with atomic_folder(folder, facts, digests) as temporary, Meter("writing", total, "bytes") as meter:
+    with atomic_folder(folder, facts, checksums) as temporary, Meter("writing", total, "bytes") as meter:
         write_json(temporary / PARAMS, source.params.to_meta())
         write_meta_tokenizer(source.tokenizer, temporary)
         with ExitStack() as stack:
@@ -189,7 +189,7 @@ def write_meta(folder: Path, source: Source, count: int = 1) -> None:
             for name, tensor in tensors.items():
                 _write_tensor(writers, name, tensor, meter)
         check_files(tensors.values())
-        digests.update({name: writer.sha256 for name, writer in zip(names, writers, strict=True)})
+        checksums.update({name: writer.checksums for name, writer in zip(names, writers, strict=True)})
 
 
 def _write_tensor(writers: Sequence[PthWriter], name: str, tensor: Lazy, meter: Meter) -> None:

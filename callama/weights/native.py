@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import (
     MANIFEST,
+    Checksums,
     atomic_folder,
     read_json,
     read_manifest,
@@ -236,10 +237,10 @@ def write_native(
     facts: Mapping[str, Any],
 ) -> None:
     """Writes a native checkpoint, whole or not at all."""
-    digests: dict[str, str] = {}
+    checksums: dict[str, Checksums] = {}
     facts = {"kind": "native checkpoint", **own_facts(params), **facts}
-    with atomic_folder(folder, facts, digests) as temporary:
-        digests |= write_model(temporary, params, state, tokenizer)
+    with atomic_folder(folder, facts, checksums) as temporary:
+        checksums |= write_model(temporary, params, state, tokenizer)
 
 
 def write_model(
@@ -247,15 +248,15 @@ def write_model(
     params: ModelParams,
     state: Mapping[str, Tensor] | Mapping[str, Lazy],
     tokenizer: Path | Mapping[str, Any] | None,
-) -> dict[str, str]:
-    """Writes the files of a native checkpoint into a folder that exists; returns the sha256 of the weights."""
+) -> dict[str, Checksums]:
+    """Writes the files of a native checkpoint into a folder that exists; returns the checksums of the weights."""
     tensors = {name: t if isinstance(t, Lazy) else of_tensor(t) for name, t in state.items()}
     with Meter("writing", sum(tensor.nbytes for tensor in tensors.values()), "bytes") as meter:
         write_json(folder / PARAMS, params.to_meta())
-        digest = save_pth(folder / WEIGHTS, tensors, meter.advance)
+        found = save_pth(folder / WEIGHTS, tensors, meter.advance)
         copy_tokenizer(tokenizer, folder)
         check_files(tensors.values())
-    return {WEIGHTS: digest}
+    return {WEIGHTS: found}
 
 
 def copy_tokenizer(tokenizer: Path | Mapping[str, Any] | None, folder: Path) -> None:

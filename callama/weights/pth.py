@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError
-from callama.common.files import HashingFile, require_file
+from callama.common.files import Checksums, HashingFile, require_file
 from callama.weights.lazy import Lazy, finite, of_file
 from callama.weights.seal import SourceFile
 
@@ -254,9 +254,9 @@ class PthWriter:
             self._file.close()
 
     @property
-    def sha256(self) -> str:
+    def checksums(self) -> Checksums:
         """Of the whole file, once it is closed."""
-        return self._file.sha256
+        return self._file.checksums
 
     def _info(self, name: str, size: int) -> tuple[zipfile.ZipInfo, bool]:
         """The member's header, padded so that its data starts at a multiple of 64."""
@@ -291,8 +291,8 @@ def raw_bytes(block: Tensor) -> memoryview:
     return memoryview(array.reshape(-1))
 
 
-def save_pth(path: Path, tensors: Mapping[str, Lazy], advance: Any = None) -> str:
-    """Writes a state dict, block by block; returns the file's sha256."""
+def save_pth(path: Path, tensors: Mapping[str, Lazy], advance: Any = None) -> Checksums:
+    """Writes a state dict, block by block; returns the file's checksums."""
     with PthWriter(path, tensors) as writer:
         for name, tensor in tensors.items():
             with writer.tensor(name) as write:
@@ -300,4 +300,4 @@ def save_pth(path: Path, tensors: Mapping[str, Lazy], advance: Any = None) -> st
                     write(block)
                     if advance:
                         advance(block.nbytes)
-    return writer.sha256
+    return writer.checksums

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from callama.common.errors import CallamaError
-from callama.common.files import HashingFile, read_json, require_file, write_json
+from callama.common.files import Checksums, HashingFile, read_json, require_file, write_json
 from callama.weights.lazy import Lazy, finite, of_file
 from callama.weights.pth import raw_bytes
-from callama.weights.seal import SourceFile
+from callama.weights.seal import SourceFile, crc_in_manifest
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _WORDS = {dtype: word for word, dtype in _DTYPES.items()}
@@ -34,7 +34,7 @@ def open_safetensors(path: Path) -> dict[str, Lazy]:
         CallamaError: it is damaged, cut short, or holds numbers of a type that no checkpoint needs.
     """
     require_file(path, "a safetensors file")
-    size, source = path.stat().st_size, SourceFile(path)
+    size, source = path.stat().st_size, SourceFile(path, crc_in_manifest(path))
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
@@ -88,8 +88,8 @@ def open_sharded(folder: Path, stem: str, suffix: str, open_one: Callable[[Path]
     return {tensor: files[name][tensor] for tensor, name in places.items()}
 
 
-def save_safetensors(path: Path, tensors: Mapping[str, Lazy], advance: Callable[[int], None]) -> str:
-    """Writes one file, block by block; returns its sha256."""
+def save_safetensors(path: Path, tensors: Mapping[str, Lazy], advance: Callable[[int], None]) -> Checksums:
+    """Writes one file, block by block; returns its checksums."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, tensor in tensors.items():
@@ -107,14 +107,14 @@ def save_safetensors(path: Path, tensors: Mapping[str, Lazy], advance: Callable[
                 advance(block.nbytes)
     finally:
         file.close()
-    return file.sha256
+    return file.checksums
 
 
 def save_sharded(
     folder: Path, tensors: Mapping[str, Lazy], shard_bytes: int, advance: Callable[[int], None]
-) -> dict[str, str]:
+) -> dict[str, Checksums]:
     """Writes ``model.safetensors``, or several files of at most ``shard_bytes`` (or one tensor) with
-    an index; returns the sha256 of each file by name."""
+    an index; returns the checksums of each file by name."""
     shards: list[dict[str, Lazy]] = [{}]
     for name, tensor in tensors.items():
         if shards[-1] and sum(t.nbytes for t in shards[-1].values()) + tensor.nbytes > shard_bytes:
@@ -123,8 +123,10 @@ def save_sharded(
     if len(shards) == 1:
         return {"model.safetensors": save_safetensors(folder / "model.safetensors", tensors, advance)}
     names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
-    digests = {name: save_safetensors(folder / name, shard, advance) for name, shard in zip(names, shards, strict=True)}
+    checksums = {
+        name: save_safetensors(folder / name, shard, advance) for name, shard in zip(names, shards, strict=True)
+    }
     places = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
     total = sum(tensor.nbytes for tensor in tensors.values())
     write_json(folder / f"model.safetensors{INDEX_SUFFIX}", {"metadata": {"total_size": total}, "weight_map": places})
-    return digests
+    return checksums

@@ -1,15 +1,14 @@
-"""A source's file, read in blocks and held against the sha256 that callama gave it.
+"""A source's file, read in blocks and held against the CRC-32 that callama gave it.
 
-The checksum is of the whole file, so it is known only at the end: bytes are hashed in a thread while they come past,
-and before a result takes its place ``check`` reads the little that no tensor needed. A separate pass would read twice
-what may be larger than memory. Files of other tools have no checksum and are read as they are.
+The checksum is of the whole file, so it is known only at the end: it is computed while bytes come past, and before a
+result takes its place ``check`` reads the little that no tensor needed. A separate pass would read twice what may be
+larger than memory. Archives of torch's have a CRC-32 of each tensor inside; files of other tools are read as they are.
 """
 
 from __future__ import annotations
 
-import hashlib
+import zlib
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,19 @@ _BLOCK_BYTES = 32 << 20
 
 
 class SourceFile:
-    """A file whose blocks are read in any order; those that come in the file's order are hashed on the way."""
+    """A file whose blocks are read in any order; those that come in the file's order are summed up on the way."""
 
-    def __init__(self, path: Path, seal: str | None = None, head: bytes = b"") -> None:
-        """``seal`` is the sha256 that the file should have, by default the one in the manifest beside it;
-        ``head`` is hashed for as many bytes at the file's start."""
+    def __init__(self, path: Path, crc32: str | None = None, head: bytes = b"") -> None:
+        """``crc32`` is what the file should have, in hexadecimal; ``head`` stands in for as many bytes at the file's
+        start."""
         self.path = path
-        self._seal, self._inside = seal or _in_manifest(path), seal is not None
-        self._digest, self._position = hashlib.sha256(head), len(head)
-        self._hasher = ThreadPoolExecutor(1)
-        self._hashed: Future[None] | None = None
+        self._expected, self._inside = crc32, bool(head)
+        self._crc32, self._position = zlib.crc32(head), len(head)
 
     @property
     def sealed(self) -> bool:
         """Whether there is a checksum to hold it against."""
-        return self._seal is not None
+        return self._expected is not None
 
     def read(self, offset: int, count: int) -> np.ndarray:
         """``count`` bytes from ``offset`` on, as uint8; they must not be changed.
@@ -46,28 +43,25 @@ class SourceFile:
         Raises:
             CallamaError: the file ends before them.
         """
-        if self._seal and 0 < offset - self._position <= _MAX_GAP_BYTES:
-            self._hash(self._bytes(self._position, offset - self._position))
+        if self.sealed and 0 < offset - self._position <= _MAX_GAP_BYTES:
+            self._take(self._bytes(self._position, offset - self._position))
         found = self._bytes(offset, count)
-        if self._seal and offset <= self._position < offset + count:
-            self._hash(found[self._position - offset :])
+        if self.sealed and offset <= self._position < offset + count:
+            self._take(found[self._position - offset :])
         return found
 
     def check(self) -> None:
-        """Reads and hashes what was not read yet.
+        """Reads what was not read yet.
 
         Raises:
             CallamaError: the file is not the one that callama wrote.
         """
-        if self._seal is None:
+        if not self.sealed:
             return
         while rest := min(self.path.stat().st_size - self._position, _BLOCK_BYTES):
-            self._hash(self._bytes(self._position, rest))
-        if self._hashed:
-            self._hashed.result()
-        self._hasher.shutdown()
-        if self._digest.hexdigest() != self._seal:
-            raise _changed(self.path, inside=self._inside)
+            self._take(self._bytes(self._position, rest))
+        if f"{self._crc32:08x}" != self._expected:
+            raise _changed(self.path, "CRC-32", inside=self._inside)
 
     def _bytes(self, offset: int, count: int) -> np.ndarray:
         found = np.fromfile(self.path, dtype=np.uint8, count=count, offset=offset)
@@ -75,10 +69,8 @@ class SourceFile:
             raise CallamaError(f"{self.path} is cut short: it ends {count - found.size:,} bytes too early")
         return found
 
-    def _hash(self, block: Any) -> None:
-        if self._hashed:
-            self._hashed.result()
-        self._hashed = self._hasher.submit(self._digest.update, block)
+    def _take(self, block: Any) -> None:
+        self._crc32 = zlib.crc32(block, self._crc32)
         self._position += block.size
 
 
@@ -89,20 +81,25 @@ def require_as_written(*paths: Path | None) -> None:
         CallamaError: one is not the file that callama wrote.
     """
     for path in paths:
-        if path and path.is_file() and (seal := _in_manifest(path)) and sha256_file(path) != seal:
-            raise _changed(path)
+        if path and path.is_file() and (expected := _in_manifest(path, "sha256")) and sha256_file(path) != expected:
+            raise _changed(path, "sha256")
 
 
-def _changed(path: Path, *, inside: bool = False) -> CallamaError:
+def crc_in_manifest(path: Path) -> str | None:
+    """The CRC-32 that the manifest beside a file gives it; None where callama did not write it."""
+    return _in_manifest(path, "crc32")
+
+
+def _changed(path: Path, what: str, *, inside: bool = False) -> CallamaError:
     own = "" if inside else f"; if the change is yours, take the file's entry out of {MANIFEST}"
     return CallamaError(
-        f"{path} was changed or damaged after callama wrote it: its sha256 is not the one in "
+        f"{path} was changed or damaged after callama wrote it: its {what} is not the one in "
         f"{'its fields' if inside else f'{MANIFEST} beside it'}. Copy or make it again{own}"
     )
 
 
-def _in_manifest(path: Path) -> str | None:
+def _in_manifest(path: Path, what: str) -> str | None:
     files = read_manifest(path.parent).get("files")
     entry = files.get(path.name) if isinstance(files, Mapping) else None
-    seal = entry.get("sha256") if isinstance(entry, Mapping) else None
-    return seal if isinstance(seal, str) else None
+    found = entry.get(what) if isinstance(entry, Mapping) else None
+    return found if isinstance(found, str) else None

@@ -87,7 +87,7 @@ def test_convert_and_verify(callama: Callama, world: Path, tmp_path: Path) -> No
     assert_one_line_error(callama("convert", world / "model", "o", "--to", "onnx"), "--to must be one of native, hf")
     assert_one_line_error(callama("convert", world / "model", "o", "--to", "hf", "--shard-size", "big"), "500MB or 5GB")
     assert callama("convert", world / "model", "exports/m.gguf", "--to", "gguf").status == 0
-    assert "as the sha256 inside says" in callama("verify", "exports/m.gguf").out
+    assert "as the CRC-32 inside says" in callama("verify", "exports/m.gguf").out
     assert callama("verify", "exports/m.gguf", "--json").last_json["bytes"] == Path("exports/m.gguf").stat().st_size
     assert_one_line_error(callama("verify", "exports/none.gguf"), "none.gguf", "is neither a folder nor a file")
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -90,7 +91,8 @@ def test_a_full_disk_is_recognised_in_other_libraries_words(tmp_path: Path) -> N
 def test_a_folder_gets_its_manifest_and_replaces_the_old_one(tmp_path: Path) -> None:
     for text in ("old", "newer"):
         write_folder(tmp_path / "run", text)
-        entry = {"sha256": sha256_file(tmp_path / "run/sub/a.txt"), "bytes": len(text)}
+        crc32 = f"{zlib.crc32(text.encode()):08x}"
+        entry = {"sha256": sha256_file(tmp_path / "run/sub/a.txt"), "crc32": crc32, "bytes": len(text)}
         manifest = read_manifest(tmp_path / "run")
         assert manifest["step"] == text and manifest["files"] == {"sub/a.txt": entry}
         assert (tmp_path / "run/sub/a.txt").read_text() == text

@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.data.build import build
 from callama.train.checkpoint import step_folders
 from callama.train.loop import train
+from callama.train.stop import interruptible
 from callama.weights.adapter import find_adapter
 from tests import tiny
 from tests.train.conftest import Configure
@@ -57,28 +59,34 @@ def test_trap_22_a_resumed_run_equals_an_uninterrupted_one(configure: Configure,
 
 
 class InterruptAt(io.StringIO):
-    """Standard error that gets Ctrl-C as soon as the run has said ``text``."""
+    """Standard error that gets a signal, and its echo, as soon as the run has said ``text``."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, number: signal.Signals) -> None:
         super().__init__()
-        self.text, self.sent = text, False
+        self.text, self.number, self.sent = text, number, False
 
     def write(self, said: str) -> int:
         if self.text in said and not self.sent:
             self.sent = True
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(self.number)
+            signal.raise_signal(self.number)
         return super().write(said)
 
 
-@pytest.mark.parametrize("moment", ["step 2/6", "validation at step 3"])
-def test_ctrl_c_saves_and_says_how_to_go_on(
-    world: Path, configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+@pytest.mark.parametrize(("moment", "number"), [("step 2/6", signal.SIGINT), ("validation at step 3", signal.SIGTERM)])
+def test_a_signal_to_end_saves_and_says_how_to_go_on(
+    world: Path,
+    configure: Configure,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    number: signal.Signals,
 ) -> None:
     validation = {"dataset_sources": [str(world / "built" / "validation.arrow")], "interval": 3}
     train(configure("whole", **DROPPING, validation=validation))
     cut = configure("cut", **DROPPING, validation=validation)
-    stderr = InterruptAt(moment)
-    handler = signal.getsignal(signal.SIGINT)
+    stderr = InterruptAt(moment, number)
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stderr)
         stopped = train(cut)
@@ -86,9 +94,20 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     assert stderr.sent and stopped["interrupted"] and stopped["step"] < 6
     assert find_adapter(job) == job / f"step_{stopped['step']:06}" == Path(stopped["checkpoint"])
     assert f"stopped at step {stopped['step']}, saved in {find_adapter(job)}; go on with --resume" in stderr.getvalue()
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert not train(cut, resume=True)["interrupted"]
     assert_bit_equal(find_adapter(job), find_adapter(tmp_path / "whole" / "job"))
+
+
+def test_a_second_signal_ends_the_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 10.5, 20.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with interruptible() as request:
+        signal.raise_signal(signal.SIGINT)
+        assert request.asked
+        signal.raise_signal(signal.SIGINT)  # an echo
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_finished_run_has_nothing_left_to_do(configure: Configure, job: Path) -> None:
