@@ -45,7 +45,7 @@ class SignatureFile:
         if not self._count:
             return NO_SIGNATURES
         # Mapped anew each time, so that pages of earlier look-ups do not add up.
-        return np.array(np.memmap(self._path, np.uint32, "r").reshape(-1, PLACES)[rows])
+        return np.array(np.memmap(self._path, np.uint32, "r").reshape(-1, PLACES)[rows], copy=isinstance(rows, slice))
 
 
 def said_text(conversation: Conversation) -> str:
