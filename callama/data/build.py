@@ -195,8 +195,15 @@ def _distribute(spool: Path, sides: Sides, folder: Path, quarantine: _Quarantine
     """Copies every row of the temporary file to its side's file, or to quarantine."""
     tallies = {side: Counts() for side in SIDES}
     with ExitStack() as stack:
-        # Read, not memory-mapped: mapped pages would count as this process's memory.
-        reader = pa.ipc.open_file(stack.enter_context(pa.OSFile(str(spool))))
+        # Read, not memory-mapped: mapped pages would count as this process's memory. The texts are most of the file
+        # and wanted of few rows.
+        reader, texts = (
+            pa.ipc.open_file(
+                stack.enter_context(pa.OSFile(str(spool))),
+                options=pa.ipc.IpcReadOptions(included_fields=[CHUNK_SCHEMA.names.index(name) for name in names]),
+            )
+            for names in (SCHEMA.names, ["source", "conversation"])
+        )
         writers = {
             side: stack.enter_context(
                 pa.ipc.new_file(stack.enter_context(pa.OSFile(str(folder / f"{side}.arrow"), "wb")), SCHEMA)
@@ -209,12 +216,15 @@ def _distribute(spool: Path, sides: Sides, folder: Path, quarantine: _Quarantine
             here = sides[start : start + batch.num_rows]
             start += batch.num_rows
             for number, side in enumerate(SIDES):
-                rows = batch.select(SCHEMA.names).filter(pa.array(here == number))
+                rows = batch.filter(pa.array(here == number))
                 if rows.num_rows:
                     writers[side].write_batch(rows)
                     tallies[side].add(rows)
             for reason, detail in LEFT_OUT.items():
-                left_out = batch.filter(pa.array(here == PLACES.index(reason)))
+                chosen = here == PLACES.index(reason)
+                if not chosen.any():
+                    continue
+                left_out = texts.get_batch(index).filter(pa.array(chosen))
                 for record, text in zip(left_out["source"], left_out["conversation"], strict=True):
                     quarantine.add(Drop(record.as_py(), reason, detail, text.as_py()))
     return tallies

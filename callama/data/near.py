@@ -85,7 +85,25 @@ def _keys(signatures: Signatures | SignatureFile, rows: Indices, band: int, firs
 
 
 def _candidates(signatures: Signatures | SignatureFile, rows: Indices, band: int) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs of places in ``rows`` whose signatures agree in a whole band, as two arrays at a time."""
+    """Pairs of places in ``rows`` whose signatures agree in a whole band, as two arrays of many at a time: a
+    look-up of few signatures costs nearly as much as one of thousands."""
+    waiting: list[tuple[Indices, Indices]] = []
+    count = 0
+    for pairs in _pairs(signatures, rows, band):
+        waiting.append(pairs)
+        count += len(pairs[0])
+        if count >= _CHUNK_ROWS:
+            yield _joined(waiting)
+            waiting, count = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(pairs: list[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
+    return np.concatenate([left for left, _ in pairs]), np.concatenate([right for _, right in pairs])
+
+
+def _pairs(signatures: Signatures | SignatureFile, rows: Indices, band: int) -> Iterator[tuple[Indices, Indices]]:
     if not len(rows):
         return
     before, last = _keys(signatures, rows, band, PLACES // band - 2)
