@@ -23,6 +23,7 @@ FEATURES = np.dtype(
     [
         ("kept", "?"),
         ("source", "<u2"),
+        ("line_bytes", "<u4"),
         ("exact", "<u8", 2),
         ("phrasing", "<u8"),
         ("bands", "<u8", N_BANDS),

@@ -30,6 +30,7 @@ class Selection:
     def __init__(self, features: Path, signatures: Path, rules: Rules, mix: Sequence[float] = ()) -> None:
         self._features, self._signatures, self._rules = features, SignatureFile(signatures), rules
         self.kept = self._column("kept")
+        self.line_bytes = self._column("line_bytes")
         self.verdict = np.zeros(len(self.kept), np.uint8)
         self.twin = np.full(len(self.kept), -1, np.int64)
         if rules.remove_duplicates:
