@@ -184,8 +184,8 @@ def _sides(
     rows: Rows, signatures: SignatureFile, stays: NDArray[np.bool_], val_ratio: float, seed: int
 ) -> tuple[str, Sides]:
     """How the rows that stay were split, and where every row goes."""
-    rows = replace(rows.where(stays), near=near_groups(signatures, np.flatnonzero(stays)))
-    division = split(rows, val_ratio, seed)
+    near = near_groups(signatures, np.flatnonzero(stays))
+    division = split(replace(rows.where(stays), near=near), val_ratio, seed)
     sides = np.full(len(stays), OVER_MIX, np.int8)
     sides[stays] = division.sides
     return division.method, sides

@@ -25,7 +25,7 @@ _AUDIT_BAND = 4
 _WINDOW = 64
 _SEED = 1
 # Bands whose keys are made in one pass over the signatures: 8 bytes a row for each.
-_KEYS_AT_ONCE = 4
+_KEYS_AT_ONCE = 3
 # Signatures in memory at a time: 16 MiB.
 _CHUNK_ROWS = 1 << 15
 
@@ -39,6 +39,7 @@ def near_groups(signatures: Signatures | SignatureFile, rows: Indices | None = N
     (keys,) = _keys(signatures, rows, PLACES)
     names, first, row_of = np.unique(keys, return_index=True, return_inverse=True)
     distinct = rows[first]
+    del keys, first
     least = np.arange(len(distinct))
     for left, right in _candidates(signatures, distinct, _GROUPING_BAND):
         apart = least[left] != least[right]
@@ -75,13 +76,14 @@ def _keys(signatures: Signatures | SignatureFile, rows: Indices, band: int, firs
     odd = np.random.default_rng(_SEED).integers(1 << 62, size=PLACES, dtype=np.uint64) * 2 + 1
     bands = [slice(start, start + band) for start in range(0, PLACES - band + 1, band)][first:]
     for together in (bands[at : at + _KEYS_AT_ONCE] for at in range(0, len(bands), _KEYS_AT_ONCE)):
-        keys = np.empty((len(together), len(rows)), np.uint64)
+        keys = [np.empty(len(rows), np.uint64) for _ in together]  # each is let go when it was used
         for start in range(0, len(rows), _CHUNK_ROWS):
             part = slice(start, start + _CHUNK_ROWS)
             values = signatures[rows[part]]
             for key, places in zip(keys, together, strict=True):
                 key[part] = mixed(values[:, places].astype(np.uint64) @ odd[places])
-        yield from keys
+        while keys:
+            yield keys.pop(0)
 
 
 def _candidates(signatures: Signatures | SignatureFile, rows: Indices, band: int) -> Iterator[tuple[Indices, Indices]]:
@@ -109,7 +111,8 @@ def _pairs(signatures: Signatures | SignatureFile, rows: Indices, band: int) -> 
     before, last = _keys(signatures, rows, band, PLACES // band - 2)
     for key in _keys(signatures, rows, band):
         order = np.argsort(key)
-        same = key[order[1:]] == key[order[:-1]]
+        in_order = key[order]
+        same = in_order[1:] == in_order[:-1]
         # Only rows whose key another one has too; those beside one another in the order of further bands.
         shared = np.sort(order[np.append(same, False) | np.append(False, same)])
         order = shared[np.lexsort((before[shared], last[shared], key[shared]))]
