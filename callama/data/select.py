@@ -1,7 +1,7 @@
 """What only a view of the whole data can decide: duplicates, over-represented phrasings, the mixture.
 
 Works on the small numbers that ``fingerprint`` made of each record, a column at a time, so that the
-memory it takes is some forty bytes a record however long the records are. The first of equals is
+memory it takes is less than 200 bytes a record however long the records are. The first of equals is
 kept; who is thinned out is drawn by the seed. A signature is read from disk only to confirm a pair.
 """
 
