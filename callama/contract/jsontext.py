@@ -8,6 +8,7 @@ so that what is readable never depends on who asks.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from math import isinf
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ MAX_TEXT_CHARS = 1_000_000
 MAX_NESTING = 200
 # What stands around a value in a call ({"tool_uses": [{"parameters": …}]}) or in a list of results.
 _MAX_WRAPPING = 4
+_REMEMBERED_CHARS = 16_384
 _CONTAINERS = (dict, list, tuple)
 
 
@@ -63,8 +65,9 @@ def check_json(value: Any, limit: int = MAX_NESTING) -> None:
             nesting beyond ``limit``.
     """
     _check_nesting(value, limit)
+    text = dumps(value)
     try:
-        dumps(value).encode("utf-8")
+        text.isascii() or text.encode("utf-8")
     except UnicodeEncodeError:
         raise CallamaError("not Unicode: a lone surrogate") from None
 
@@ -104,21 +107,31 @@ def dumps(value: Any) -> str:
         raise CallamaError(f"cannot be written as JSON: {error}") from None
 
 
-def result_value(content: str) -> Any:
-    """What a tool's result becomes inside the list of results: JSON objects and arrays as
+def _json_result(content: str) -> str | None:
+    """The canonical spelling of a result that is a JSON object or array; None for any other text."""
+    if content.lstrip()[:1] not in ("{", "["):
+        return None
+    # Read when the conversation is, and again when its turns are written.
+    return (_spelled if len(content) <= _REMEMBERED_CHARS else _spelled.__wrapped__)(content)
+
+
+@lru_cache(maxsize=64)
+def _spelled(content: str) -> str | None:
+    try:
+        value = loads_strict(content)
+        _check_nesting(value, MAX_NESTING)
+    except CallamaError:
+        return None
+    return dumps(value)
+
+
+def result_json(content: str) -> str:
+    """What a tool's result becomes inside the list of results: JSON objects and arrays stand there as
     themselves, everything else as a string, so that reading it back is unambiguous."""
-    if content.lstrip()[:1] in ("{", "["):
-        try:
-            value = loads_strict(content)
-            _check_nesting(value, MAX_NESTING)
-        except CallamaError:
-            return content
-        return value
-    return content
+    return _json_result(content) or dumps(content)
 
 
 def canonical_result(content: str) -> str:
     """A tool's result in the spelling that survives a round trip: JSON objects and arrays are
     respelled by ``dumps``, any other text stays as it is."""
-    value = result_value(content)
-    return value if isinstance(value, str) else dumps(value)
+    return _json_result(content) or content

@@ -188,7 +188,7 @@ def _read_text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise CallamaError(f"{what} must be text, found {_short(value)}")
     try:
-        value.encode("utf-8")
+        value.isascii() or value.encode("utf-8")
     except UnicodeEncodeError:
         raise CallamaError(f"{what} is not Unicode: a lone surrogate") from None
     return value
@@ -212,6 +212,8 @@ def _read_parameters(raw: Mapping[str, Any]) -> JsonObject:
 
 
 def _read_content(value: Any, role: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else _read_text(value, "content")
     if isinstance(value, list | tuple) and value and all(isinstance(p, Mapping) and "type" in p for p in value):
         kinds = sorted({str(p["type"]) for p in value} - {"text"})
         if not kinds:
@@ -221,7 +223,7 @@ def _read_content(value: Any, role: str) -> str | None:
     if role == "tool" and isinstance(value, Mapping | list | tuple):
         check_json(value)
         return dumps(value)
-    return None if value is None else _read_text(value, "content")
+    return _read_text(value, "content")
 
 
 def _read_call(raw: Any) -> ToolCall:
@@ -354,5 +356,22 @@ def dump_line(conversation: Conversation) -> str:
         line = orjson.dumps({**value, "tools": [_dumped_tool(tool) for tool in conversation.tools]})
     except TypeError:  # whole numbers beyond 64 bits
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    # orjson writes Unicode as it is, and NaN as null; a number that is not finite never gets here.
+    # orjson writes NaN as null; a number that is not finite never gets here.
+    return _ascii(line)
+
+
+def _ascii(line: bytes) -> str:
+    """A line that orjson wrote, which leaves Unicode as it is, in ASCII alone."""
     return line.decode() if line.isascii() else line.decode().encode("ascii", "callama-json").decode()
+
+
+def load_line(line: str) -> Any:
+    """The value of a line that ``dump_line`` wrote; None for any other text.
+
+    Text that comes out again as it went in has no key twice and nothing that readers take differently.
+    """
+    try:
+        value = orjson.loads(line)
+        return value if _ascii(orjson.dumps(value)) == line else None
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from callama.common.errors import CallamaError
-from callama.contract.jsontext import MAX_TEXT_CHARS, canonical_result, dumps, loads_strict, result_value
+from callama.contract.jsontext import MAX_TEXT_CHARS, canonical_result, dumps, loads_strict, result_json
 from callama.contract.messages import TOOL_NAME, Message, Tool, ToolCall
 from callama.contract.signatures import signature_of
 from callama.contract.spans import Kind, Segment
@@ -188,7 +188,7 @@ def results_text(contents: Sequence[str]) -> str:
     Raises:
         CallamaError: together longer than a million characters.
     """
-    text = dumps([result_value(content) for content in contents])
+    text = f"[{', '.join(map(result_json, contents))}]"
     if len(text) > MAX_TEXT_CHARS:
         raise CallamaError(f"tool results of {len(text):,} characters; the limit is {MAX_TEXT_CHARS:,}")
     return text

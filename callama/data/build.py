@@ -7,17 +7,18 @@ can be drawn; then they are copied to their side. What cannot be kept stands in
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import compress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from callama.common.errors import CallamaError, UsageError
@@ -31,7 +32,7 @@ from callama.data.dataset import METADATA, SCHEMA
 from callama.data.minhash import SIMILAR, SignatureFile
 from callama.data.mix import Joined, require_shares, thinned
 from callama.data.near import near_groups, near_pairs
-from callama.data.split import LEFT_OUT, SIDES, Row, Side, split
+from callama.data.split import LEFT_OUT, OVER_MIX, PLACES, SIDES, Rows, Side, Sides, split
 from callama.text.render import TrainOn
 
 QUARANTINE = "quarantine.jsonl"
@@ -61,15 +62,37 @@ class _Quarantine:
         self.file.write(drop._replace(record=number).line(path.name if several else ""))
 
 
-@dataclass
-class _Spooled:
-    """What must be known of each row of the temporary file, in order, to decide where it goes;
-    ``records`` are their numbers in the joined sources."""
+class _Columns:
+    """What must be known of each row of the temporary file, in order, to decide where it goes: a few numbers."""
 
-    functions: list[frozenset[str]]
-    labels: list[str | None]
-    records: NDArray[np.int64]
-    signatures: SignatureFile
+    def __init__(self) -> None:
+        self._names: dict[str, int] = {}
+        self._functions, self._counts, self._labels, self._records = array("i"), array("i"), array("b"), array("q")
+
+    def add(self, rows: Any) -> None:
+        """Takes up a record batch of ``CHUNK_SCHEMA``."""
+        shown = rows["functions"].flatten().dictionary_encode()
+        numbers = [self._names.setdefault(name, len(self._names)) for name in shown.dictionary.to_pylist()]
+        self._functions.frombytes(np.array(numbers, np.int32)[shown.indices].tobytes())
+        self._counts.frombytes(pa.compute.list_value_length(rows["functions"]).to_numpy().tobytes())
+        sides = pa.compute.index_in(rows["label"], pa.array(SIDES))
+        self._labels.frombytes(sides.fill_null(-1).to_numpy().astype(np.int8).tobytes())
+        self._records.frombytes(rows["source"].to_numpy().tobytes())
+
+    @property
+    def records(self) -> NDArray[np.int64]:
+        """The rows' numbers in the joined sources."""
+        return np.frombuffer(self._records, np.int64)
+
+    def rows(self) -> Rows:
+        """For the split; groups of near-duplicates are not known yet."""
+        names = sorted(self._names)
+        place = np.empty(len(names), np.int32)
+        place[[self._names[name] for name in names]] = np.arange(len(names))
+        bounds = np.append(0, np.cumsum(np.frombuffer(self._counts, np.int32), dtype=np.int64))
+        functions = place[np.frombuffer(self._functions, np.int32)]
+        labels = np.frombuffer(self._labels, np.int8)
+        return Rows(names, functions, bounds, np.zeros(len(labels), np.uint64), labels)
 
 
 def build(
@@ -107,9 +130,10 @@ def build(
         spool, signatures = folder / "spool.arrow", folder / "spool.signatures"
         with (folder / QUARANTINE).open("w", encoding="utf-8") as file:
             quarantine = _Quarantine(file, joined)
-            spooled = _render(joined, settings, spool, signatures, quarantine, workers)
-            stays = thinned(sources, joined.source_of(spooled.records), mix, seed)
-            method, sides = _sides(spooled, stays, val_ratio, seed)
+            columns = _render(joined, settings, spool, signatures, quarantine, workers)
+            signed = SignatureFile(signatures)
+            stays = thinned(sources, joined.source_of(columns.records), mix, seed)
+            method, sides = _sides(columns.rows(), signed, stays, val_ratio, seed)
             tallies = _distribute(spool, sides, folder, quarantine)
         if not tallies["train"].lengths:
             raise CallamaError(f"no conversation is left to train on; dropped: {dict(quarantine.counts)}")
@@ -119,7 +143,7 @@ def build(
             "markup": renderer.markup.name,
             "tokenizer_file": str(renderer.tokenizer.file),
             "tokenizer_sha256": renderer.tokenizer.sha256,
-            "sources": _sources(joined, spooled, sides, quarantine),
+            "sources": _sources(joined, columns.records, sides, quarantine),
             "mix": list(mix),
             "seed": seed,
             "val_ratio": val_ratio,
@@ -128,7 +152,7 @@ def build(
             "read": sum(joined.counts),
             "dropped": dict(sorted(quarantine.counts.items())),
             "split": method,
-            "leakage": _leakage(tallies, sides, spooled.signatures),
+            "leakage": _leakage(tallies, sides, signed),
             **{side: tallies[side].report() for side in SIDES},
         }
         spool.unlink()
@@ -139,13 +163,9 @@ def build(
 
 def _render(
     joined: Joined, settings: Settings, spool: Path, signatures: Path, quarantine: _Quarantine, workers: int
-) -> _Spooled:
+) -> _Columns:
     """Renders everything into the temporary files."""
-    functions: list[frozenset[str]] = []
-    labels: list[str | None] = []
-    records: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    # Few different sets of functions stand in many conversations: each set is held once.
-    known: dict[frozenset[str], frozenset[str]] = {}
+    columns = _Columns()
     with ExitStack() as stack:
         writer = stack.enter_context(pa.ipc.new_file(stack.enter_context(pa.OSFile(str(spool), "wb")), CHUNK_SCHEMA))
         to_signatures = stack.enter_context(signatures.open("wb"))
@@ -154,31 +174,36 @@ def _render(
             writer.write_batch(batch)
             for drop in drops:
                 quarantine.add(drop)
-            sets = map(frozenset, batch["functions"].to_pylist())
-            functions += [known.setdefault(names, names) for names in sets]
-            labels += batch["label"].to_pylist()
-            records.append(batch["source"].to_numpy())
+            columns.add(batch)
             signed.tofile(to_signatures)
             meter.advance(batch.num_rows + len(drops), f"{quarantine.counts.total():,} dropped")
-    return _Spooled(functions, labels, np.concatenate(records), SignatureFile(signatures))
+    return columns
 
 
-def _sides(spooled: _Spooled, stays: NDArray[np.bool_], val_ratio: float, seed: int) -> tuple[str, NDArray[np.object_]]:
-    """How the rows that stay were split, and the side or the reason of every row."""
-    groups = near_groups(spooled.signatures, np.flatnonzero(stays))
-    rows = map(Row, compress(spooled.functions, stays), groups, compress(spooled.labels, stays))
-    division = split(list(rows), val_ratio, seed)
-    sides = np.full(len(stays), "over_mix", dtype=object)
+def _sides(
+    rows: Rows, signatures: SignatureFile, stays: NDArray[np.bool_], val_ratio: float, seed: int
+) -> tuple[str, Sides]:
+    """How the rows that stay were split, and where every row goes."""
+    near = near_groups(signatures, np.flatnonzero(stays))
+    division = split(replace(rows.where(stays), near=near), val_ratio, seed)
+    sides = np.full(len(stays), OVER_MIX, np.int8)
     sides[stays] = division.sides
     return division.method, sides
 
 
-def _distribute(spool: Path, sides: NDArray[np.object_], folder: Path, quarantine: _Quarantine) -> dict[Side, Counts]:
+def _distribute(spool: Path, sides: Sides, folder: Path, quarantine: _Quarantine) -> dict[Side, Counts]:
     """Copies every row of the temporary file to its side's file, or to quarantine."""
     tallies = {side: Counts() for side in SIDES}
     with ExitStack() as stack:
-        # Read, not memory-mapped: mapped pages would count as this process's memory.
-        reader = pa.ipc.open_file(stack.enter_context(pa.OSFile(str(spool))))
+        # Read, not memory-mapped: mapped pages would count as this process's memory. The texts are most of the file
+        # and wanted of few rows.
+        reader, texts = (
+            pa.ipc.open_file(
+                stack.enter_context(pa.OSFile(str(spool))),
+                options=pa.ipc.IpcReadOptions(included_fields=[CHUNK_SCHEMA.names.index(name) for name in names]),
+            )
+            for names in (SCHEMA.names, ["source", "conversation"])
+        )
         writers = {
             side: stack.enter_context(
                 pa.ipc.new_file(stack.enter_context(pa.OSFile(str(folder / f"{side}.arrow"), "wb")), SCHEMA)
@@ -190,43 +215,42 @@ def _distribute(spool: Path, sides: NDArray[np.object_], folder: Path, quarantin
             batch = reader.get_batch(index)
             here = sides[start : start + batch.num_rows]
             start += batch.num_rows
-            for side in SIDES:
-                rows = batch.select(SCHEMA.names).filter(pa.array(here == side))
+            for number, side in enumerate(SIDES):
+                rows = batch.filter(pa.array(here == number))
                 if rows.num_rows:
                     writers[side].write_batch(rows)
                     tallies[side].add(rows)
             for reason, detail in LEFT_OUT.items():
-                left_out = batch.filter(pa.array(here == reason))
+                chosen = here == PLACES.index(reason)
+                if not chosen.any():
+                    continue
+                left_out = texts.get_batch(index).filter(pa.array(chosen))
                 for record, text in zip(left_out["source"], left_out["conversation"], strict=True):
                     quarantine.add(Drop(record.as_py(), reason, detail, text.as_py()))
     return tallies
 
 
-def _sources(
-    joined: Joined, spooled: _Spooled, sides: NDArray[np.object_], quarantine: _Quarantine
-) -> list[dict[str, Any]]:
+def _sources(joined: Joined, records: NDArray[np.int64], sides: Sides, quarantine: _Quarantine) -> list[dict[str, Any]]:
     """Each source with its hash and where its records went."""
-    of_source = joined.source_of(spooled.records)
+    of_source = joined.source_of(records)
     return [
         {
             "file": path.name,
             "sha256": sha256_file(path),
             "read": read,
-            **{side: int(((of_source == index) & (sides == side)).sum()) for side in SIDES},
+            **{side: int(((of_source == index) & (sides == number)).sum()) for number, side in enumerate(SIDES)},
             "dropped": {why: n for (file, why), n in sorted(quarantine.by_source.items()) if file == path},
         }
         for index, (path, read) in enumerate(zip(joined.paths, joined.counts, strict=True))
     ]
 
 
-def _leakage(tallies: dict[Side, Counts], sides: NDArray[np.object_], signatures: SignatureFile) -> dict[str, Any]:
+def _leakage(tallies: dict[Side, Counts], sides: Sides, signatures: SignatureFile) -> dict[str, Any]:
     """What of validation was seen in training: measured on what was written, not taken from the split."""
-    number = {side: index for index, side in enumerate(SIDES)}
-    side = np.array([number.get(side, -1) for side in sides], np.int8)
     return {
         "validation_functions_seen_in_training": len(
             tallies["train"].functions.keys() & tallies["validation"].functions.keys()
         ),
-        "near_duplicate_pairs_across": near_pairs(signatures, side),
+        "near_duplicate_pairs_across": near_pairs(signatures, sides),
         "near_duplicate_similarity": SIMILAR,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -103,12 +103,12 @@ def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
         conversation = conversation_of(chunk.file, record)
         text = record.raw if record.raw and "\n" not in record.raw else dump_line(conversation)
         try:
-            example = example_of(conversation, renderer, settings.train_on, settings.max_tokens)
+            example = example_of(conversation, renderer, settings.train_on, settings.max_tokens, number)
         except CallamaError as error:
             reason, _, detail = str(error).partition(": ")
             drops.append(Drop(number, reason, detail, text))
             continue
-        examples.append(replace(example, source=number))
+        examples.append(example)
         label = conversation.labels.get(LABEL)
         said.append(said_text(conversation))
         extra.append((label if isinstance(label, str) else None, text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ PERCENTILES = {"min": 0, "p5": 5, "p25": 25, "p50": 50, "p75": 75, "p95": 95, "p
 class Counts:
     """``functions`` counts the conversations that show a function, ``answers`` and ``kinds`` answers and tokens."""
 
-    lengths: list[int] = field(default_factory=list)
+    lengths: array[int] = field(default_factory=lambda: array("i"))
     supervised: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     functions: Counter[str] = field(default_factory=Counter)
@@ -29,7 +30,7 @@ class Counts:
 
     def add(self, rows: Any) -> None:
         """Counts a record batch that has the data set's columns."""
-        self.lengths += pyarrow.compute.list_value_length(rows["input_ids"]).to_pylist()
+        self.lengths.frombytes(pyarrow.compute.list_value_length(rows["input_ids"]).to_numpy().tobytes())
         self.supervised += rows["supervised"].flatten().true_count
         by_kind = np.bincount(rows["kinds"].flatten().to_numpy(), minlength=len(Kind))
         self.kinds.update({kind.name.lower(): int(by_kind[kind]) for kind in Kind})

@@ -26,8 +26,10 @@ REASONS = {
 }
 
 
-def example_of(conversation: Conversation, renderer: Renderer, train_on: TrainOn, max_tokens: int) -> Example:
-    """Renders and checks one conversation.
+def example_of(
+    conversation: Conversation, renderer: Renderer, train_on: TrainOn, max_tokens: int, source: int = -1
+) -> Example:
+    """Renders and checks one conversation, record ``source`` of all.
 
     Raises:
         CallamaError: it cannot be learned from; the message starts with a reason's code and a colon.
@@ -50,6 +52,7 @@ def example_of(conversation: Conversation, renderer: Renderer, train_on: TrainOn
         np.frombuffer(bytes(rendered.supervised(train_on)), np.bool_),
         tuple(sorted(functions_of(conversation))),
         str(conversation.labels.get("scenario", "")),
+        source,
         answers=tuple(answer_kind(m) for m in kept.messages if m.role == "assistant"),
         cut_tokens=whole_tokens - len(rendered.ids),
         opening_tokens=rendered.opening,

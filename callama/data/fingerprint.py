@@ -17,12 +17,13 @@ from callama.data.minhash import Hashes, Signatures, mixed
 
 # 12 bands of 5 values: two conversations at similarity 0.85 share a band with probability 0.999.
 N_BANDS, BAND_PLACES = 12, 5
-_OPENING = re.compile(r"\W*(\w+)" + r"(?:\W+(\w+))?" * 5)
+_WORD = re.compile(r"\w+")
 _DIGITS = re.compile(r"\d+")
 FEATURES = np.dtype(
     [
         ("kept", "?"),
         ("source", "<u2"),
+        ("line_bytes", "<u4"),
         ("exact", "<u8", 2),
         ("phrasing", "<u8"),
         ("bands", "<u8", N_BANDS),
@@ -52,7 +53,6 @@ def phrasing(conversation: Conversation) -> str:
     """What makes two conversations equally phrased: the first six words that the user says, digits
     masked, and the function that is called first, if any."""
     first = next(m.content or "" for m in conversation.messages if m.role == "user")
-    opening = _OPENING.match(first[:100].lower())
-    words = " ".join(filter(None, opening.groups())) if opening else ""
+    words = " ".join(_WORD.findall(first[:100].lower())[:6])
     called = next((m.tool_calls[0].name for m in conversation.messages if m.tool_calls), "")
     return f"{_DIGITS.sub('0', words)} → {called}"

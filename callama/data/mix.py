@@ -90,11 +90,10 @@ def thinned(paths: Sequence[Path], source: NDArray[np.int64], mix: Sequence[floa
             raise CallamaError(f"{path} has no conversation that can be used: leave it and its share out of --mix")
     scale = min(len(rows) / share for share, rows in zip(mix, members, strict=True) if share)
     for index, (share, rows) in enumerate(zip(mix, members, strict=True)):
-        drawn = sorted(range(len(rows)), key=lambda number: _lot(seed, index, number))
+        lots = bytearray()
+        for number in range(len(rows)):
+            lots += hashlib.blake2b(f"{seed}:{index}:{number}".encode(), digest_size=8).digest()
+        drawn = np.argsort(np.frombuffer(lots, ">u8"), kind="stable")
         # A product that should be a whole number may fall a rounding error short of it.
         stays[rows[drawn[int(share * scale + 1e-9) :]]] = False
     return stays
-
-
-def _lot(seed: int, source: int, number: int) -> bytes:
-    return hashlib.blake2b(f"{seed}:{source}:{number}".encode(), digest_size=8).digest()

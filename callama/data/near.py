@@ -12,9 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from callama.data.groups import Indices, link
 from callama.data.minhash import PLACES, SIMILAR, Hashes, SignatureFile, Signatures, mixed
-
-Indices = NDArray[np.int64]
 
 # Grouping joins from a lower estimate on, so that the estimate's error (0.032 at 0.85) separates no pair.
 _JOIN = 0.75
@@ -25,35 +24,29 @@ _AUDIT_BAND = 4
 # Where very many rows share a band, each is compared with its nearest in the order of further bands.
 _WINDOW = 64
 _SEED = 1
+# Bands whose keys are made in one pass over the signatures: 8 bytes a row for each.
+_KEYS_AT_ONCE = 3
 # Signatures in memory at a time: 16 MiB.
 _CHUNK_ROWS = 1 << 15
 
 
-def near_groups(signatures: Signatures | SignatureFile, rows: Indices | None = None) -> list[str]:
+def near_groups(signatures: Signatures | SignatureFile, rows: Indices | None = None) -> Hashes:
     """For each of the ``rows`` (None: all) a name of its group: rows that are linked by near-duplicates share one.
 
     The names follow from the rows' content alone, so the rows' order changes nothing.
     """
     rows = np.arange(len(signatures)) if rows is None else rows
-    names, first, row_of = np.unique(_keys(signatures, rows, slice(None)), return_index=True, return_inverse=True)
+    (keys,) = _keys(signatures, rows, PLACES)
+    names, first, row_of = np.unique(keys, return_index=True, return_inverse=True)
     distinct = rows[first]
-    parent = np.arange(len(distinct))
-
-    def find(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
+    del keys, first
+    least = np.arange(len(distinct))
     for left, right in _candidates(signatures, distinct, _GROUPING_BAND):
-        roots = _roots(parent)
-        apart = roots[left] != roots[right]
+        apart = least[left] != least[right]
         left, right = left[apart], right[apart]
         alike = _similarity(signatures, distinct[left], distinct[right]) >= _JOIN
-        for a, b in zip(left[alike].tolist(), right[alike].tolist(), strict=True):
-            low, high = sorted((find(a), find(b)))
-            parent[high] = low
-    return [f"{name:016x}" for name in names[_roots(parent)[row_of]].tolist()]
+        link(least, left[alike], right[alike])
+    return names[least[row_of]]
 
 
 def near_pairs(signatures: Signatures | SignatureFile, side: NDArray[np.int8]) -> int:
@@ -69,42 +62,57 @@ def near_pairs(signatures: Signatures | SignatureFile, side: NDArray[np.int8]) -
     return len({(min(pair), max(pair)) for pair in found})
 
 
-def _roots(parent: Indices) -> Indices:
-    """The root of every row; shortens the paths on the way."""
-    while not np.array_equal(above := parent[parent], parent):
-        parent[:] = above
-    return parent
-
-
 def _similarity(signatures: Signatures | SignatureFile, left: Indices, right: Indices) -> NDArray[np.float64]:
     out = np.empty(len(left))
     for start in range(0, len(left), _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
-        out[part] = (signatures[left[part]] == signatures[right[part]]).mean(1)
+        out[part] = np.count_nonzero(signatures[left[part]] == signatures[right[part]], axis=1) / PLACES
     return out
 
 
-def _keys(signatures: Signatures | SignatureFile, rows: Indices, places: slice) -> Hashes:
-    """One number for each row, of some places of its signature. Equal places have equal keys; unequal ones
+def _keys(signatures: Signatures | SignatureFile, rows: Indices, band: int, first: int = 0) -> Iterator[Hashes]:
+    """For each band from the ``first`` on, one number for each row. Equal bands have equal keys; unequal ones
     with equal keys only cost a comparison, or for all places one row in 2^64 its own group."""
-    odd = np.random.default_rng(_SEED).integers(1 << 62, size=PLACES, dtype=np.uint64)[places] * 2 + 1
-    keys = np.empty(len(rows), np.uint64)
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        part = slice(start, start + _CHUNK_ROWS)
-        keys[part] = signatures[rows[part]][:, places].astype(np.uint64) @ odd
-    return mixed(keys)
+    odd = np.random.default_rng(_SEED).integers(1 << 62, size=PLACES, dtype=np.uint64) * 2 + 1
+    bands = [slice(start, start + band) for start in range(0, PLACES - band + 1, band)][first:]
+    for together in (bands[at : at + _KEYS_AT_ONCE] for at in range(0, len(bands), _KEYS_AT_ONCE)):
+        keys = [np.empty(len(rows), np.uint64) for _ in together]  # each is let go when it was used
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            part = slice(start, start + _CHUNK_ROWS)
+            values = signatures[rows[part]]
+            for key, places in zip(keys, together, strict=True):
+                key[part] = mixed(values[:, places].astype(np.uint64) @ odd[places])
+        while keys:
+            yield keys.pop(0)
 
 
 def _candidates(signatures: Signatures | SignatureFile, rows: Indices, band: int) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs of places in ``rows`` whose signatures agree in a whole band, as two arrays at a time."""
+    """Pairs of places in ``rows`` whose signatures agree in a whole band, as two arrays of many at a time: a
+    look-up of few signatures costs nearly as much as one of thousands."""
+    waiting: list[tuple[Indices, Indices]] = []
+    count = 0
+    for pairs in _pairs(signatures, rows, band):
+        waiting.append(pairs)
+        count += len(pairs[0])
+        if count >= _CHUNK_ROWS:
+            yield _joined(waiting)
+            waiting, count = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(pairs: list[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
+    return np.concatenate([left for left, _ in pairs]), np.concatenate([right for _, right in pairs])
+
+
+def _pairs(signatures: Signatures | SignatureFile, rows: Indices, band: int) -> Iterator[tuple[Indices, Indices]]:
     if not len(rows):
         return
-    starts = range(0, PLACES - band + 1, band)
-    before, last = (_keys(signatures, rows, slice(s, s + band)) for s in (starts[-2], starts[-1]))
-    for start in starts:
-        key = _keys(signatures, rows, slice(start, start + band))
+    before, last = _keys(signatures, rows, band, PLACES // band - 2)
+    for key in _keys(signatures, rows, band):
         order = np.argsort(key)
-        same = key[order[1:]] == key[order[:-1]]
+        in_order = key[order]
+        same = in_order[1:] == in_order[:-1]
         # Only rows whose key another one has too; those beside one another in the order of further bands.
         shared = np.sort(order[np.append(same, False) | np.append(False, same)])
         order = shared[np.lexsort((before[shared], last[shared], key[shared]))]

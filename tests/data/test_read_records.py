@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callama.common.errors import CallamaError, UsageError
+from callama.contract.messages import load_line
 from callama.data import records
 from callama.data.read import read_conversations
 from callama.data.records import read_records
@@ -279,3 +280,35 @@ def test_a_damaged_first_line_that_opens_with_brackets_is_a_line(tmp_path: Path)
     for text in ('[\n{"a": 1}\n]\n', '[{"a": 1},\n{"a": 2}]', '[{"a": 1}]\n'):
         source.write_text(text)
         assert not any(record.fault for record in read_records(source))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(value=json_values, spaced=st.booleans(), ascii_only=st.booleans())
+def test_a_line_that_is_read_fast_has_the_value_that_the_strict_reader_gives(
+    value: Any, spaced: bool, ascii_only: bool
+) -> None:
+    line = json.dumps(value, separators=None if spaced else (",", ":"), ensure_ascii=ascii_only)
+    if (fast := load_line(line)) is not None:
+        assert repr(fast) == repr(json.loads(line))
+
+
+@pytest.mark.parametrize("line", ['{"a":1,"a":1}', '{"a":NaN}', '{"a":1e999}', '{"a": 1}', '"\\ud800"', "[1] ", "x"])
+def test_only_lines_as_cleaning_writes_them_are_read_fast(line: str) -> None:
+    assert load_line(line) is None
+
+
+@pytest.mark.parametrize("behind", [",", " ,", ",  ", "\r"])
+def test_a_list_with_one_record_a_line_has_the_records_of_any_other_layout(tmp_path: Path, behind: str) -> None:
+    path = tmp_path / "a.json"
+    lines = [json.dumps(value) for value in VALUES]
+    path.write_text("[\n" + f"{behind.replace(chr(13), ',' + chr(13))}\n".join(lines) + "\n]\n", newline="")
+    read = list(read_records(path))
+    assert [(r.number, r.where, r.value, r.fault, r.chars) for r in read] == [
+        (i, f"record {i}", value, "", len(line)) for i, (value, line) in enumerate(zip(VALUES, lines, strict=True))
+    ]

@@ -4,13 +4,47 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
-from callama.data.split import LEFT_OUT, Row, Split, functions_of, split
+from callama.data import split as splitting
+from callama.data.split import LEFT_OUT, PLACES, SIDES, Rows, functions_of
+
+
+class Row(NamedTuple):
+    """A conversation as the tests name it."""
+
+    functions: frozenset[str]
+    near: str
+    label: str | None = None
+
+
+class Split(NamedTuple):
+    """A split with the names of its sides."""
+
+    sides: list[str]
+    method: str
+
+
+def split(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
+    """The split of rows, by way of the columns that it works on."""
+    names = sorted({name for row in rows for name in row.functions})
+    near = sorted({row.near for row in rows})
+    columns = Rows(
+        names,
+        np.array([names.index(name) for row in rows for name in row.functions], np.int32),
+        np.cumsum([0, *(len(row.functions) for row in rows)]),
+        np.array([near.index(row.near) for row in rows], np.uint64),
+        np.array([SIDES.index(row.label) if row.label in SIDES else -1 for row in rows], np.int8),
+    )
+    result = splitting.split(columns, val_ratio, seed)
+    return Split([PLACES[side] for side in result.sides], result.method)
+
 
 NAMES = [f"f{i}" for i in range(12)]
 function_sets = st.lists(st.frozensets(st.sampled_from(NAMES), max_size=3), min_size=1, max_size=40)
