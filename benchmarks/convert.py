@@ -91,13 +91,27 @@ def measure_error(folder: Path) -> None:
     print(measure(base, adapter, {name: merged(base.tensors, adapter, name) for name in DTYPES}), file=sys.stderr)
 
 
-def copy(folder: Path) -> None:
-    """What every step is compared with: the same bytes copied and synced, nothing more."""
-    shutil.copytree(folder / "meta", folder / "copy")
-    for path in (folder / "copy").iterdir():
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+def copy(folder: Path, source: str) -> None:
+    """What every step is compared with: what it reads, copied and synced, nothing more."""
+    (folder / "copy").mkdir()
+    for file in files_of(folder / source):
+        made = shutil.copyfile(file, folder / "copy" / file.name)
+        with made.open("rb") as copied:
+            os.fsync(copied.fileno())
+
+
+def files_of(place: Path) -> list[Path]:
+    """A file, or the files of a folder."""
+    return sorted(place.iterdir()) if place.is_dir() else [place]
+
+
+def forget(folder: Path) -> None:
+    """Takes every file out of the system's cache, so that steps and copies all read from the disk (Linux)."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 STEPS: dict[str, Callable[[Path], object]] = {
@@ -110,6 +124,7 @@ STEPS: dict[str, Callable[[Path], object]] = {
     "merge": merge_only,
     "merge_error": measure_error,
 }
+SOURCES = {"meta_to_native": "meta", "hf_to_native": "hf", "gguf_to_native": "model.gguf"}  # of the others: "native"
 # What may go once a step has been measured.
 DONE_WITH = {"hf_to_native": ("hf", "again"), "native_to_8_shards": ("shards",),
              "gguf_to_native": ("model.gguf", "again"), "merge": ("merged",)}  # fmt: skip
@@ -135,10 +150,14 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--folder", type=Path, default=Path(), help="where to write; needs four times the model's size")
     parser.add_argument("--original", type=Path, help="a checkout of the original, for its converter")
-    parser.add_argument("--step", choices=[*STEPS, "copy"], help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--copy", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step:
-        (STEPS | {"copy": copy})[args.step](args.folder)
+        STEPS[args.step](args.folder)
+        return
+    if args.copy:
+        copy(args.folder, args.copy)
         return
     with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
         folder = Path(temporary)
@@ -147,8 +166,11 @@ def main() -> None:
         steps = {}
         for step in STEPS:
             # Disks have moods: what a step is compared with is measured right before it.
-            before = run([sys.executable, __file__, "--folder", str(folder), "--step", "copy"])
+            forget(folder)
+            source = SOURCES.get(step, "native")
+            before = run([sys.executable, __file__, "--folder", str(folder), "--copy", source])
             shutil.rmtree(folder / "copy")
+            forget(folder)
             steps[step] = run([sys.executable, __file__, "--folder", str(folder), "--step", step])
             steps[step]["copy_seconds"] = before["seconds"]
             for name in DONE_WITH.get(step, ()):

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,36 +62,20 @@ def read_json(path: Path, what: str) -> Any:
 
 class Checksums(NamedTuple):
     """Of a file's bytes, in hexadecimal. sha256 says that two files are the same; CRC-32 takes a third of the time and
-    finds what was damaged, so that it can be asked for whenever a file is read."""
+    finds what was damaged, so that it can be asked for whenever a file is read; None where a file has them inside."""
 
     sha256: str
-    crc32: str
-
-
-class Checksum:
-    """Computes both."""
-
-    def __init__(self) -> None:
-        self._sha256, self._crc32 = hashlib.sha256(), 0
-
-    def update(self, data: bytes | memoryview) -> None:
-        """Takes the next bytes."""
-        self._sha256.update(data)
-        self._crc32 = zlib.crc32(data, self._crc32)
-
-    @property
-    def found(self) -> Checksums:
-        """Of what was taken so far."""
-        return Checksums(self._sha256.hexdigest(), f"{self._crc32:08x}")
+    crc32: str | None
 
 
 def checksums_of(path: Path) -> Checksums:
     """Both checksums of a file."""
-    checksum = Checksum()
     with path.open("rb") as file:
+        sha256, crc32 = hashlib.file_digest(file, "sha256").hexdigest(), 0
+        file.seek(0)
         while block := file.read(_BLOCK_BYTES):
-            checksum.update(block)
-    return checksum.found
+            crc32 = zlib.crc32(block, crc32)
+    return Checksums(sha256, f"{crc32:08x}")
 
 
 def sha256_file(path: Path) -> str:
@@ -102,25 +86,35 @@ def sha256_file(path: Path) -> str:
 
 class HashingFile:
     """A new binary file that is written front to back and knows the checksums of what went in, so that
-    large files need not be read again for their manifest. Hashing runs beside the system's copying."""
+    large files need not be read again for their manifest. Hashing runs beside the copying, and what comes before
+    the next block."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, with_crc32: bool) -> None:
         self._file = path.open("wb", buffering=0)
-        self._checksum = Checksum()
+        self._sha256 = hashlib.sha256()
+        self._crc32 = 0 if with_crc32 else None
         self._hasher = ThreadPoolExecutor(1)
+        self._hashed: Future[None] | None = None
         self._position = 0
 
     def write(self, data: bytes | memoryview) -> int:
-        """Appends; a system that takes less than all of it at once is asked again."""
-        view = memoryview(data).cast("B")
-        hashed, done = self._hasher.submit(self._checksum.update, view), 0
-        try:
-            while done < len(view):
-                done += self._file.write(view[done : done + (1 << 30)]) or 0
-        finally:
-            hashed.result()
+        """Appends; a system that takes less than all of it at once is asked again. The bytes must stay as they are."""
+        view, done = memoryview(data).cast("B"), 0
+        self._wait()
+        self._hashed = self._hasher.submit(self._hash, view)
+        while done < len(view):
+            done += self._file.write(view[done : done + (1 << 30)]) or 0
         self._position += done
         return done
+
+    def _hash(self, view: memoryview) -> None:
+        self._sha256.update(view)
+        if self._crc32 is not None:
+            self._crc32 = zlib.crc32(view, self._crc32)
+
+    def _wait(self) -> None:
+        if self._hashed is not None:
+            self._hashed.result()
 
     def tell(self) -> int:
         """Bytes written so far."""
@@ -137,7 +131,8 @@ class HashingFile:
     @property
     def checksums(self) -> Checksums:
         """Of what was written."""
-        return self._checksum.found
+        self._wait()
+        return Checksums(self._sha256.hexdigest(), None if self._crc32 is None else f"{self._crc32:08x}")
 
 
 def _sync(path: Path) -> None:
@@ -324,7 +319,8 @@ def _write_manifest(folder: Path, facts: Mapping[str, Any], checksums: Mapping[s
         if entry.is_file() and entry != folder / MANIFEST:
             name = entry.relative_to(folder).as_posix()
             known = checksums.get(name) or checksums_of(entry)
-            files[name] = {**known._asdict(), "bytes": entry.stat().st_size}
+            sums = {kind: value for kind, value in known._asdict().items() if value is not None}
+            files[name] = {**sums, "bytes": entry.stat().st_size}
     write_json(folder / MANIFEST, {"callama": __version__, **facts, "files": files})
 
 

@@ -90,7 +90,7 @@ def _is_ours(path: Path) -> bool:
 def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:
     total = sum(tensor.nbytes for tensor in tensors.values())
     head = path.read_bytes()
-    with contextlib.closing(HashingFile(path)) as file, Meter("writing", total, "bytes") as meter:
+    with contextlib.closing(HashingFile(path, with_crc32=True)) as file, Meter("writing", total, "bytes") as meter:
         file.write(head + bytes(-len(head) % ALIGNMENT))
         for tensor in tensors.values():
             for block in tensor.blocks():
@@ -98,10 +98,11 @@ def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:
                 meter.advance(block.nbytes)
             file.write(bytes(-file.tell() % ALIGNMENT))
     at = find_seal(head)
-    assert at is not None, "the head was written without its place"
+    crc32 = file.checksums.crc32
+    assert at is not None and crc32, "the head was written without its place"
     with path.open("r+b") as sealed:
         sealed.seek(at)
-        sealed.write(file.checksums.crc32.encode())
+        sealed.write(crc32.encode())
 
 
 def _divisors(params: ModelParams) -> torch.Tensor:

@@ -227,7 +227,7 @@ class PthWriter:
 
     def __init__(self, path: Path, tensors: Mapping[str, Lazy]) -> None:
         """``tensors`` give names, shapes and dtypes, in the order of the state dict."""
-        self._file = HashingFile(path)
+        self._file = HashingFile(path, with_crc32=False)  # an archive has that of each member
         self._archive = zipfile.ZipFile(self._file, "w")
         self._keys = {name: str(i) for i, name in enumerate(tensors)}
         self._bytes = {name: tensor.nbytes for name, tensor in tensors.items()}

@@ -98,7 +98,7 @@ def save_safetensors(path: Path, tensors: Mapping[str, Lazy], advance: Callable[
         at += tensor.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    file = HashingFile(path)
+    file = HashingFile(path, with_crc32=True)
     try:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
