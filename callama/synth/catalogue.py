@@ -23,6 +23,7 @@ from callama.common.errors import CallamaError
 from callama.common.files import read_json
 from callama.contract.messages import JsonObject, Tool
 from callama.synth import values
+from callama.synth.formulas import names_in, work_out
 from callama.synth.names import spelled
 from callama.synth.schema_values import SCHEMA, value_for
 
@@ -34,7 +35,7 @@ SLOT = re.compile(r"\{([A-Za-z_$@][\w.$@\[\]:-]*)\}")
 OWN = "own"
 _KEYS = {
     "name", "task", "description", "parameters", "makers", "requests", "optional", "says", "missing", "again",
-    "vary", "like", "result", "answers", "languages",
+    "vary", "like", "result", "answers", "languages", "labels",
 }  # fmt: skip
 
 
@@ -57,7 +58,8 @@ class Missing:
 class ToolSpec:
     """One tool of the catalogue. Keys of ``makers`` and slots are parameter names or dotted paths
     into nested objects (``address.city``); ``like`` names tools that could do the same errand, which
-    never stand beside it; ``languages`` has requests in other languages by their code."""
+    never stand beside it; ``languages`` has requests in other languages by their code, ``labels`` what people
+    call a parameter whose name they would not say (``to``: "recipient")."""
 
     domain: str
     side: Side | Literal["own"]
@@ -74,6 +76,7 @@ class ToolSpec:
     result: JsonObject
     answers: tuple[str, ...]
     languages: Mapping[str, tuple[str, ...]]
+    labels: Mapping[str, str]
 
     @functools.cached_property
     def name(self) -> str:
@@ -213,7 +216,7 @@ def _read_tool(raw: JsonObject, domain: str, side: Side | Literal["own"]) -> Too
         {k: {value: tuple(v) for value, v in said.items()} for k, said in raw.get("says", {}).items()},
         missing, {k: tuple(v) for k, v in raw.get("again", {}).items()}, tuple(raw.get("vary", ())),
         tuple(raw.get("like", ())), raw.get("result", {}), tuple(raw.get("answers", ())),
-        {code: tuple(v) for code, v in raw.get("languages", {}).items()},
+        {code: tuple(v) for code, v in raw.get("languages", {}).items()}, raw.get("labels", {}),
     )  # fmt: skip
     makers = {path: spec.makers.get(path) or _implied_maker(path, leaf) for path, leaf in spec.leaves.items()}
     if unknown := set(spec.makers) - set(makers):
@@ -241,6 +244,24 @@ def make_value(spec: ToolSpec, path: str, rng: random.Random, known: Mapping[str
         # Only what can be said can be asked for: a flag may have words for one of its values only.
         return json.loads(rng.choice(sorted(spec.says[path])))
     return values.make(maker, rng, known)
+
+
+def invent(spec: ToolSpec, flat: Mapping[str, Any], rng: random.Random) -> JsonObject:
+    """A result of a call with these arguments: ``"@maker"`` makes a value, ``"= formula"`` works one out, and
+    ``"{slot}"`` repeats an argument. What comes later can use what comes before it."""
+    out: JsonObject = {}
+    for key, raw in spec.result.items():
+        if not isinstance(raw, str):
+            out[key] = raw
+        elif raw.startswith("@"):
+            out[key] = values.make(raw[1:], rng, flat)
+        elif raw.startswith("= "):
+            out[key] = work_out(raw[2:], {**flat, **out}, rng)
+        elif whole := SLOT.fullmatch(raw):
+            out[key] = flat[whole[1]]
+        else:
+            out[key] = SLOT.sub(lambda slot: str(flat[slot[1]]), raw)
+    return out
 
 
 def nested(flat: Mapping[str, Any]) -> JsonObject:
@@ -274,9 +295,8 @@ def _check(spec: ToolSpec) -> None:
         if problem := next(validator.iter_errors(nested(made)), None):
             where = ".".join(map(str, problem.instance_path)) or "the top"
             raise CallamaError(f"makers: {problem.message} (at {where})")
-        for value in spec.result.values():
-            if isinstance(value, str) and value.startswith("@"):
-                values.make(value[1:], rng, made)
+        for given in (made, {p: v for p, v in made.items() if p in spec.required_leaves}):
+            invent(spec, given, rng)
 
 
 def _is_list_of_objects(spec: ToolSpec, path: str) -> bool:
@@ -304,6 +324,7 @@ def _check_talk(spec: ToolSpec) -> None:
             raise CallamaError(f"missing: required parameter {name!r} has no question")
     for name, gap in spec.missing.items():
         own = spec.leaves_of({name})
+        _check_slots(spec, f"missing.{name}.question", gap.question, (), ())
         for template in gap.requests:
             _check_slots(spec, f"missing.{name}", template, spec.required_leaves - own, set(spec.leaves) - own)
         for template in gap.replies:
@@ -315,13 +336,20 @@ def _check_talk(spec: ToolSpec) -> None:
         if name not in spec.required_leaves:
             raise CallamaError(f"vary: {name!r} is not a required parameter")
     known = spec.required_leaves | set(spec.result)
-    for value in spec.result.values():
-        if isinstance(value, str) and not value.startswith("@"):
+    before: set[str] = set()
+    for key, value in spec.result.items():
+        if isinstance(value, str) and value.startswith("= "):
+            if unknown := sorted(names_in(value[2:]) - set(spec.leaves) - before):
+                raise CallamaError(f"result.{key}: there is no parameter or earlier result {unknown[0]!r}")
+        elif isinstance(value, str) and not value.startswith("@"):
             _check_slots(spec, "result", value, (), spec.required_leaves)
+        before.add(key)
     for template in spec.answers:
         _check_slots(spec, "answers", template, (), known)
     if bool(spec.result) != bool(spec.answers):
         raise CallamaError("result and answers: one is given without the other")
+    if unknown := sorted(set(spec.labels) - set(spec.leaves)):
+        raise CallamaError(f"labels: {unknown[0]!r} is not a parameter")
     for path, said in spec.says.items():
         if path not in spec.leaves:
             raise CallamaError(f"says: {path!r} is not a parameter")

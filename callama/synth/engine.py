@@ -23,7 +23,7 @@ from callama.synth.stage import Calls, NoFitError, NoSceneError, Results, Say, S
 # Conversations about the same tools cost less to train on, because what they open with is read once;
 # a test asks about different tools each time.
 GROUP_SIZE: Mapping[Side, int] = {"train": 6, "validation": 1, "held_out": 1}
-_BESIDE = (15, 30, 30, 15, 10)  # how often a group's first tool has 0, 1, 2 … others beside it
+_ALONE = 0.15  # how often a group's first tool has no other beside it
 _SYSTEM = 0.15
 _TRIES = 200  # tools may be drawn that cannot play the one scenario that is wanted
 
@@ -78,7 +78,8 @@ def group(
     cast = list({spec.name: spec for _, scene in scenes for spec in scene.offered}.values())
     used: dict[str, set[str]] = {s.name: set() for s in cast}
     for turn in (turn for _, scene in scenes for turn in scene.turns):
-        for asked in turn.asks if isinstance(turn, Calls) else ():
+        for asked in turn.asks if isinstance(turn, Calls | User) else ():
+            # What is only mentioned must stay on show too: asking for it would make no sense otherwise.
             used[asked.spec.name] |= set(asked.arguments)
     costumes: dict[str, Costume] = {}
     own = {s.name: spelled(s.name) for s in cast}
@@ -110,7 +111,7 @@ def _scenes(stage: Stage, weights: Mapping[str, float], size: int) -> list[tuple
                 playing = replace(stage, cast=CASTS[name](stage))
                 return [(name, SCENARIOS[name](playing)) for _ in range(size)]
             first = stage.pick()
-            cast = (first, *stage.others(stage.count(*_BESIDE), [first]))
+            cast = (first, *stage.others(0 if stage.rng.random() < _ALONE else stage.many(), [first]))
             common = {n: weight for n, weight in weights.items() if n not in CASTS}
             return [_scene(replace(stage, cast=cast), common) for _ in range(size)]
         except NoFitError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,23 @@ _OPTIONAL = 0.45
 _IN_WORDS, _FORM, _TWO_SENTENCES, _FROM_TODAY, _SLIP = 0.07, 0.07, 0.07, 0.06, 0.03
 _OPENERS = ("Hi, ", "Hey, ", "Hello, ", "Hi there! ", "Hello! ", "Good morning. ", "OK, ", "Quick one: ", "Hey! ")
 _CLOSERS = (" Thanks!", " Thank you.", " Thanks a lot!", " That would help me a lot.", " Cheers!")
+_ARTICLED = re.compile(r"(?:(?<!\w)([Aa])n? )?" + SLOT.pattern)
+# How a word is said, not how it is written: an hour, a unit, an MX record, an 8 day trip.
+_VOWEL_SOUND = re.compile(
+    r"(?i:a|e(?!u)|i|o(?!ne\b|nce\b)|u(?!\d|ni(?!n|m)|s[ae]|r[aio]|t[ei]l|k|e)|h(?:our|onest|eir))(?-i:(?![A-Z]+\b))"
+    r"|[AEFHILMNORSX](?:[A-Z\d-]+\b|\d)|8|1[18](?!\d)(?![.,]?\d)|1[18],?\d{3}(?!\d)"
+)
+_UNITS = {
+    "kg": "in kg", "g": "in grams", "grams": "in grams", "cm": "in cm", "mm": "in mm", "m": "in metres",
+    "metres": "in metres", "km": "in km", "ml": "in ml", "m2": "in square metres", "kwh": "in kWh", "hz": "in hertz",
+    "celsius": "in degrees Celsius", "newton": "in newtons", "ms": "in metres per second",
+}  # fmt: skip
 _END = re.compile(r",? please[.?!]?$|[.?!]$")
 _OPEN_END = re.compile(r": \{[\w.]+\}[.?!]?$")
+
+
+class NoFitError(Exception):
+    """No tool, or no value, has the property that a scenario needs."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,37 @@ def make_values(spec: ToolSpec, rng: random.Random) -> dict[str, Any]:
     return made
 
 
+def changed(spec: ToolSpec, flat: Mapping[str, Any], paths: Collection[str], rng: random.Random) -> dict[str, Any]:
+    """The same values but for ``paths``, which are made anew and fit the rest: an end stays behind its start.
+    Paths that ``flat`` lacks are added.
+
+    Raises:
+        NoFitError: too few values are possible.
+    """
+    for _ in range(60):
+        out = dict(flat)
+        for path in spec.leaves:
+            if path in paths:
+                out[path] = make_value(spec, path, rng, out)
+        if _in_order(spec, out) and all(out[p] != flat.get(p) for p in paths if p in flat):
+            return {p: out[p] for p in spec.leaves if p in out}
+    raise NoFitError
+
+
+def _in_order(spec: ToolSpec, flat: Mapping[str, Any]) -> bool:
+    """Whether values that depend on each other (``later_date start 3 40``) still agree."""
+    for path, value in flat.items():
+        kind, *rest = spec.makers[path].split(" ")
+        base = flat.get(rest[0]) if rest else None
+        if base is None:
+            continue
+        if kind in ("later_date", "later_time", "more") and not base < value:
+            return False
+        if kind == "as_many" and len(base) != len(value):
+            return False
+    return True
+
+
 def _kind(spec: ToolSpec, path: str) -> tuple[str, Any]:
     return spec.makers[path], spec.leaves[path].get("enum")
 
@@ -85,21 +131,32 @@ def say_value(spec: ToolSpec, path: str, value: Any, rng: random.Random) -> str:
 
 
 def _say_object(each: Sequence[str], value: JsonObject, rng: random.Random) -> str:
-    return SLOT.sub(lambda slot: str(value[slot[1]]), rng.choice(each))
+    return put(rng.choice(each), lambda name: str(value[name]))
+
+
+def put(template: str, say: Callable[[str], str]) -> str:
+    """A sentence with its slots filled by ``say``; an "a" before a slot becomes "an" where the value wants it."""
+
+    def one(slot: re.Match[str]) -> str:
+        value = say(slot[2])
+        if not slot[1]:
+            return value
+        return f"{slot[1]}{'n' if _VOWEL_SOUND.match(value) else ''} {value}"
+
+    return _ARTICLED.sub(one, template)
 
 
 def fill(template: str, spec: ToolSpec, flat: Mapping[str, Any], rng: random.Random) -> str:
     """A sentence with its slots filled."""
 
-    def one(slot: re.Match[str]) -> str:
-        value = flat[slot[1]]
-        if spec.makers[slot[1]].startswith("int ") and rng.random() < _IN_WORDS:
-            word = ways.number_word(value, template[: slot.start()], template[slot.end() :])
-            if word:
-                return word if slot.start() else word.capitalize()
-        return say_value(spec, slot[1], value, rng)
+    def say(path: str) -> str:
+        if spec.makers[path].startswith("int ") and rng.random() < _IN_WORDS:
+            before, after = template.split(f"{{{path}}}", 1)
+            if word := ways.number_word(flat[path], before, after):
+                return word if before else word.capitalize()
+        return say_value(spec, path, flat[path], rng)
 
-    return SLOT.sub(one, template)
+    return put(template, say)
 
 
 def lower_start(asked: Ask) -> str:
@@ -184,15 +241,23 @@ def _form(spec: ToolSpec, flat: Mapping[str, Any], rng: random.Random) -> Ask:
     names = [p for p in spec.leaves if p in spec.required_leaves]
     head = spec.task[:1].upper() + spec.task[1:]
     between = rng.choice((", ", "; ", "\n"))
-    body = between.join(f"{label(p)}: {flat[p]}" for p in names)
+    body = between.join(f"{called(spec, p)}: {flat[p]}" for p in names)
     lead = rng.choice((". ", ": ", " - ")) if between != "\n" else "\n"
     text = f"{head}{lead}{body[:1].upper() + body[1:] if lead == '. ' else body}"
     return Ask(spec, text, {p: flat[p] for p in names})
 
 
 def label(path: str) -> str:
-    """A parameter's name in words: ``partySize`` → ``party size``."""
-    return re.sub(r"(?<=[a-z])([A-Z])", r" \1", path).replace("_", " ").replace(".", " ").lower()
+    """A parameter's name in words: ``partySize`` → ``party size``, ``weight_kg`` → ``weight in kg``."""
+    words = re.sub(r"(?<=[a-z])([A-Z])", r" \1", path).replace("_", " ").replace(".", " ").lower().split(" ")
+    if len(words) > 1 and words[-1] in _UNITS:
+        words[-1] = _UNITS[words[-1]]
+    return " ".join(words)
+
+
+def called(spec: ToolSpec, path: str) -> str:
+    """What people call a parameter of a tool."""
+    return spec.labels.get(path) or label(path)
 
 
 def manners(asked: Ask, rng: random.Random) -> str:

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.contract.messages import JsonObject
 from callama.synth import values
-from callama.synth.catalogue import SLOT, Side, ToolSpec
-from callama.synth.speech import Ask, join
+from callama.synth.catalogue import Side, ToolSpec, invent
+from callama.synth.speech import Ask, join, put
+from callama.synth.speech import NoFitError as NoFitError
+
+# An ordinary word, no id or file, at the start of a sentence.
+_PLAIN_START = re.compile(r"[a-z]+[,.]?( |$)")
+
+
+_MANY = (28, 27, 18, 10, *(2.2,) * 4, *(0.7,) * 11)
 
 
 @dataclass(frozen=True)
 class User:
-    """The user says something."""
+    """The user says something; ``asks`` is what is asked for there and may never be called."""
 
     text: str
+    asks: tuple[Ask, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,6 @@ class Scene:
 
     offered: tuple[ToolSpec, ...]
     turns: tuple[Turn, ...]
-
-
-class NoFitError(Exception):
-    """No tool has the property that a scenario needs."""
 
 
 class NoSceneError(CallamaError):
@@ -134,6 +138,11 @@ class Stage:
         """0, 1, 2 … with these weights."""
         return self.rng.choices(range(len(weights)), weights)[0]
 
+    def many(self) -> int:
+        """1, 2, 3 …, rarely up to 19: how many tools stand beside one that is to be chosen. Every tool costs
+        tokens, so long lists are a thin tail; the mean is 3."""
+        return self.rng.choices(range(1, 20), _MANY)[0]
+
     def lines(self, key: str, offered: Sequence[ToolSpec]) -> list[Any]:
         """This side's share of the small talk, but for what some tool on offer could do: every third
         entry is held out from the other two."""
@@ -148,24 +157,15 @@ def _rivals(specs: Sequence[ToolSpec]) -> set[str]:
 
 
 def result_of(asked: Ask, rng: random.Random) -> JsonObject:
-    """An invented result of a call: ``"@maker"`` makes a value, ``"{slot}"`` repeats an argument."""
-    return {key: _result_value(raw, asked.flat, rng) for key, raw in asked.spec.result.items()}
-
-
-def _result_value(raw: Any, flat: Mapping[str, Any], rng: random.Random) -> Any:
-    if not isinstance(raw, str):
-        return raw
-    if raw.startswith("@"):
-        return values.make(raw[1:], rng, flat)
-    if whole := SLOT.fullmatch(raw):
-        return flat[whole[1]]
-    return SLOT.sub(lambda slot: str(flat[slot[1]]), raw)
+    """An invented result of a call, which agrees with its arguments."""
+    return invent(asked.spec, asked.flat, rng)
 
 
 def answer_from(asked: Ask, result: JsonObject, rng: random.Random) -> str:
     """The result in prose."""
     known = {**asked.flat, **result}
-    return SLOT.sub(lambda slot: _in_prose(known[slot[1]]), rng.choice(asked.spec.answers))
+    text = put(rng.choice(asked.spec.answers), lambda path: _in_prose(known[path]))
+    return text[:1].upper() + text[1:] if _PLAIN_START.match(text) else text
 
 
 def _in_prose(value: Any) -> str:
@@ -185,9 +185,9 @@ def fill_talk_pair(says: str, answers: str, rng: random.Random) -> tuple[str, st
     """A remark and its answer, with the same values in the same slots."""
     made: dict[str, str] = {}
 
-    def one(slot: re.Match[str]) -> str:
-        if slot[1] not in made:
-            made[slot[1]] = str(values.make(slot[1], rng))
-        return made[slot[1]]
+    def one(maker: str) -> str:
+        if maker not in made:
+            made[maker] = str(values.make(maker, rng))
+        return made[maker]
 
-    return SLOT.sub(one, says), SLOT.sub(one, answers)
+    return put(says, one), put(answers, one)

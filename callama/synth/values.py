@@ -111,6 +111,13 @@ def _postcode(rng: random.Random) -> str:
     return rng.choice((_digits(rng, 5), _digits(rng, 4), lettered))
 
 
+def plural(noun: str) -> str:
+    """``fox`` → ``foxes``, ``story`` → ``stories``."""
+    if re.search(r"(s|x|z|ch|sh)$", noun):
+        return f"{noun}es"
+    return re.sub(r"(?<![aeiou])y$", "ie", re.sub(r"(?<=[ae])f$|(?<=l)f$", "ve", noun)) + "s"
+
+
 def _two_words(rng: random.Random) -> str:
     return f"{rng.choice(words.ADJECTIVES)} {rng.choice(words.NOUNS)}"
 
@@ -118,8 +125,8 @@ def _two_words(rng: random.Random) -> str:
 def _title(rng: random.Random) -> str:
     adjective, noun = rng.choice(words.ADJECTIVES).capitalize(), rng.choice(words.NOUNS).capitalize()
     other = rng.choice(words.NOUNS).capitalize()
-    forms = ("The {a} {n}", "{a} {n}", "{n} of the {o}", "A {n} for {f}", "{a} {n}s", "Under the {a} {n}", "{n} & {o}")
-    return rng.choice(forms).format(a=adjective, n=noun, o=other, f=_first(rng))
+    forms = ("The {a} {n}", "{a} {n}", "{n} of the {o}", "A {n} for {f}", "{a} {m}", "Under the {a} {n}", "{n} & {o}")
+    return rng.choice(forms).format(a=adjective, n=noun, m=plural(noun), o=other, f=_first(rng))
 
 
 def _company(rng: random.Random) -> str:
@@ -151,7 +158,7 @@ def _product(rng: random.Random) -> str:
 
 
 def _team_name(rng: random.Random) -> str:
-    return f"{_city(rng)} {rng.choice(words.NOUNS).capitalize()}s"
+    return f"{_city(rng)} {plural(rng.choice(words.NOUNS)).capitalize()}"
 
 
 def _fill(template: str, rng: random.Random) -> str:

@@ -3,9 +3,9 @@ in place of the answer to a question. Only what is wanted in the end is called."
 
 from __future__ import annotations
 
-from callama.synth.catalogue import ToolSpec, make_value
-from callama.synth.speech import Ask, ask, ends_open, label, make_values, manners, say_value
-from callama.synth.stage import Calls, NoFitError, Say, Scene, Stage, User
+from callama.synth.catalogue import ToolSpec
+from callama.synth.speech import Ask, ask, called, changed, ends_open, make_values, manners, say_value
+from callama.synth.stage import Calls, Say, Scene, Stage, User
 
 _CHANGES = (
     "No, wait, make the {label} {new}.", "Actually, {new} instead of {old}.", "Sorry, I mean {new}, not {old}.",
@@ -29,20 +29,15 @@ def _other_value(stage: Stage) -> Scene:
     spec = stage.pick(lambda s: _changeable(s) and any(not ends_open(t) for t in s.requests))
     path = rng.choice(_changeable(spec))
     old = make_values(spec, rng)
-    for _ in range(20):
-        new = make_value(spec, path, rng, old)
-        if str(new) != str(old[path]):
-            break
-    else:
-        raise NoFitError
+    new = changed(spec, old, {path}, rng)[path]
     asked = ask(spec, rng, old, rng.choice([t for t in spec.requests if not ends_open(t)]))
     said = rng.choice(_CHANGES).format(
-        label=label(path), old=say_value(spec, path, old[path], rng), new=say_value(spec, path, new, rng)
+        label=called(spec, path), old=say_value(spec, path, old[path], rng), new=say_value(spec, path, new, rng)
     )
     text = f"{asked.text}{'' if asked.text[-1] in '.?!' else '.'} {said}"
-    changed = Ask(spec, text, {**asked.flat, path: new}, asked.firm)
+    wanted = Ask(spec, text, {**asked.flat, path: new}, asked.firm)
     offered = [spec, *stage.others(stage.count(65, 25, 10), [spec])]
-    return Scene(tuple(offered), (User(manners(changed, rng)), Calls((changed,))))
+    return Scene(tuple(offered), (User(manners(wanted, rng)), Calls((wanted,))))
 
 
 def _changeable(spec: ToolSpec) -> list[str]:
@@ -64,4 +59,4 @@ def _other_errand(stage: Stage) -> Scene:
     first = ask(spec, rng, template=rng.choice(gap.requests))
     wanted = ask(rng.choice([s for s in offered if s is not spec]), rng)
     second = User(rng.choice(_INSTEAD).format(wanted.text))
-    return Scene(tuple(offered), (User(manners(first, rng)), Say(gap.question), second, Calls((wanted,))))
+    return Scene(tuple(offered), (User(manners(first, rng), (first,)), Say(gap.question), second, Calls((wanted,))))

@@ -1,4 +1,4 @@
-"""Two to five tools of which one fits: mostly neighbours from its own domain stand beside it, so
+"""Two to twenty tools, four as a rule, of which one fits: mostly neighbours from its own domain stand beside it, so
 that names and descriptions have to be read."""
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ def choice(stage: Stage) -> Scene:
     """Request → call of the one tool that fits."""
     spec = stage.pick()
     asked = ask(spec, stage.rng, alone=True)
-    offered = [spec, *stage.others(1 + stage.count(45, 33, 15, 7), [spec], near=0.7)]
+    offered = [spec, *stage.others(stage.many(), [spec], near=0.7)]
     return Scene(tuple(offered), (User(manners(asked, stage.rng)), Calls((asked,))))

@@ -7,7 +7,7 @@ import random
 
 from callama.contract.messages import JsonObject
 from callama.synth.catalogue import ToolSpec
-from callama.synth.speech import Ask, ask, label, make_values, manners
+from callama.synth.speech import Ask, ask, called, make_values, manners
 from callama.synth.stage import Calls, NoFitError, Results, Say, Scene, Stage, Turn, User, answer_from, result_of
 from callama.synth.ways import misspelt
 
@@ -30,7 +30,7 @@ def corrected_call(stage: Stage) -> Scene:
     first = ask(spec, rng, {**right, path: wrong})
     second = Ask(spec, first.text, {p: right[p] for p in first.flat})
     turns: list[Turn] = [
-        User(manners(first, rng)), Calls((first,)), Results((_error(label(path), wrong, right[path], rng),)),
+        User(manners(first, rng)), Calls((first,)), Results((_error(called(spec, path), wrong, right[path], rng),)),
         Calls((second,)),
     ]  # fmt: skip
     if spec.answers and rng.random() < 0.5:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callama.synth.speech import Ask, ask, fill, make_values, manners
+from callama.synth.speech import Ask, ask, changed, fill, manners
 from callama.synth.stage import Calls, Results, Say, Scene, Stage, User, answer_from, result_of
 
 
@@ -14,10 +14,7 @@ def follow_up(stage: Stage) -> Scene:
     own = spec.leaves_of({name})
     asked = ask(spec, rng)
     result = result_of(asked, rng)
-    flat = {**asked.flat}
-    while all(flat.get(p) == asked.flat.get(p) for p in own):
-        fresh = make_values(spec, rng)
-        flat = {p: fresh[p] if p in own else flat[p] for p in spec.leaves if p in flat or p in own}
+    flat = changed(spec, asked.flat, own, rng)
     second = Ask(spec, fill(rng.choice(spec.again[name]), spec, flat, rng), flat)
     turns = (
         User(manners(asked, rng)), Calls((asked,)), Results((result,)), Say(answer_from(asked, result, rng)),

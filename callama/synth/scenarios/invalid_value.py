@@ -1,12 +1,13 @@
-"""A value that cannot be right (February 30th, 25:10, an e-mail address without @, a word that an enum
-lacks): the assistant says so and asks, and mostly the user corrects it and the call follows."""
+"""A value that the schema on offer forbids (February 30th, 25:10, an e-mail address without @, a word that an
+enum lacks, a number out of bounds): the assistant says so and asks, and mostly the user corrects it and the call
+follows. A limit that the schema does not state is none, however odd a value may look."""
 
 from __future__ import annotations
 
 import random
 
 from callama.synth.catalogue import ToolSpec, slots
-from callama.synth.speech import Ask, ask, fill, label, make_values, manners
+from callama.synth.speech import Ask, ask, called, fill, make_values, manners
 from callama.synth.stage import Calls, Say, Scene, Stage, Turn, User
 from callama.synth.values import coined
 
@@ -24,7 +25,7 @@ def invalid_value(stage: Stage) -> Scene:
     template = rng.choice([t for t in spec.requests if f"{{{path}}}" in t])
     asked = ask(spec, rng, flat, template.replace(f"{{{path}}}", bad))
     gap = spec.missing[path]
-    turns: list[Turn] = [User(manners(asked, rng)), Say(f"{problem} {gap.question}")]
+    turns: list[Turn] = [User(manners(asked, rng), (asked,)), Say(f"{problem} {gap.question}")]
     if rng.random() < _CONTINUED:
         reply = rng.choice([r for r in gap.replies if path in slots(r)])
         whole = {p: flat[p] for p in spec.leaves if p in asked.flat or p == path}
@@ -38,19 +39,19 @@ def _breakable(spec: ToolSpec) -> list[str]:
 
 
 def _kind(spec: ToolSpec, path: str) -> str:
-    leaf, maker = spec.leaves[path], spec.makers[path]
+    leaf = spec.leaves[path]
     if leaf.get("type") == "string" and "enum" in leaf:
         return "enum"
-    if leaf.get("format") == "date":
-        return "date"
-    if maker in ("time", "email"):
-        return maker
-    return "count" if maker.startswith("int ") and not maker.startswith(("int -", "int 0")) else ""
+    if leaf.get("format") in ("date", "email"):
+        return str(leaf["format"])
+    if "pattern" in leaf and spec.makers[path].split(" ")[0] in ("time", "later_time"):
+        return "time"
+    return "number" if leaf.get("type") in ("integer", "number") and {"minimum", "maximum"} & set(leaf) else ""
 
 
 def _broken(spec: ToolSpec, path: str, rng: random.Random) -> tuple[str, str]:
     """An impossible value, and what is wrong with it."""
-    name = label(path)
+    name, leaf = called(spec, path), spec.leaves[path]
     kind = _kind(spec, path)
     if kind == "date":
         year = rng.randint(2024, 2028)
@@ -67,9 +68,15 @@ def _broken(spec: ToolSpec, path: str, rng: random.Random) -> tuple[str, str]:
     if kind == "email":
         bad = f"{coined(rng).lower()}.{coined(rng).lower()}{rng.choice(('.com', '.org', ' at home'))}"
         return bad, f"{bad} is not a complete e-mail address."
-    if kind == "count":
-        bad = str(-rng.randint(1, 20))
-        return bad, rng.choice((f"{bad} can't be right: it must be at least 1.", f"The {name} can't be {bad}."))
+    if kind == "number":
+        bounds = [k for k in ("minimum", "maximum") if k in leaf]
+        bound = rng.choice(bounds)
+        limit = leaf[bound]
+        bad = str(limit - rng.randint(1, 20) if bound == "minimum" else limit + rng.randint(1, max(2, int(limit))))
+        said = f"at {'least' if bound == 'minimum' else 'most'} {limit}"
+        return bad, rng.choice(
+            (f"{bad} can't be right: it must be {said}.", f"The {name} can't be {bad}, only {said}.")
+        )
     bad = coined(rng).lower()
-    allowed = ", ".join(spec.leaves[path]["enum"])
+    allowed = ", ".join(leaf["enum"])
     return bad, rng.choice((f"I don't know {bad}; possible are {allowed}.", f"{bad} is none of {allowed}."))

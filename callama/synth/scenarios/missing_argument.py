@@ -5,7 +5,7 @@ them, as people do who start with what they want ("Could you book a table?")."""
 from __future__ import annotations
 
 from callama.synth.catalogue import ToolSpec, slots
-from callama.synth.speech import Ask, ask, fill, join, label, make_values, manners, say_value
+from callama.synth.speech import Ask, ask, called, fill, join, make_values, manners, say_value
 from callama.synth.stage import Calls, Say, Scene, Stage, Turn, User
 
 _CONTINUED, _ALL, _GENERIC = 0.5, 0.35, 0.4
@@ -38,8 +38,8 @@ def _one_left_out(stage: Stage, spec: ToolSpec, flat: dict[str, object]) -> list
     name = rng.choice(sorted(spec.missing))
     gap, own = spec.missing[name], spec.leaves_of({name})
     asked = ask(spec, rng, flat, rng.choice(gap.requests))
-    question = _question([name], stage) if rng.random() < _GENERIC else gap.question
-    turns: list[Turn] = [User(manners(asked, rng)), Say(question)]
+    question = _question(spec, [name], stage) if rng.random() < _GENERIC else gap.question
+    turns: list[Turn] = [User(manners(asked, rng), (asked,)), Say(question)]
     if rng.random() < _CONTINUED:
         reply = rng.choice(gap.replies)
         said = set(slots(reply)) & own
@@ -54,12 +54,14 @@ def _nothing_given(stage: Stage, spec: ToolSpec, flat: dict[str, object]) -> lis
     opening = rng.choice(_OPENINGS)
     text = opening.format(spec.task if not opening.startswith("{") else spec.task[:1].upper() + spec.task[1:])
     question = (
-        spec.missing[names[0]].question if len(names) == 1 and rng.random() > _GENERIC else _question(names, stage)
+        spec.missing[names[0]].question
+        if len(names) == 1 and rng.random() > _GENERIC
+        else _question(spec, names, stage)
     )
     turns: list[Turn] = [User(manners(Ask(spec, text, {}), rng)), Say(question)]
     if rng.random() < _CONTINUED:
         values = [say_value(spec, p, flat[p], rng) for p in names]
-        labelled = [f"{label(p)}: {value}" for p, value in zip(names, values, strict=True)]
+        labelled = [f"{called(spec, p)}: {value}" for p, value in zip(names, values, strict=True)]
         reply = "\n".join(labelled) if rng.random() < 0.3 else ", ".join(rng.choice((labelled, values)))
         turns += [User(reply), Calls((Ask(spec, text, {p: flat[p] for p in names}),))]
     return turns
@@ -71,8 +73,10 @@ def _sayable(spec: ToolSpec) -> bool:
     )
 
 
-def _question(names: list[str], stage: Stage) -> str:
-    what = join([label(n) if i == 0 else f"the {label(n)}" for i, n in enumerate(names)])
+def _question(spec: ToolSpec, names: list[str], stage: Stage) -> str:
+    said = [called(spec, n) for n in names]
+    what = join([name if i == 0 else f"the {name}" for i, name in enumerate(said)])
     question = stage.rng.choice(_QUESTIONS if len(names) == 1 else _QUESTIONS[:-1])
-    several = len(names) > 1 or (names[0].endswith("s") and not names[0].endswith("ss"))
+    noun = said[0].split(" in ")[0].split(" of ")[0]
+    several = len(names) > 1 or (noun.endswith("s") and not noun.endswith(("ss", "us", "s's")))
     return question.format(what=what, is_are="are" if several else "is", it="they" if several else "it")

@@ -3,6 +3,7 @@ one sentence, added behind it, paired off ("respectively"), numbered, or said in
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from callama.synth.catalogue import ToolSpec, slots
@@ -10,9 +11,10 @@ from callama.synth.speech import (
     Ask,
     ask,
     attach,
+    called,
+    changed,
     fill,
     join,
-    label,
     lower_start,
     make_values,
     manners,
@@ -32,6 +34,16 @@ _HEADS = (
     "I need {n} things:", "{n} things, please:", "Please do these {n}:", "Do all of these:",
     "These {n} at once, please:",
 )  # fmt: skip
+_SMALL = ("in", "for", "of", "on", "at", "to", "from", "with", "by", "about")
+_SINGULAR_BEFORE = re.compile(
+    r"(\b(is|has|does|was|did|an?|this|that|each|number)|'s)( the| my| our)?( \w+)?( called| named)? $"
+    r"|\b(number|id|called|named) $|[-#(\"]$",
+    re.IGNORECASE,
+)
+_SINGULAR_AFTER = re.compile(
+    r"['\")-]| (is|has|was|needs|does|costs|runs|should|can|must|works|looks)\b"
+    r"| (hangs|seems|owes|drives|gets|shows|went|can't|cinema|zoo|cm tiles)\b"
+)
 _COUNTS = {2: "two", 3: "three", 4: "four"}
 
 
@@ -60,8 +72,7 @@ def _different(stage: Stage, spec: ToolSpec, paths: set[str], base: dict[str, An
     """
     sets = [base]
     for _ in range(60):
-        fresh = make_values(spec, stage.rng)
-        candidate = {p: fresh[p] if p in paths else base[p] for p in base}
+        candidate = changed(spec, base, paths, stage.rng)
         if all(candidate[p] != other[p] for other in sets for p in sorted(paths)[:1]):
             sets.append(candidate)
         if len(sets) == count:
@@ -76,19 +87,20 @@ def _listed(stage: Stage, spec: ToolSpec, count: int) -> tuple[list[Ask], str]:
     rng = stage.rng
     path = rng.choice(spec.vary)
     sets = _different(stage, spec, {path}, make_values(spec, rng), count)
-    template = rng.choice(spec.requests)
+    fitting = [t for t in spec.requests if _takes_several(t, path)]
+    if not fitting:
+        return _sentences(stage, spec, count)
+    template = rng.choice(fitting)
     before, after = template.split(f"{{{path}}}")
     parts = [say_value(spec, path, s[path], rng) for s in sets]
     # "in Lisbon and in Oslo": the small word before the value is said again.
     word = before.rstrip().rsplit(" ", 1)[-1]
-    if (
-        word in ("in", "for", "of", "on", "at", "to", "from", "with", "by")
-        and before.endswith(" ")
-        and rng.random() < 0.3
-    ):
+    small = word in _SMALL and before.endswith(" ")
+    if small and rng.random() < 0.3:
         both = f" and {word} ".join(parts)
     elif len(sets) == 2:
-        both = rng.choice(("{} and {}", "{} and {}", "{} and {}", "{} and also {}", "both {} and {}")).format(*parts)
+        forms = ("{} and {}", "{} and {}", "{} and {}", "{} and also {}", *(("both {} and {}",) if small else ()))
+        both = rng.choice(forms).format(*parts)
     else:
         both = join(parts)
     text = fill(before, spec, sets[0], rng) + both + fill(after, spec, sets[0], rng)
@@ -96,8 +108,13 @@ def _listed(stage: Stage, spec: ToolSpec, count: int) -> tuple[list[Ask], str]:
     for name, phrase in wishes(spec, template, sets[0], rng).items():
         text = attach(text, phrase)
         said |= spec.leaves_of({name})
-    firm = template.startswith("{") and not both.startswith("both")
-    return [Ask(spec, text, {p: s[p] for p in s if p in said}, firm) for s in sets], text
+    return [Ask(spec, text, {p: s[p] for p in s if p in said}, template.startswith("{")) for s in sets], text
+
+
+def _takes_several(template: str, path: str) -> bool:
+    """Whether two values can stand where one does: no verb or article beside it agrees with a single one."""
+    before, after = template.split(f"{{{path}}}")
+    return not (_SINGULAR_BEFORE.search(before) or _SINGULAR_AFTER.match(after))
 
 
 def _paired(stage: Stage, spec: ToolSpec, count: int) -> tuple[list[Ask], str]:
@@ -141,7 +158,7 @@ def _likewise(stage: Stage, spec: ToolSpec, count: int) -> tuple[list[Ask], str]
     sets = _different(stage, spec, paths, dict(first.flat), count)
     text = first.text
     for own in sets[1:]:
-        said = [f"{label(p)} {say_value(spec, p, own[p], rng)}" for p in first.flat if p in paths]
+        said = [f"{called(spec, p)} {say_value(spec, p, own[p], rng)}" for p in first.flat if p in paths]
         text += ("" if text[-1] in ".?!" else ".") + " " + rng.choice(_LIKEWISE).format(join(said))
     return [first, *(Ask(spec, text, s) for s in sets[1:])], text
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from callama.synth.catalogue import ToolSpec
 from callama.synth.names import spelled
-from callama.synth.speech import Ask, ask, label, lower_start, make_values, manners
+from callama.synth.speech import Ask, ask, called, lower_start, make_values, manners
 from callama.synth.stage import Calls, NoFitError, Results, Say, Scene, Stage, Turn, User, answer_from, result_of
 
 _BRIDGES = (
@@ -73,7 +73,7 @@ def sequence(stage: Stage) -> Scene:
     flat = {**make_values(link.second, rng), link.path: result[link.key]}
     wish = ask(link.second, rng, flat, rng.choice(link.second.missing[link.path].requests))
     second = Ask(link.second, wish.text, {p: flat[p] for p in link.second.leaves if p in wish.flat or p == link.path})
-    bridge = rng.choice(_BRIDGES).format(label(link.path))
+    bridge = rng.choice(_BRIDGES).format(called(link.second, link.path))
     text = f"{first.text}{'' if first.text[-1] in '.?!' else '.'} {bridge}{lower_start(wish)}"
     turns: list[Turn] = [
         User(manners(Ask(link.first, text, {}, first.firm), rng)),
