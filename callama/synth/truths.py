@@ -186,7 +186,7 @@ def correlation(xs: Sequence[float], ys: Sequence[float], method: str | None = N
         return sum(1 if (xs[i] < xs[j]) is (ys[i] < ys[j]) else -1 for i, j in pairs) / len(pairs)
     if method == "spearman":
         xs, ys = ([sorted(data).index(value) for value in data] for data in (xs, ys))
-    return statistics.correlation(xs, ys)
+    return float(statistics.correlation(xs, ys))
 
 
 def dice(count: int, target: int, sides: int = 6, exactly: bool = False) -> float:
@@ -231,7 +231,7 @@ def in_case(text: str, style: str) -> str:
 
 def equal_share(first: Sequence[Any], second: Sequence[Any]) -> float:
     """The share of places where two lists agree."""
-    return sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
+    return sum(bool(a == b) for a, b in zip(first, second, strict=True)) / len(first)
 
 
 def share_below(value: float, among: Sequence[float]) -> float:
@@ -241,7 +241,7 @@ def share_below(value: float, among: Sequence[float]) -> float:
 
 def total_of(rows: Sequence[Mapping[str, float]], key: str) -> float:
     """The sum of one field of a list of objects."""
-    return sum(row[key] for row in rows)
+    return float(sum(row[key] for row in rows))
 
 
 def _whole(rng: random.Random, low: float, high: float) -> int:
@@ -283,8 +283,13 @@ def _some_of(rng: random.Random, items: Sequence[Any]) -> list[Any]:
 
 def _file_like(rng: random.Random, pattern: str) -> str:
     """A file's name that matches a pattern such as ``*.txt``."""
-    name = pattern.replace("*", values.make("noun", rng))
+    name = pattern.replace(".*", ".txt").replace("*", values.make("noun", rng))
     return name if "." in name else f"{name}.txt"
+
+
+def _shares(rng: random.Random, names: Sequence[str]) -> list[str]:
+    """``["12.5 percent opens", …]``."""
+    return [f"{_decimal(rng, 1, 60, 1)} percent {name}" for name in names]
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
@@ -299,7 +304,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 } | {"gcd_of": lambda numbers: math.gcd(*numbers)}  # fmt: skip
 RANDOM: Mapping[str, Callable[..., Any]] = {
     "whole": _whole, "decimal": _decimal, "cost": _cost, "clock_before": _clock_before, "clock_after": _clock_after,
-    "password": _password, "some_of": _some_of, "file_like": _file_like,
+    "password": _password, "some_of": _some_of, "file_like": _file_like, "shares": _shares,
     "pick": lambda rng, *options: rng.choice(options), "any_of": lambda rng, items: rng.choice(items),
     "make": lambda rng, maker: values.make(maker, rng),
     "several": lambda rng, count, maker: values.make(f"list {count} {count} {maker}", rng),

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from callama.common import progress
 from callama.common.errors import UsageError
 from callama.common.files import atomic_folder
 from callama.common.parallel import ordered_map
@@ -42,12 +43,13 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Line:
-    """A conversation as it is written; ``request`` is a number for a first request that asks for a call with
-    arguments, and None for all others: greetings are few by nature."""
+    """A conversation as it is written; ``said`` is a number for the first request, or, where no call with
+    arguments is asked for, for all that is said: greetings and refusals are ``few`` by nature."""
 
     scenario: str
     text: str
-    request: int | None
+    said: int
+    few: bool
 
 
 def _lines(chunk: _Chunk) -> list[_Line]:
@@ -58,34 +60,41 @@ def _lines(chunk: _Chunk) -> list[_Line]:
         for made in group(number, chunk.seed, side=chunk.side, weights=chunk.weights, folder=chunk.folder):
             labels = {**made.labels, "split": chunk.split} if chunk.split else made.labels
             line = dump_line(replace(made, labels=labels))
-            out.append(_Line(str(made.labels["scenario"]), line, _request(made)))
+            out.append(_Line(str(made.labels["scenario"]), line, *_said(made)))
         if len(out) >= chunk.count + _SPARE:
             break
     return out
 
 
-def _request(made: Conversation) -> int | None:
-    asked, answer = [m for m in made.messages if m.role != "system"][:2]
-    if not any(call.arguments for call in answer.tool_calls):
-        return None
-    return int.from_bytes(hashlib.blake2b((asked.content or "").encode(), digest_size=8).digest())
+def _said(made: Conversation) -> tuple[int, bool]:
+    messages = [m for m in made.messages if m.role != "system"]
+    few = not any(call.arguments for call in messages[1].tool_calls)
+    text = "\n".join(m.content or "" for m in (messages if few else messages[:1]))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()), few
 
 
 def _fresh(lines: Sequence[_Line], count: int, seen: bytearray) -> list[_Line]:
-    """``count`` of these lines, in order: those whose request is new, and repeats where these do not suffice."""
-    new: list[int] = []
+    """``count`` of these lines, in order: those that say something new, and repeats where these do not suffice. What
+    is said in few ways makes room only for its own scenario, or a long file would have ever less of it."""
+    chosen: list[int] = []
     repeats: list[int] = []
-    for i, line in enumerate(lines):
-        if len(new) == count:
-            break
-        place, bit = divmod((line.request or 0) % _SEEN_BITS, 8)
-        if line.request is not None and seen[place] >> bit & 1:
-            repeats.append(i)
-            continue
-        new.append(i)
-        if line.request is not None:
-            seen[place] |= 1 << bit
-    return [lines[i] for i in sorted([*new, *repeats[: count - len(new)]])]
+    for i, line in enumerate(lines[:count]):
+        (chosen if _is_new(line, seen) else repeats).append(i)
+    spare = list(range(count, len(lines)))
+    for i in repeats:
+        fitting = (j for j in spare if not lines[i].few or lines[j].scenario == lines[i].scenario)
+        other = next((j for j in fitting if _is_new(lines[j], seen)), i)
+        chosen.append(other)
+        spare = [j for j in spare if j != other]
+    return [lines[i] for i in sorted(chosen)]
+
+
+def _is_new(line: _Line, seen: bytearray) -> bool:
+    """Whether this was not said before; from now on it was."""
+    place, bit = divmod(line.said % _SEEN_BITS, 8)
+    before = seen[place] >> bit & 1
+    seen[place] |= 1 << bit
+    return not before
 
 
 def _chunks(count: int, chunk: _Chunk) -> Iterator[_Chunk]:
@@ -94,17 +103,28 @@ def _chunks(count: int, chunk: _Chunk) -> Iterator[_Chunk]:
 
 
 def _each(count: int, seed: int, scenarios: Iterable[str], folder: Path) -> list[_Chunk]:
-    """Chunks of the held-out side, of one scenario each; those that its tools cannot play are left out."""
+    """Chunks of the held-out side, of one scenario each; those that its tools cannot play are left out, with a note."""
     out: list[_Chunk] = []
     for name in scenarios:
         alone = _Chunk("held_out", seed, 0, 0, {name: 1.0}, folder)
-        try:
-            group(0, seed, side=alone.side, weights=alone.weights, folder=folder)
-        except NoSceneError:
-            continue
-        # Numbered on from scenario to scenario, so that not all are played with the same tools.
-        out += [replace(chunk, number=len(out) + i) for i, chunk in enumerate(_chunks(count, alone))]
+        if _can_play(alone):
+            # Numbered on from scenario to scenario, so that not all are played with the same tools.
+            out += [replace(chunk, number=len(out) + i) for i, chunk in enumerate(_chunks(count, alone))]
+        else:
+            _note(f"no tool of the side held_out can play {name}: left out there")
     return out
+
+
+def _can_play(chunk: _Chunk) -> bool:
+    try:
+        group(0, chunk.seed, side=chunk.side, weights=chunk.weights, folder=chunk.folder)
+    except NoSceneError:
+        return False
+    return True
+
+
+def _note(text: str) -> None:
+    progress.console.print(f"note: {text}", markup=False)
 
 
 def write_sets(
@@ -138,7 +158,7 @@ def write_sets(
 
     Raises:
         UsageError: an unknown scenario, a negative weight or a negative count.
-        CallamaError: the catalogue is damaged, or no tool of a side can play a scenario.
+        CallamaError: the catalogue is damaged, or no tool of any side that is wanted can play these scenarios.
     """
     chosen = shares(scenarios, weights)
     if min(count, held_out_count) < 0:
@@ -147,7 +167,11 @@ def write_sets(
     validation = round(count * val_ratio)
 
     def part(side: Side, number: int, split: str = "") -> list[_Chunk]:
-        return list(_chunks(number, _Chunk(side, seed, 0, 0, chosen, folder, split)))
+        whole = _Chunk(side, seed, 0, 0, chosen, folder, split)
+        if number and not _can_play(whole):
+            _note(f"no tool of the side {side} can play {', '.join(chosen)}: left out there")
+            return []
+        return list(_chunks(number, whole))
 
     held_out = part("held_out", held_out_count) if held_out_each is None else _each(held_out_each, seed, chosen, folder)
     sets = {
@@ -155,6 +179,8 @@ def write_sets(
         HELD_OUT: held_out,
     }
     total = sum(chunk.count for chunks in sets.values() for chunk in chunks)
+    if not total and max(count, held_out_count, held_out_each or 0):
+        raise NoSceneError(f"no tool of any side that is wanted can play {', '.join(chosen)}")
     report: dict[str, dict[str, int]] = {}
     with (
         atomic_folder(out, {"kind": "conversations", "seed": seed}) as target,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import random
 import re
+from collections import Counter
 
 import jsonschema_rs
 import pytest
@@ -17,10 +18,11 @@ from callama.data.grounding import audit
 from callama.synth.catalogue import load_catalogue
 from callama.synth.engine import synthesise
 from callama.synth.scenarios import SCENARIOS
+from callama.synth.scenarios.invalid_value import _breakable, _broken, invalid_value
+from callama.synth.scenarios.missing_argument import missing_argument
 from callama.synth.scenarios.sequence import links
+from callama.synth.stage import Stage, User
 from callama.synth.ways import from_today, misspelt, number_word, with_slip
-
-ON_BOTH_SIDES = [n for n in SCENARIOS if n != "languages"]  # held-out tools are asked for in English only
 
 
 @functools.cache
@@ -30,8 +32,7 @@ def train(scenario: str) -> tuple[Conversation, ...]:
 
 @functools.cache
 def made(scenario: str) -> tuple[Conversation, ...]:
-    held_out = tuple(synthesise(60, 5, side="held_out", scenarios=[scenario])) if scenario in ON_BOTH_SIDES else ()
-    return train(scenario) + held_out
+    return train(scenario) + tuple(synthesise(60, 5, side="held_out", scenarios=[scenario]))
 
 
 def spoken(c: Conversation) -> list[str]:
@@ -80,10 +81,80 @@ def test_an_invalid_value_is_asked_for_again() -> None:
     for c in made("invalid_value"):
         asked, question = [m.content or "" for m in c.messages if m.role != "system"][:2]
         assert spoken(c)[:2] == ["user", "assistant"]
-        words = [w for w in re.findall(r"[\w@:.-]*\w", question) if len(w) > 1]
+        words = [w for w in re.findall(r"[\w@:.-]*\w", question) if len(w) > 1 or w.isdigit()]
         assert any(re.search(rf"(?<!\w){re.escape(w)}(?!\w)", asked) for w in words), "it names what was wrong"
         continued += spoken(c)[2:] == ["user", "call"]
     assert 0.45 < continued / len(made("invalid_value")) < 0.75
+
+
+def test_an_invalid_value_is_one_that_the_schema_forbids() -> None:
+    """And nothing else: what a description says may not be shown, and other numbers may be meant."""
+    rng = random.Random(1)
+    kinds = set()
+    for spec in load_catalogue().specs:
+        for path in _breakable(spec):
+            leaf = spec.leaves[path]
+            kinds |= {"enum", "format", "pattern", "minimum", "maximum"} & set(leaf)
+            for _ in range(8):
+                bad, problem = _broken(spec, path, rng)
+                value = float(bad) if leaf["type"] in ("integer", "number") else bad
+                value = int(value) if isinstance(value, float) and value == int(value) else value
+                assert not jsonschema_rs.validator_for(leaf, validate_formats=True).is_valid(value), (spec.name, bad)
+                assert bad in problem
+    assert kinds == {"enum", "format", "pattern", "minimum", "maximum"}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_slot_stays_unfilled_and_articles_fit(scenario: str) -> None:
+    for c in made(scenario):
+        for text in (m.content or "" for m in c.messages if m.role != "system"):
+            assert not re.search(r"\{[A-Za-z_.@]+\}", text), text
+            assert not re.search(
+                r"(?<![\w'])[Aa] (extension|arithmetic|AAAA|annual|orange|umbrella|8|11|18)\b", text
+            ), text
+
+
+def test_an_end_stays_behind_its_start() -> None:
+    pairs = {
+        (spec.name, path, maker.split(" ")[1])
+        for spec in load_catalogue().specs
+        for path, maker in spec.makers.items()
+        if maker.startswith(("later_date", "later_time", "more")) and "." not in path
+    }
+    seen = 0
+    for scenario in ("follow_up", "change_of_mind", "parallel_same"):
+        for c in synthesise(900, 8, side="held_out", scenarios=[scenario]):
+            for call in (k for m in c.messages for k in m.tool_calls):
+                for name, end, start in pairs:
+                    if call.name == name and {end, start} <= set(call.arguments):
+                        seen += 1
+                        assert call.arguments[start] < call.arguments[end], c.messages
+    assert seen > 20
+
+
+def test_what_is_mentioned_can_be_asked_for() -> None:
+    """A wish stands for a parameter that is shown, also where no call follows."""
+    catalogue = load_catalogue()
+    stage = Stage(random.Random(4), catalogue.side("train"), catalogue.talk, "train", frozenset())
+    for play in (missing_argument, invalid_value):
+        for _ in range(300):
+            users = [t for t in play(stage).turns if isinstance(t, User)]
+            assert users[0].asks
+    shown = 0
+    for c in synthesise(900, 9, side="train", scenarios=["missing_argument"]):
+        for tool in c.tools:
+            shown += tool.name == "book_table" and "outdoor" in tool.parameters["properties"]
+        if any("outside" in (m.content or "") or "utdoor" in (m.content or "") for m in c.messages if m.role == "user"):
+            assert any("outdoor" in str(t.parameters["properties"]).lower() for t in c.tools), c.messages
+    assert shown
+
+
+def test_choices_are_among_two_to_twenty_tools() -> None:
+    for side in ("train", "held_out"):
+        counts = [len(c.tools) for c in synthesise(3000, 3, side=side, scenarios=["choice"])]
+        assert min(counts) == 2
+        assert max(counts) in (19, 20)
+        assert 3.5 < sum(counts) / len(counts) < 4.8
 
 
 def test_a_refused_call_is_corrected_by_what_the_error_says() -> None:
@@ -129,10 +200,14 @@ def test_only_what_is_wanted_in_the_end_is_called() -> None:
 
 
 def test_requests_come_in_other_languages() -> None:
-    text = "\n".join(m.content or "" for c in train("languages") for m in c.messages if m.role == "user")
-    for word in ("Welche", "Quel", "¿", "Quanto", "em "):
-        assert word in text
-    assert all(spoken(c) == ["user", "call"] for c in train("languages"))
+    for side in ("train", "validation", "held_out"):
+        made = list(synthesise(300, 5, side=side, scenarios=["languages"]))
+        text = "\n".join(m.content or "" for c in made for m in c.messages if m.role == "user")
+        for word in ("Wie ", " à ", "¿", "?", "Co"):
+            assert word in text
+        kinds = Counter((*spoken(c), len(c.called())) for c in made)
+        assert set(kinds) == {("user", "call", 1), ("user", "call", 2), ("user", "assistant", 0)}
+        assert min(kinds.values()) > 20
 
 
 def test_instructions_in_a_result_are_not_obeyed() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import datetime
 import functools
+import json
 import random
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.contract.jsontext import dumps, loads_strict
 from callama.contract.messages import Conversation, Message
 from callama.contract.tool_uses import answer_segments, parse_answer
-from callama.synth.catalogue import SIDES, Side, load_catalogue
+from callama.synth.catalogue import FOLDER, SIDES, Side, load_catalogue
 from callama.synth.engine import GROUP_SIZE, group, synthesise
 from callama.synth.names import words_of
 from callama.synth.scenarios import DEFAULT_WEIGHTS, SCENARIOS, shares
@@ -286,9 +288,39 @@ def test_weights_can_be_chosen() -> None:
         synthesise(1, 1, side="train", weights={"single": -1})
 
 
-def test_a_scenario_that_no_tool_can_play_is_an_error() -> None:
-    with pytest.raises(CallamaError, match="no tool of the side held_out can play languages"):
-        list(synthesise(1, 1, side="held_out", scenarios=["languages"]))
+def test_a_scenario_that_no_tool_can_play_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CallamaError, match="no tool of the side held_out can play sequence"):
+        list(synthesise(1, 1, side="held_out", scenarios=["sequence"], folder=one_tool(tmp_path)))
+
+
+def one_tool(folder: Path) -> Path:
+    """A catalogue of a single training tool."""
+    shutil.copy(FOLDER / "_talk.json", folder)
+    tools = json.loads((FOLDER / "weather.json").read_text())["tools"][:1]
+    (folder / "weather.json").write_text(json.dumps({"side": "train", "tools": tools}))
+    return folder
+
+
+def test_what_one_side_cannot_play_is_left_out_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tools").mkdir()
+    folder = one_tool(tmp_path / "tools")
+    counts = write_sets(tmp_path / "out", 30, 5, val_ratio=0, seed=1, scenarios=["single"], folder=folder)
+    assert counts == {TRAIN: {"single": 30}, HELD_OUT: {}}
+    assert "no tool of the side held_out can play single: left out there" in capsys.readouterr().err
+    with pytest.raises(CallamaError, match="no tool of any side that is wanted can play sequence"):
+        write_sets(tmp_path / "none", 30, 5, val_ratio=0, seed=1, scenarios=["sequence"], folder=folder)
+    assert not (tmp_path / "none").exists()
+
+
+def test_little_is_said_twice(tmp_path: Path) -> None:
+    """Greetings and refusals make room for others of their scenario, and keep their share."""
+    counts = write_sets(tmp_path / "out", 5000, 0, val_ratio=0, seed=4)[TRAIN]
+    lines = [loads_strict(line) for line in (tmp_path / "out" / TRAIN).read_text().splitlines()]
+    said = Counter(dumps([m.get("content") for m in line["messages"] if m["role"] != "system"]) for line in lines)
+    repeats = sum(said.values()) - len(said)
+    assert repeats < 0.004 * len(lines)
+    drawn = Counter(c.labels["scenario"] for c in synthesise(5000, 4, side="train"))
+    assert counts["plain_chat"] == pytest.approx(drawn["plain_chat"], rel=0.35)
 
 
 def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
@@ -320,7 +352,7 @@ def test_no_request_for_a_call_is_written_twice(tmp_path: Path) -> None:
 
 def test_as_many_held_out_conversations_of_every_scenario(tmp_path: Path) -> None:
     counts = write_sets(tmp_path / "out", 0, 7, val_ratio=0, seed=2, held_out_each=4)
-    assert counts[HELD_OUT] == dict.fromkeys(sorted(set(SCENARIOS) - {"languages"}), 4)
+    assert counts[HELD_OUT] == dict.fromkeys(sorted(SCENARIOS), 4)
     lines = [loads_strict(line) for line in (tmp_path / "out" / HELD_OUT).read_text().splitlines()]
     assert len({dumps(line["messages"]) for line in lines}) == len(lines)
     assert all(line["labels"]["side"] == "held_out" for line in lines)
