@@ -296,7 +296,10 @@ def _check(spec: ToolSpec) -> None:
             where = ".".join(map(str, problem.instance_path)) or "the top"
             raise CallamaError(f"makers: {problem.message} (at {where})")
         for given in (made, {p: v for p, v in made.items() if p in spec.required_leaves}):
-            invent(spec, given, rng)
+            try:
+                invent(spec, given, rng)
+            except CallamaError as error:
+                raise CallamaError(f"result: {error}") from None
 
 
 def _is_list_of_objects(spec: ToolSpec, path: str) -> bool:

@@ -30,7 +30,7 @@ from callama.synth.values import long_date
 from callama.synth.ways import NUMBER_WORDS
 from callama.synth.write import HELD_OUT, TRAIN, write_sets
 
-CALLING = set(SCENARIOS) - {"decline", "plain_chat", "missing_argument", "invalid_value", "no_tools"}
+CALLING = set(SCENARIOS) - {"decline", "plain_chat", "missing_argument", "invalid_value", "no_tools", "languages"}
 
 
 @functools.cache
@@ -189,7 +189,7 @@ def test_calling_scenarios_call() -> None:
 def test_single_and_choice_make_one_call() -> None:
     for c in of("single") + of("choice"):
         assert len(c.called()) == 1
-    assert all(2 <= len(c.tools) <= 5 for c in of("choice"))
+    assert all(2 <= len(c.tools) <= 20 for c in of("choice"))
 
 
 def test_parallel_same_calls_one_function_with_different_arguments() -> None:
@@ -318,7 +318,7 @@ def test_little_is_said_twice(tmp_path: Path) -> None:
     lines = [loads_strict(line) for line in (tmp_path / "out" / TRAIN).read_text().splitlines()]
     said = Counter(dumps([m.get("content") for m in line["messages"] if m["role"] != "system"]) for line in lines)
     repeats = sum(said.values()) - len(said)
-    assert repeats < 0.004 * len(lines)
+    assert repeats < 0.006 * len(lines)
     drawn = Counter(c.labels["scenario"] for c in synthesise(5000, 4, side="train"))
     assert counts["plain_chat"] == pytest.approx(drawn["plain_chat"], rel=0.35)
 

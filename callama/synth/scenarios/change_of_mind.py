@@ -4,7 +4,7 @@ in place of the answer to a question. Only what is wanted in the end is called."
 from __future__ import annotations
 
 from callama.synth.catalogue import ToolSpec
-from callama.synth.speech import Ask, ask, called, changed, ends_open, make_values, manners, say_value
+from callama.synth.speech import Ask, ask, called, changed, ends_open, make_values, manners, one_mark, say_value
 from callama.synth.stage import Calls, Say, Scene, Stage, User
 
 _CHANGES = (
@@ -34,7 +34,7 @@ def _other_value(stage: Stage) -> Scene:
     said = rng.choice(_CHANGES).format(
         label=called(spec, path), old=say_value(spec, path, old[path], rng), new=say_value(spec, path, new, rng)
     )
-    text = f"{asked.text}{'' if asked.text[-1] in '.?!' else '.'} {said}"
+    text = one_mark(f"{asked.text}{'' if asked.text[-1] in '.?!' else '.'} {said}")
     wanted = Ask(spec, text, {**asked.flat, path: new}, asked.firm)
     offered = [spec, *stage.others(stage.count(65, 25, 10), [spec])]
     return Scene(tuple(offered), (User(manners(wanted, rng)), Calls((wanted,))))

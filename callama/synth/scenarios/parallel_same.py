@@ -18,6 +18,7 @@ from callama.synth.speech import (
     lower_start,
     make_values,
     manners,
+    one_mark,
     say_value,
     wishes,
 )  # fmt: skip
@@ -159,7 +160,7 @@ def _likewise(stage: Stage, spec: ToolSpec, count: int) -> tuple[list[Ask], str]
     text = first.text
     for own in sets[1:]:
         said = [f"{called(spec, p)} {say_value(spec, p, own[p], rng)}" for p in first.flat if p in paths]
-        text += ("" if text[-1] in ".?!" else ".") + " " + rng.choice(_LIKEWISE).format(join(said))
+        text += ("" if text[-1] in ".?!" else ".") + " " + one_mark(rng.choice(_LIKEWISE).format(join(said)))
     return [first, *(Ask(spec, text, s) for s in sets[1:])], text
 
 
