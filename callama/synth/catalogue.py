@@ -246,15 +246,18 @@ def make_value(spec: ToolSpec, path: str, rng: random.Random, known: Mapping[str
     return values.make(maker, rng, known)
 
 
-def invent(spec: ToolSpec, flat: Mapping[str, Any], rng: random.Random) -> JsonObject:
-    """A result of a call with these arguments: ``"@maker"`` makes a value, ``"= formula"`` works one out, and
-    ``"{slot}"`` repeats an argument. What comes later can use what comes before it."""
+def invent(
+    spec: ToolSpec, flat: Mapping[str, Any], rng: random.Random, known: Mapping[str, Any] | None = None
+) -> JsonObject:
+    """A result of a call with these arguments: ``"@maker"`` makes a value, or takes the one that is ``known`` of this
+    kind, ``"= formula"`` works one out, and ``"{slot}"`` repeats an argument. What comes later can use what comes
+    before it."""
     out: JsonObject = {}
     for key, raw in spec.result.items():
         if not isinstance(raw, str):
             out[key] = raw
         elif raw.startswith("@"):
-            out[key] = values.make(raw[1:], rng, flat)
+            out[key] = known[raw[1:]] if known and raw[1:] in known else values.make(raw[1:], rng, flat)
         elif raw.startswith("= "):
             out[key] = work_out(raw[2:], {**flat, **out}, rng)
         elif whole := SLOT.fullmatch(raw):

@@ -24,12 +24,22 @@ _OPENERS = ("Hi, ", "Hey, ", "Hello, ", "Hi there! ", "Hello! ", "Good morning. 
 _CLOSERS = (" Thanks!", " Thank you.", " Thanks a lot!", " That would help me a lot.", " Cheers!")
 _ARTICLED = re.compile(r"(?:(?<!\w)([Aa])n? )?" + SLOT.pattern)
 # Words that start with a vowel's sound, whatever the letter is.
-_OPEN_SOUND = re.compile(r"(?!uni(?!n|m)|us[ae]|ur[aio]|ut[ei]l|u[ke]|eu|one\b|once\b)[aeiou]|hour|honest|heir")
+_OPEN_SOUND = re.compile(r"(?!uni(?!n|m)|us[ae]|ur[aiu](?!ban)|ut[ei]l|u[ke]|eu|one\b|once\b)[aeiou]|hour|honest|heir")
 _UNITS = {
     "kg": "in kg", "g": "in grams", "grams": "in grams", "cm": "in cm", "mm": "in mm", "m": "in metres",
     "metres": "in metres", "km": "in km", "ml": "in ml", "m2": "in square metres", "kwh": "in kWh", "hz": "in hertz",
-    "celsius": "in degrees Celsius", "newton": "in newtons", "ms": "in metres per second",
+    "minutes": "in minutes", "celsius": "in degrees Celsius", "newton": "in newtons", "ms": "in metres per second",
 }  # fmt: skip
+_CAPITALS = {
+    "iban": "IBAN",
+    "isbn": "ISBN",
+    "url": "URL",
+    "sku": "SKU",
+    "ph": "pH",
+    "ip": "IP",
+    "vm": "VM",
+    "pin": "PIN",
+}
 _END = re.compile(r",? please[.?!]?$|[.?!]$")
 _OPEN_END = re.compile(r": \{[\w.]+\}[.?!]?$")
 
@@ -264,7 +274,7 @@ def label(path: str) -> str:
     words = re.sub(r"(?<=[a-z])([A-Z])", r" \1", path).replace("_", " ").replace(".", " ").lower().split(" ")
     if len(words) > 1 and words[-1] in _UNITS:
         words[-1] = _UNITS[words[-1]]
-    return " ".join(words)
+    return " ".join(_CAPITALS.get(word, word) for word in words)
 
 
 def called(spec: ToolSpec, path: str) -> str:

@@ -23,6 +23,7 @@ from callama.synth.speech import NoFitError as NoFitError
 _PLAIN_START = re.compile(r"[a-z]+[,.]?( |$)")
 
 
+_LASTING = ("full_name", "job", "title")  # kinds of values that a thing keeps from call to call
 _MANY = (28, 27, 18, 10, *(2.2,) * 4, *(0.7,) * 11)
 
 
@@ -156,9 +157,11 @@ def _rivals(specs: Sequence[ToolSpec]) -> set[str]:
     return {name for s in specs for name in (s.name, *s.like)}
 
 
-def result_of(asked: Ask, rng: random.Random) -> JsonObject:
-    """An invented result of a call, which agrees with its arguments."""
-    return invent(asked.spec, asked.flat, rng)
+def result_of(asked: Ask, rng: random.Random, about: Ask | None = None) -> JsonObject:
+    """An invented result of a call, which agrees with its arguments, and where it tells of what an earlier call is
+    ``about`` (the person that was hired), with that call's too."""
+    told = {about.spec.makers[p]: value for p, value in about.flat.items()} if about else {}
+    return invent(asked.spec, asked.flat, rng, {kind: told[kind] for kind in _LASTING if kind in told})
 
 
 def answer_from(asked: Ask, result: JsonObject, rng: random.Random) -> str:

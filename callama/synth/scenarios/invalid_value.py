@@ -74,9 +74,7 @@ def _broken(spec: ToolSpec, path: str, rng: random.Random) -> tuple[str, str]:
         limit = leaf[bound]
         bad = str(limit - rng.randint(1, 20) if bound == "minimum" else limit + rng.randint(1, max(2, int(limit))))
         said = f"at {'least' if bound == 'minimum' else 'most'} {limit}"
-        return bad, rng.choice(
-            (f"{bad} can't be right: it must be {said}.", f"The {name} can't be {bad}, only {said}.")
-        )
+        return bad, rng.choice((f"{bad} can't be right: it must be {said}.", f"The {name} must be {said}, not {bad}."))
     bad = coined(rng).lower()
     allowed = ", ".join(leaf["enum"])
     return bad, rng.choice((f"I don't know {bad}; possible are {allowed}.", f"{bad} is none of {allowed}."))

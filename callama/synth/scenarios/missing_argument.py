@@ -38,7 +38,9 @@ def _one_left_out(stage: Stage, spec: ToolSpec, flat: dict[str, object]) -> list
     name = rng.choice(sorted(spec.missing))
     gap, own = spec.missing[name], spec.leaves_of({name})
     asked = ask(spec, rng, flat, rng.choice(gap.requests))
-    question = _question(spec, [name], stage) if rng.random() < _GENERIC else gap.question
+    # A nested object has a name that nobody would ask for ("May I have the slot?").
+    generic = name in spec.leaves and rng.random() < _GENERIC
+    question = _question(spec, [name], stage) if generic else gap.question
     turns: list[Turn] = [User(manners(asked, rng), (asked,)), Say(question)]
     if rng.random() < _CONTINUED:
         reply = rng.choice(gap.replies)

@@ -45,6 +45,7 @@ _SINGULAR_AFTER = re.compile(
     r"['\")-]| (is|has|was|needs|does|costs|runs|should|can|must|works|looks)\b"
     r"| (hangs|seems|owes|drives|gets|shows|went|can't|cinema|zoo|cm tiles)\b"
 )
+_ONE_THING = re.compile(r"\b(it|its|that (account|card|one)|posts|them)\b")
 _COUNTS = {2: "two", 3: "three", 4: "four"}
 
 
@@ -115,7 +116,7 @@ def _listed(stage: Stage, spec: ToolSpec, count: int) -> tuple[list[Ask], str]:
 def _takes_several(template: str, path: str) -> bool:
     """Whether two values can stand where one does: no verb or article beside it agrees with a single one."""
     before, after = template.split(f"{{{path}}}")
-    return not (_SINGULAR_BEFORE.search(before) or _SINGULAR_AFTER.match(after))
+    return not (_SINGULAR_BEFORE.search(before) or _SINGULAR_AFTER.match(after) or _ONE_THING.search(after))
 
 
 def _paired(stage: Stage, spec: ToolSpec, count: int) -> tuple[list[Ask], str]:

@@ -80,7 +80,7 @@ def sequence(stage: Stage) -> Scene:
         Calls((first,)), Results((result,)), Calls((second,)),
     ]  # fmt: skip
     if link.second.answers and rng.random() < 0.4:
-        last = result_of(second, rng)
+        last = result_of(second, rng, first)
         turns += [Results((last,)), Say(answer_from(second, last, rng))]
     offered = stage.cast or (link.first, link.second, *stage.others(stage.count(60, 40), [link.first, link.second]))
     return Scene(tuple(offered), tuple(turns))
