@@ -15,6 +15,7 @@ from typing import Any
 from callama.contract.messages import JsonObject
 from callama.synth import ways
 from callama.synth.catalogue import SLOT, ToolSpec, make_value, nested, slots
+from callama.synth.facts import fact
 from callama.synth.schema_values import SCHEMA, spoken
 from callama.synth.values import long_date
 
@@ -107,6 +108,8 @@ def _in_order(spec: ToolSpec, flat: Mapping[str, Any]) -> bool:
         if kind in ("later_date", "later_time", "more") and not base < value:
             return False
         if kind == "as_many" and len(base) != len(value):
+            return False
+        if kind == "country_of" and fact("country_of", base) not in (None, value):
             return False
     return True
 

@@ -1,24 +1,21 @@
 """What formulas of the catalogue can use: true answers to what tools are asked (a median, a pace, the phase of
-the Moon, the capital of Peru), and draws inside bounds. Facts about the world stand in ``catalogue/_facts.json``.
+the Moon, the capital of Peru), and draws inside bounds.
 """
 
 from __future__ import annotations
 
 import datetime
-import functools
 import math
 import random
 import re
 import statistics
 import string
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from callama.common.files import read_json
 from callama.synth import values
+from callama.synth.facts import fact
 
-_FACTS = Path(__file__).parent / "catalogue" / "_facts.json"
 _NEW_MOON, _MONTH = datetime.date(2000, 1, 6), 29.530588
 _PHASES = (
     "new moon", "waxing crescent", "first quarter", "waxing gibbous", "full moon", "waning gibbous", "last quarter",
@@ -29,17 +26,6 @@ _ROMAN = (
     (9, "IX"), (5, "V"), (4, "IV"), (1, "I"),
 )  # fmt: skip
 _PER_YEAR = {"yearly": 1, "quarterly": 4, "monthly": 12, "daily": 365}
-
-
-@functools.cache
-def _facts() -> Mapping[str, Mapping[str, Any]]:
-    facts: Mapping[str, Mapping[str, Any]] = read_json(_FACTS, "facts about the world")
-    return facts
-
-
-def fact(kind: str, name: str) -> Any:
-    """What ``_facts.json`` says; None for a name that it does not know, such as a made-up one."""
-    return _facts()[kind].get(name)
 
 
 def tidy(value: float, places: int = 2) -> float | int:

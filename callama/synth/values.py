@@ -15,6 +15,7 @@ from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.synth import words
+from callama.synth.facts import fact
 
 Maker = Callable[[random.Random], Any]
 Known = Mapping[str, Any]
@@ -376,10 +377,16 @@ def _more(rng: random.Random, arguments: Sequence[str], known: Known) -> int:
     return int(known[name]) + rng.randint(int(low), int(high))
 
 
+def _country_of(rng: random.Random, arguments: Sequence[str], known: Known) -> str:
+    """``country_of PARAMETER``: of the city there; any, if the city is made up."""
+    return str(fact("country_of", known[arguments[0]]) or rng.choice(words.COUNTRIES))
+
+
 _WITH_ARGUMENTS: dict[str, Callable[[random.Random, Sequence[str], Known], Any]] = {
     "int": _int, "number": _number, "pick": _pick, "pick_number": _pick_number, "code": _code, "list": _list,
     "rows": _rows,
     "as_many": _as_many, "later_date": _later_date, "later_time": _later_time, "more": _more,
+    "country_of": _country_of,
 }  # fmt: skip
 
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from callama.common.errors import CallamaError
 from callama.synth import words
 from callama.synth.catalogue import load_catalogue
+from callama.synth.facts import fact
 from callama.synth.formulas import names_in, work_out
 from callama.synth.speech import ask, put
 from callama.synth.stage import result_of
-from callama.synth.truths import correlation, dice, fact, factors, in_base, is_prime, moon, roman, temperature
+from callama.synth.truths import correlation, dice, factors, in_base, is_prime, moon, roman, temperature
 
 _RNG = random.Random(1)
 

@@ -38,8 +38,9 @@ _HEADS = (
 _SMALL = ("in", "for", "of", "on", "at", "to", "from", "with", "by", "about")
 _SINGULAR_BEFORE = re.compile(
     r"(\b(is|has|does|was|did|an?|this|that|each|number)|'s)( the| my| our)?( \w+)?( called| named)? $"
-    r"|\b(number|id|called|named|card|request|ticket|event|customer|deal|chart|file|film|table|server|cluster|campaign) $"
-    r"|\b(order|truck|permit|element|planet|station|channel|playlist|machine|VM|list|hotel|team|invoice|player) $|[-#(\"]$",
+    r"|\b(number|id|called|named|card|request|ticket|event|customer|deal|chart|file|film|table|server|cluster) $"
+    r"|\b(campaign|order|truck|permit|element|planet|station|channel|playlist|machine|VM|list|hotel|team|player) $"
+    r"|[-#(\"]$",
     re.IGNORECASE,
 )
 _SINGULAR_AFTER = re.compile(
