@@ -125,7 +125,7 @@ def test_wrong_use_has_status_2_and_no_traceback(callama: Callama, arguments: li
         (["evaluate", "CONVERSATIONS", "--model", "none"], ["none is not a folder"]),
         (["chat", "none"], ["none is not a folder"]),
         (["chat", "MODEL", "--tools", "none.json"], ["none.json does not exist"]),
-        (["synth", "--out", "o", "--scenario", "sing"], ["'sing'"]),
+        (["synth", "--out", "o", "--scenarios", "sing"], ["'sing'"]),
     ],
 )
 def test_a_users_mistake_is_one_line(callama: Callama, world: Path, arguments: list[str], words: list[str]) -> None:

@@ -63,7 +63,9 @@ def augment_file(
         CallamaError: a record is no conversation (``callama clean`` makes them), or nothing was made.
     """
     require_file(source, "cleaned conversations")
-    names = list(dict.fromkeys(scenarios)) if scenarios else list(SCENARIOS)
+    names = list(dict.fromkeys(scenarios)) if scenarios is not None else list(SCENARIOS)
+    if not names:
+        raise UsageError(f"no scenario given; known: {', '.join(SCENARIOS)}")
     if unknown := [n for n in names if n not in SCENARIOS]:
         raise UsageError(f"unknown scenario {unknown[0]!r}; known: {', '.join(SCENARIOS)}")
     places = [out, out.with_name(f"{out.name}.quarantine.jsonl"), out.with_name(f"{out.name}.report.json")]
