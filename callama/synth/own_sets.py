@@ -115,7 +115,7 @@ def write_own_sets(
         Meter("writing", count + held_out_count, "conversations") as meter,
         (folder / QUARANTINE).open("w", encoding="utf-8") as quarantine,
     ):
-        remarks = [*loaded.remarks, *write_own_catalogue(loaded.tools, Path(temporary))]
+        remarks = [*loaded.remarks, *write_own_catalogue(loaded, Path(temporary))]
         chosen = {name: weight for name, weight in asked_for.items() if _playable(name, seed, Path(temporary))}
         if not chosen:
             named = ", ".join(asked_for)

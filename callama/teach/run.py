@@ -87,7 +87,7 @@ def teach(
         patience=teaching.patience, pace=Pace(teaching.requests_per_minute),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="callama-own-") as temporary:
-        remarks = [*loaded.remarks, *write_own_catalogue(loaded.tools, Path(temporary))]
+        remarks = [*loaded.remarks, *write_own_catalogue(loaded, Path(temporary))]
         catalogue = load_catalogue(Path(temporary))
     plan(0, seed, "train", catalogue, scenarios)
     journal = Journal(out.with_name(f"{out.name}.teacher.jsonl"))

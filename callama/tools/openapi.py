@@ -57,7 +57,8 @@ def operations(root: Mapping[str, Any], file: str) -> Iterator[Candidate]:
                 continue
             notes: list[str] = []
             try:
-                made = Candidate(where, _tool(item, item[key], f"{key} {path}", document, names, notes))
+                tool = _tool(item, item[key], f"{key} {path}", document, names, notes)
+                made = Candidate(where, tool, _given(item[key], document))
             except (CallamaError, RecursionError) as error:
                 made = Candidate(where, Remark(where, str(error)))
             yield made
@@ -173,6 +174,21 @@ def _object(schema: Any, document: Document, depth: int) -> dict[str, Any] | Non
     wanted = schema.get("required", ())
     required += [n for n in wanted if n not in required] if isinstance(wanted, list) else []
     return {"properties": properties, "required": required}
+
+
+def _given(operation: Mapping[str, Any], document: Document) -> dict[str, Any] | None:
+    """The schema of what a success gives; None where there is none that can be read."""
+    answers = operation.get("responses")
+    try:
+        for status, raw in answers.items() if isinstance(answers, Mapping) else ():
+            content = (document.follow(raw).get("content") if str(status).startswith("2") else None) or {}
+            media: Any = next((content[kind] for kind in content if re.search(r"[/+]json", kind)), {})
+            if isinstance(schema := media.get("schema"), Mapping):
+                flat = _object(schema, document, 0)
+                return document.whole({"type": "object", **flat} if flat else schema)
+    except (CallamaError, RecursionError, AttributeError):
+        return None
+    return None
 
 
 def _name(given: Any, place: str, names: set[str], notes: list[str]) -> str:

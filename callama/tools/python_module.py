@@ -132,7 +132,7 @@ def _tool(name: str, function: Callable[..., Any], where: str) -> Iterator[Candi
         yield Candidate(where, Remark(where, what, lost=False))
     parts = [" ".join(part.split()) for part in (doc.short_description, doc.long_description) if part]
     tool = Tool.from_dict({"name": name, "description": " ".join(parts), "parameters": schema})
-    yield Candidate(where, tool)
+    yield Candidate(where, tool, _given(function))
 
 
 def _schema(function: Callable[..., Any]) -> dict[str, Any]:
@@ -158,6 +158,19 @@ def _schema(function: Callable[..., Any]) -> dict[str, Any]:
     schema.pop("additionalProperties", None)
     untitled: dict[str, Any] = _untitled(schema)
     return untitled
+
+
+def _given(function: Callable[..., Any]) -> dict[str, Any] | None:
+    """The schema of what the function's hint says that it returns; None where it says nothing of use."""
+    try:
+        hint = inspect.signature(function, eval_str=True).return_annotation
+        if hint in (inspect.Parameter.empty, None, Any):
+            return None
+        schema: dict[str, Any] = _untitled(TypeAdapter(hint).json_schema())
+    except (PydanticUserError, NameError, TypeError, ValueError, RecursionError, AttributeError):
+        return None
+    target = schema.get("$defs", {}).get(str(schema.get("$ref", "")).rsplit("/", 1)[-1])
+    return target if isinstance(target, dict) else schema
 
 
 def _without_variable(function: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
