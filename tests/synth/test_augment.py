@@ -101,6 +101,7 @@ def test_a_missing_argument_is_asked_for_and_given(source: Path, tmp_path: Path)
         ("Find charging stations in Rome. I need ccs. Scratch that, take Basel.", None),
         ("Sorry, I mean a table in Rome, not Dhaka.", None),
         ("5 stars for Rome, please.", None),
+        ("My battery is low and I'm in Rome, find me a charger.", None),
     ],
 )
 def test_a_request_with_a_gap_in_it_is_left_alone(request_text: str, left: str | None) -> None:

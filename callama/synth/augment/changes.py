@@ -30,6 +30,7 @@ _REFUSALS = (
 )  # fmt: skip
 _QUESTIONS = ("What should the {} be?", "Could you tell me the {}?", "I still need the {}.",
               "Which {} should I use?")  # fmt: skip
+_REPLIES = ("{}", "{}.", "{}, please.", "It's {}.")
 _BARE = ("I'm sorry, none of my tools can do that.", "I have no tool for that.",
          "I can't do that with the tools I have.")  # fmt: skip
 _ERRORS = ("Service temporarily unavailable", "Request timed out", "Internal server error", "Rate limit exceeded",
@@ -98,7 +99,7 @@ def missing_argument(conversation: Conversation, rng: random.Random, pool: Seque
     if any(a.ground != "ungrounded" for a in bare):
         return None
     question = Message("assistant", question_for(name, rng.choice(_QUESTIONS)))
-    reply = Message("user", rng.choice(("{}", "{}.", "{}, please.", "It's {}.")).format(value))
+    reply = Message("user", rng.choice(_REPLIES if len(value.split()) < 4 else _REPLIES[:1]).format(value))
     return replace(conversation, messages=(*without, question, reply, *conversation.messages[start:]))
 
 

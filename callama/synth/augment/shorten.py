@@ -25,15 +25,15 @@ _NEEDY = re.compile(
     r"(?:be|is|are|was|were|am|been|do|does|go|goes|get|gets|come|comes|look|looking|wait|belongs?|listen|amounts?|"
     r"i|me|we|us|you|he|she|it|they|my|your|our|the|a|an|this|that|these|those|and|or|so|up|out|off|down|over|"
     r"due|close|next|equal|prior|according|compared|related|similar|set|put|switch|turn|change|access|way|directions?|"
-    r"\w+ing|\w+ed|\w+ly)",
+    r"[\w]*'(?:m|re|s|ll|ve|d)|\w+ing|\w+ed|\w+ly)",
     re.IGNORECASE,
 )
 _HOLDING = re.compile(
     r"\b(?:put|place|have|has|had|having|live|lives|stay|stays|leave|leaves|belongs?|lies?)\b", re.IGNORECASE
 )
 _POLITE = re.compile(
-    r"\b(?:hi|hey|hello|there|good (?:morning|day|evening|afternoon)|ok|please|thanks?|thank you|cheers|can|could|would|you|for me|i|need|want|"
-    r"like)\b",
+    r"\b(?:hi|hey|hello|there|good (?:morning|day|evening|afternoon)|ok|please|thanks?|thank you|cheers|can|could|"
+    r"would|you|for me|i|need|want|like)\b",
     re.IGNORECASE,
 )
 _MIN_WORDS = 3
