@@ -19,7 +19,7 @@ from callama.data.audit import check_made
 from callama.data.quarantine import DropError
 from callama.data.read import read_conversations
 from callama.synth.own_sets import write_own_sets
-from callama.synth.own_words import task_of
+from callama.synth.own_task import task_of
 from callama.tools.load import load_tools
 
 STRING = {"type": "string"}

@@ -18,7 +18,8 @@ from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.data.grounding import audit
 from callama.synth.augment.shorten import without_value
 from callama.synth.names import spelled, words_of
-from callama.synth.own_words import is_verb, question_for, task_of, verb_phrase
+from callama.synth.own_task import is_verb, task_of, verb_phrase
+from callama.synth.own_words import question_for
 from callama.synth.speech import join, label
 
 Change = Callable[[Conversation, random.Random, Sequence[Tool]], Conversation | None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from callama.synth.own_words import is_verb
+from callama.synth.own_task import is_verb
 
 _PREPOSITIONS = "in|for|from|to|on|at|until|called|named|near|via|into"
 _END = r"(?=\s*(?:[.,;?!](?:\s|$)|$)|\s+(?:in|for|from|on|at|until|with|please)\s)"
