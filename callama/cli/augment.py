@@ -7,15 +7,16 @@ from typing import Annotated
 
 import typer
 
-from callama.cli.common import print_json
+from callama.cli.common import names_of, print_json
 from callama.synth.augment.run import SCENARIOS, augment_file
 
 
 def augment(
     file: Annotated[Path, typer.Argument(help="Cleaned conversations: .jsonl or .json.")],
     out: Annotated[Path, typer.Option("--out", help="New conversations to write, .jsonl.")],
-    scenario: Annotated[
-        list[str] | None, typer.Option(help=f"Only these (repeat the option): {', '.join(SCENARIOS)}.")
+    scenarios: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME,NAME…", help=f"Only these, with commas between them: {', '.join(SCENARIOS)}."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = 1,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: all cores.")] = None,
@@ -27,7 +28,7 @@ def augment(
 
     Example: callama augment cleaned.jsonl --out augmented.jsonl
     """
-    report = augment_file(file, out, scenarios=scenario, seed=seed, workers=workers)
+    report = augment_file(file, out, scenarios=names_of(scenarios), seed=seed, workers=workers)
     if as_json:
         print_json(report)
         return

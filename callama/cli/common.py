@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -89,6 +89,14 @@ def _outcome(run: Callable[[], object]) -> str | int | None:
 def _ended(number: signal.Signals) -> int:
     print(_ENDED[number], file=sys.stderr)
     return _status(number)
+
+
+def names_of(listed: Sequence[str] | None) -> list[str] | None:
+    """``["single, choice"]`` → ``["single", "choice"]``; None where the option is not given. An option that is given
+    again adds to the names, so that none is lost."""
+    if not listed:
+        return None
+    return list(dict.fromkeys(name for part in ",".join(listed).split(",") if (name := part.strip())))
 
 
 def print_json(value: Any) -> None:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from callama.cli.common import print_json
+from callama.cli.common import names_of, print_json
 from callama.common import progress
-from callama.common.errors import UsageError
+from callama.common.errors import CallamaError, UsageError
+from callama.common.files import require_writable
 from callama.common.parallel import available_cores
 from callama.evaluate.endpoint import KEY_VARIABLE
 from callama.synth.own_sets import QUARANTINE, write_own_sets
@@ -18,27 +19,38 @@ from callama.teach.run import Teaching, teach
 from callama.tools.load import load_tools
 
 _SHOWN = 10
+_MOST = 100_000_000
+_MOST_WEIGHT = 1e6
 
 
 def _weight(text: str) -> tuple[str, float]:
     name, _, number = text.partition("=")
     try:
-        return name, float(number)
+        weight = float(number)
     except ValueError:
         raise UsageError(f"--weight {text}: expected NAME=NUMBER, e.g. --weight parallel_same=30") from None
+    if not 0 <= weight <= _MOST_WEIGHT:
+        raise UsageError(f"--weight {text}: expected a number from 0 to {_MOST_WEIGHT:,.0f}")
+    return name, weight
 
 
 def synth(
     out: Annotated[Path, typer.Option("--out", help="Folder for train.jsonl and held_out.jsonl.")],
-    count: Annotated[int, typer.Option(min=1, help="Conversations to train and validate on.")] = 4000,
-    held_out_count: Annotated[int, typer.Option(min=0, help="Conversations on tools that training never sees.")] = 120,
+    count: Annotated[int, typer.Option(min=1, max=_MOST, help="Conversations to train and validate on.")] = 4000,
+    held_out_count: Annotated[
+        int, typer.Option(min=0, max=_MOST, help="Conversations on tools that training never sees.")
+    ] = 120,
     held_out_each: Annotated[
         int | None,
-        typer.Option(min=1, help="In place of --held-out-count: so many of every scenario that these tools can play."),
+        typer.Option(
+            min=1, max=_MOST, help="In place of --held-out-count: so many of every scenario that these tools can play."
+        ),
     ] = None,
     val_ratio: Annotated[float, typer.Option(min=0, max=0.9, help="Share with tools kept for validation.")] = 0.05,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 1,
-    scenario: Annotated[list[str] | None, typer.Option(help="Only these scenarios (repeat the option).")] = None,
+    scenarios: Annotated[
+        list[str] | None, typer.Option(metavar="NAME,NAME…", help="Only these scenarios, with commas between them.")
+    ] = None,
     weight: Annotated[
         list[str] | None, typer.Option(metavar="NAME=N", help="How often a scenario occurs (repeat the option).")
     ] = None,
@@ -57,14 +69,19 @@ def synth(
             f"a key is taken from {KEY_VARIABLE}."
         ),
     ] = None,
-    teacher_model: Annotated[str, typer.Option(help="The teacher's name on its server.")] = "default",
-    rate: Annotated[float, typer.Option(min=0, help="Requests a minute to the teacher, at most; 0: no limit.")] = 0,
-    slots: Annotated[int, typer.Option(min=1, help="Requests to the teacher at one time.")] = 4,
+    teacher_model: Annotated[
+        str | None, typer.Option(help="The teacher's name on its server; default: default.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Requests a minute to the teacher, at most; no limit by default.")
+    ] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Requests to the teacher at one time; default: 4.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object.")] = False,
 ) -> None:
     """Write conversations about the catalogue's tools, and a test set about held-out ones; or about your own functions.
 
-    A scenario's weight is its share among the weights of all; 0 leaves it out. docs/scenarios.md lists them.
+    A scenario's weight is its share among the weights of all; 0 leaves it out. docs/scenarios.md lists them. With
+    --tools, a scenario of --scenarios that these functions cannot play is named, and the exit status is 1.
 
     Example: callama synth --count 4000 --seed 1 --weight parallel_same=30 --out datasets/demo
 
@@ -76,11 +93,15 @@ def synth(
     if teacher is not None and not tools:
         raise UsageError("--teacher writes about your own functions: give them with --tools")
     if teacher is not None and weight:
-        raise UsageError("--weight has no effect with --teacher, which takes all scenarios alike; use --scenario")
+        raise UsageError("--weight has no effect with --teacher, which takes all scenarios alike; use --scenarios")
+    given = {"--teacher-model": teacher_model, "--rate": rate, "--slots": slots}
+    if teacher is None and (idle := [name for name, value in given.items() if value is not None]):
+        raise UsageError(f"{idle[0]} is for a teacher: give its address with --teacher")
     if held_out_each is not None and tools:
         raise UsageError("--held-out-each is for the catalogue's held-out tools; with --tools use --held-out-count")
-    common: dict[str, Any] = {"val_ratio": val_ratio, "seed": seed, "scenarios": scenario}
+    common: dict[str, Any] = {"val_ratio": val_ratio, "seed": seed, "scenarios": names_of(scenarios)}
     weights = dict(map(_weight, weight or ()))
+    require_writable(out.parent)
     if not tools:
         common |= {"weights": weights, "workers": workers or available_cores(), "held_out_each": held_out_each}
         sets = write_sets(out, count, held_out_count, **common)
@@ -90,13 +111,15 @@ def synth(
     if teacher is None:
         report = write_own_sets(out, loaded, count, held_out_count, weights=weights, workers=workers, **common)
     else:
-        teaching = Teaching(teacher, teacher_model, requests_per_minute=rate, slots=slots)
+        teaching = Teaching(teacher, teacher_model or "default", requests_per_minute=rate or 0, slots=slots or 4)
         report = teach(out, loaded, count, held_out_count, teaching, **common)
     if as_json:
         print_json(report)
-        return
-    _print(report["files"], out, as_json)
-    _print_remarks(report, out)
+    else:
+        _print(report["files"], out, as_json)
+        _print_remarks(report, out)
+    if lacking := report["not_played"]:
+        raise CallamaError(f"{out} is written, but holds nothing of these scenarios: {', '.join(lacking)}")
 
 
 def _print(report: dict[str, dict[str, int]], out: Path, as_json: bool) -> None:

@@ -34,6 +34,9 @@ MAX_ANSWER_BYTES = 4 << 20
 MAX_PAUSE_SECONDS = 60.0
 HOPELESS_AFTER = 20
 _AGAIN = {408, 409, 425, 429}
+# A wrong key, or nothing at this address or under this name: no question will fare better.
+_FOR_GOOD = {401, 404}
+_STOP_SECONDS = 0.1
 _FOREIGN_CHAR = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -83,6 +86,7 @@ class Endpoint:
         self.url, self.name = url.rstrip("/") + "/chat/completions", name
         self.max_new_tokens, self.slots, self.patience = max_new_tokens, slots, patience or Patience()
         self.pace, self.usage = pace or Pace(), Usage()
+        self.refusal = ""  # why no question is answered at all, once the server has said so
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     @property
@@ -97,7 +101,8 @@ class Endpoint:
         """Asks about all cases, ``slots`` at a time.
 
         Raises:
-            CallamaError: not one of the first cases was answered.
+            CallamaError: not one of the first cases was answered, or the server refuses the key, the address or the
+                model's name.
         """
         stop, answered, failed = threading.Event(), 0, 0
         pool, waiting = ThreadPoolExecutor(self.slots), iter(range(len(cases)))
@@ -112,6 +117,8 @@ class Endpoint:
                     reply = future.result()
                     keep(running.pop(future), reply)
                     failed, answered = failed + (reply.kind == "failed"), answered + (reply.kind != "failed")
+                    if self.refusal and not answered:
+                        raise CallamaError(f"{self.url} refuses every question: {self.refusal}")
                     if failed >= HOPELESS_AFTER and not answered:
                         raise CallamaError(f"{self.url} answered none of the first {failed} cases: {reply.reason}")
         finally:
@@ -119,14 +126,15 @@ class Endpoint:
             pool.shutdown(cancel_futures=True)
 
     def ask(self, conversation: Conversation, stop: threading.Event | None = None) -> Reply:
-        """One answer, after as many attempts as it takes and ``patience`` allows. Never raises."""
+        """One answer, after as many attempts as it takes and ``patience`` allows; a failure soon after ``stop`` is
+        set, whatever the server does. Never raises."""
         stop, names = stop or threading.Event(), _wire_names(conversation)
         body = dumps(self._body(conversation, names)).encode()
         reason, pause = "", self.patience.pause_seconds
         for attempt in range(self.patience.attempts):
             try:
                 self.pace.wait(stop)
-                data = self._post(body)
+                data = self._posted(body, stop)
                 self.usage.add(data)
                 return _read_answer(data, {wire: name for name, wire in names.items()})
             except _AgainError as error:
@@ -153,6 +161,26 @@ class Endpoint:
                 tool["function"]["name"] = names[tool["function"]["name"]]
         return body
 
+    def _posted(self, body: bytes, stop: threading.Event) -> bytes:
+        """``_post``, in a thread that is left to itself when ``stop`` is set: nothing else ends a wait for a server.
+
+        Raises:
+            _AgainError: see ``_post``. CallamaError: too, or nobody waits any longer.
+        """
+        came: Future[bytes] = Future()
+
+        def work() -> None:
+            try:
+                came.set_result(self._post(body))
+            except BaseException as error:
+                came.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        while not stop.is_set():
+            if wait((came,), _STOP_SECONDS).done:
+                return came.result()
+        raise CallamaError("nobody waits for the answer any longer")
+
     def _post(self, body: bytes) -> bytes:
         """The response's bytes.
 
@@ -173,6 +201,8 @@ class Endpoint:
             reason = f"HTTP {error.code} {error.reason}: {' '.join(said.split())}"
             if error.code in _AGAIN or error.code >= 500:
                 raise _AgainError(reason, _seconds(error.headers.get("Retry-After"))) from None
+            if error.code in _FOR_GOOD:
+                self.refusal = reason
             raise CallamaError(reason) from None
         except (OSError, HTTPException, ValueError) as error:
             raise _AgainError(f"no answer: {getattr(error, 'reason', None) or error!r}") from None

@@ -30,7 +30,7 @@ from callama.synth.schema_values import SCHEMA, value_for
 Side = Literal["train", "validation", "held_out"]
 SIDES: tuple[Side, ...] = get_args(Side)
 FOLDER = Path(__file__).parent / "catalogue"
-SLOT = re.compile(r"\{([A-Za-z_$@][\w.$@\[\]:-]*)\}")
+SLOT = re.compile(r"\{((?:[^\W\d]|[_$@])[\w.$@\[\]:-]*)\}")
 # In place of a side: a user's own functions, which stand on all sides, under their own names.
 OWN = "own"
 _KEYS = {

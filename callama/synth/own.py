@@ -7,10 +7,11 @@ reads the same.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,21 @@ import jsonschema_rs
 
 from callama.common.errors import CallamaError
 from callama.contract.messages import JsonObject, Tool
+from callama.contract.signatures import render_signature
 from callama.synth import values
 from callama.synth.catalogue import FOLDER, OWN, SLOT, read_entry
 from callama.synth.names import words_of
 from callama.synth.own_words import entry_of
 from callama.synth.schema_values import SCHEMA, maker_of, value_for
-from callama.tools.loaded import Remark
+from callama.tools.loaded import Loaded, Remark
 
 _TRIES = 30
+# A context of 8,192 tokens is some 30,000 characters.
+_MAX_SIGNATURE_CHARS = 24_000
+_BEGINS = frozenset(("start", "from", "begin", "begins", "depart", "departs", "departure", "outbound", "in", "checkin",
+                     "pickup", "since", "after", "first", "opens"))  # fmt: skip
+_ENDS = frozenset(("end", "to", "until", "ends", "return", "returns", "arrival", "inbound", "out", "checkout",
+                   "dropoff", "before", "last", "till", "closes"))  # fmt: skip
 _ALIKE = 0.6
 _LEAST_TALK = 9  # a third of the small talk is held out
 _GLUE = frozenset(
@@ -33,7 +41,7 @@ _GLUE = frozenset(
 )
 
 
-def write_own_catalogue(tools: Sequence[Tool], folder: Path) -> list[Remark]:
+def write_own_catalogue(loaded: Loaded, folder: Path) -> list[Remark]:
     """Fills a folder with what ``load_catalogue`` reads; returns what could not be used.
 
     Raises:
@@ -41,10 +49,16 @@ def write_own_catalogue(tools: Sequence[Tool], folder: Path) -> list[Remark]:
     """
     entries: list[JsonObject] = []
     remarks: list[Remark] = []
-    for tool in tools:
+    for tool in loaded.tools:
         try:
+            if (size := len(render_signature(tool))) > _MAX_SIGNATURE_CHARS:
+                raise CallamaError(
+                    f"what a model would be shown of it is {size:,} characters long; more than "
+                    f"{_MAX_SIGNATURE_CHARS:,} leave no room for a conversation: shorten it, e.g. its longest enum"
+                )
             makers = _makers(tool, remarks)
-            entry = entry_of(tool, makers, [n for n in makers if _varies(tool, n, makers[n])])
+            varied = [n for n in makers if _varies(tool, n, makers[n])]
+            entry = entry_of(tool, makers | _later(tool, makers), varied, loaded.gives.get(tool.name))
             read_entry(entry, "own", "own")
         except CallamaError as error:
             remarks.append(Remark(tool.name, str(error)))
@@ -52,7 +66,7 @@ def write_own_catalogue(tools: Sequence[Tool], folder: Path) -> list[Remark]:
         entries.append(entry)
     if not entries:
         why = "".join(f"\n  {remark}" for remark in remarks[:5])
-        raise CallamaError(f"conversations can be made about none of the {len(tools)} functions{why}")
+        raise CallamaError(f"conversations can be made about none of the {len(loaded.tools)} functions{why}")
     for entry, rivals in zip(entries, _rivals(entries), strict=True):
         entry["like"] = rivals
     for index, entry in enumerate(entries):  # a domain each: what makes functions alike is not the file they came from
@@ -73,7 +87,7 @@ def _makers(tool: Tool, remarks: list[Remark]) -> dict[str, str]:
     if undeclared := [n for n in required if n not in tool.parameters["properties"]]:
         raise CallamaError(f"the required parameter {undeclared[0]!r} is not among its properties")
     for name, schema in tool.parameters["properties"].items():
-        maker = maker_of(name, schema) if isinstance(schema, dict) else SCHEMA
+        maker = maker_of(name, schema, tool.name) if isinstance(schema, dict) else SCHEMA
         if fault := _fault(tool, name, schema, maker):
             if name in required:
                 raise CallamaError(f"parameter {name!r}: {fault}")
@@ -81,6 +95,23 @@ def _makers(tool: Tool, remarks: list[Remark]) -> dict[str, str]:
         else:
             out[name] = maker
     return out
+
+
+def _later(tool: Tool, makers: Mapping[str, str]) -> dict[str, str]:
+    """Makers of what ends: after what begins."""
+    out: dict[str, str] = {}
+    for ends, begins in itertools.permutations(makers, 2):
+        later = {"date": f"later_date {begins} 1 14", "time": f"later_time {begins}"}.get(makers[ends], "")
+        words = set(words_of(ends)) - set(words_of(begins)), set(words_of(begins)) - set(words_of(ends))
+        pair = words[0] & _ENDS and words[1] & _BEGINS
+        if later and pair and makers[begins] == makers[ends] and _stands_before(begins, ends, tool) and ends not in out:
+            out[ends] = later
+    return out
+
+
+def _stands_before(one: str, other: str, tool: Tool) -> bool:
+    names = list(tool.parameters["properties"])
+    return names.index(one) < names.index(other)
 
 
 def _fault(tool: Tool, name: str, schema: Any, maker: str) -> str:

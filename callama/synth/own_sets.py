@@ -7,7 +7,9 @@ of workers writes the same bytes. What an audit refuses is replaced within its c
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +25,8 @@ from callama.contract.messages import Conversation, dump_line
 from callama.data.audit import check_made
 from callama.data.quarantine import DropError, Reason, quarantine_line
 from callama.data.records import Record
-from callama.synth.catalogue import Side
-from callama.synth.engine import synthesise
+from callama.synth.catalogue import Side, load_catalogue
+from callama.synth.engine import group, synthesise
 from callama.synth.own import write_own_catalogue
 from callama.synth.scenarios import shares
 from callama.synth.stage import NoSceneError
@@ -33,12 +35,23 @@ from callama.tools.loaded import Loaded, Remark
 
 QUARANTINE, REPORT = "quarantine.jsonl", "report.json"
 CHUNK = 300
-_SPARE = 3  # conversations tried for each that is wanted, before a chunk gives up
+# Conversations tried for each that is wanted, before a chunk gives up.
+_SPARE: Mapping[Side, int] = {"train": 6, "validation": 24, "held_out": 12}
+# A request belongs to one side by what it says, so that no side has a request of another.
+_SHARES: Mapping[Side, range] = {"train": range(5), "validation": range(5, 6), "held_out": range(6, 8)}
+_LEAST_TOOLS = {"choice": 2, "parallel_different": 2, "long_list": 12}
+_MAX_SAID_CHARS = 600
+_TRIED_GROUPS = 4
 
 
 class Unusable(Reason):
     """Why a made conversation is refused, beside the audits' reasons."""
 
+    TOO_FEW_TOOLS = "too_few_tools", "Fewer functions could be shown than the scenario needs."
+    RECITED = (
+        "recited",
+        f"The assistant says more than {_MAX_SAID_CHARS} characters: a list that nobody would read out.",
+    )
     NO_TOOLS = "no_tools_left", "No function could be shown beside the one that is absent."
 
 
@@ -89,7 +102,7 @@ def write_own_sets(
         CallamaError: no function can be used, or none can play the scenarios.
     """
     require_replaceable(out)
-    chosen = shares(scenarios, weights)
+    asked_for = shares(scenarios, weights)
     validation = round(count * val_ratio)
     parts: dict[str, list[tuple[Side, int]]] = {
         TRAIN: [("train", count - validation), ("validation", validation)], HELD_OUT: [("held_out", held_out_count)],
@@ -102,7 +115,11 @@ def write_own_sets(
         Meter("writing", count + held_out_count, "conversations") as meter,
         (folder / QUARANTINE).open("w", encoding="utf-8") as quarantine,
     ):
-        remarks = [*loaded.remarks, *write_own_catalogue(loaded.tools, Path(temporary))]
+        remarks = [*loaded.remarks, *write_own_catalogue(loaded, Path(temporary))]
+        chosen = {name: weight for name, weight in asked_for.items() if _playable(name, seed, Path(temporary))}
+        if not chosen:
+            named = ", ".join(asked_for)
+            raise CallamaError(f"no function can play {named}: some scenarios need more than one function")
         for name, sides in parts.items():
             counts: Counter[str] = Counter()
             with (folder / name).open("w", encoding="utf-8") as file:
@@ -115,7 +132,8 @@ def write_own_sets(
                     meter.advance(len(outcome.lines))
             files[name] = dict(sorted(counts.items()))
         report = {
-            "files": files, "calls": {t.name: total.calls[t.name] for t in loaded.tools},
+            "files": files, "calls": {s.name: total.calls[s.name] for s in load_catalogue(Path(temporary)).specs},
+            "not_played": [name for name in scenarios or () if name not in chosen],
             "dropped": dict(sorted(total.drops.items())), **remarks_report(remarks),
         }  # fmt: skip
         (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -128,6 +146,17 @@ def remarks_report(remarks: Sequence[Remark]) -> dict[str, Any]:
         "unused_functions": [str(remark) for remark in remarks if remark.lost],
         "remarks": [str(remark) for remark in remarks if not remark.lost],
     }
+
+
+def _playable(name: str, seed: int, folder: Path) -> bool:
+    for number in range(_TRIED_GROUPS):
+        try:
+            made = group(number, seed, side="held_out", weights={name: 1.0}, folder=folder)
+        except NoSceneError:
+            return False
+        if all(len(conversation.tools) >= _LEAST_TOOLS.get(name, 0) for conversation in made):
+            return True
+    return False
 
 
 def _chunks(
@@ -148,7 +177,7 @@ def play(chunk: Chunk) -> Outcome:
     out, tried = Outcome(), 0
     try:
         for conversation in synthesise(
-            _SPARE * chunk.wanted,
+            _SPARE[chunk.side] * chunk.wanted,
             chunk.seed,
             side=chunk.side,
             scenarios=list(chunk.weights),
@@ -157,8 +186,9 @@ def play(chunk: Chunk) -> Outcome:
         ):
             if len(out.lines) == chunk.wanted:
                 return out
-            tried += 1
-            _take(conversation, chunk, out)
+            if _share(conversation) in _SHARES[chunk.side]:
+                tried += 1
+                _take(conversation, chunk, out)
     except NoSceneError:
         named = ", ".join(chunk.weights)
         raise CallamaError(f"no function can play {named}: some scenarios need more than one function") from None
@@ -168,6 +198,13 @@ def play(chunk: Chunk) -> Outcome:
     return out
 
 
+def _share(conversation: Conversation) -> int:
+    """Which eighth of all requests the first one belongs to; letter case and punctuation do not count."""
+    said = next(message.content or "" for message in conversation.messages if message.role == "user")
+    bare = " ".join(re.findall(r"\w+", said.casefold()))
+    return hashlib.blake2b(bare.encode(), digest_size=1).digest()[0] % 8
+
+
 def _take(conversation: Conversation, chunk: Chunk, out: Outcome) -> None:
     scenario = str(conversation.labels["scenario"])
     if chunk.side != "held_out":
@@ -175,6 +212,10 @@ def _take(conversation: Conversation, chunk: Chunk, out: Outcome) -> None:
     try:
         if not conversation.tools and scenario != "no_tools":
             raise DropError(Unusable.NO_TOOLS)
+        if len(conversation.tools) < _LEAST_TOOLS.get(scenario, 0):
+            raise DropError(Unusable.TOO_FEW_TOOLS, f"{len(conversation.tools)} for {scenario}")
+        if any(m.role == "assistant" and len(m.content or "") > _MAX_SAID_CHARS for m in conversation.messages):
+            raise DropError(Unusable.RECITED)
         check_made(conversation)
     except DropError as error:
         out.drops[error.reason.value] += 1

@@ -1,8 +1,9 @@
 """Values for the parameters of functions that nobody wrote makers for: read off their schemas.
 
 What a schema says comes first (enum, const, examples, default, format, bounds, pattern); where it is
-silent, the parameter's name decides (``city``, ``order_id``, ``max_price``). ``maker_of`` names a maker
-of the catalogue where one says it all, so that scenarios which look for dates or counts find them.
+silent, the parameter's name decides (``city``, ``order_id``, ``max_price``), then what its description
+calls it ("Departure city"). ``maker_of`` names a maker of the catalogue where one says it all, so that
+scenarios which look for dates or counts find them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import random
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,8 +24,10 @@ from callama.synth import values
 from callama.synth.names import words_of
 
 SCHEMA = "schema"
+_UNKNOWN = "two_words"
 _MAX_DEPTH, _DEEP = 16, 3
 _EXAMPLE, _OPTIONAL = 0.4, 0.3
+_LIKE_TRIES = 40
 _FORMATS = {"date": "date", "email": "email", "idn-email": "email", "uri": "url", "url": "url", "hostname": "domain"}
 # By the last word of a name that says something: "shipping_city", "customerEmail".
 _TEXTS = {
@@ -47,8 +50,25 @@ _TEXTS = {
     "time": "time", "month": "month", "weekday": "weekday", "timezone": "timezone", "ticker": "ticker",
     "symbol": "ticker", "airport": "airport", "flight": "flight", "restaurant": "restaurant", "hotel": "hotel",
     "dish": "dish", "ingredient": "ingredient", "cuisine": "cuisine", "table": "table", "column": "column",
-    "job": "job", "course": "course",
+    "job": "job", "course": "course", "zone": "timezone", "tz": "timezone", "warehouse": "city", "station": "city",
+    "sender": "person", "guest": "full_name", "patient": "full_name", "student": "full_name", "employee": "full_name",
+    "sku": "record", "region": "country",
 }  # fmt: skip
+_NAMES = {"first": "first_name", "given": "first_name", "last": "last_name", "family": "last_name", "full": "full_name",
+          "customer": "full_name", "user": "username", "guest": "full_name", "patient": "full_name", "city": "city",
+          "company": "company", "country": "country", "product": "product", "file": "filename", "team": "team",
+          "restaurant": "restaurant", "hotel": "hotel"}  # fmt: skip
+# Where somebody or something goes: the function's own words tell who.
+_WAYS, _WRITING = {"from", "to"}, {"mail", "email", "send", "message", "sms", "notify", "reply"}
+# What a description calls the value: "Departure city", "Name of the customer (as on the card)".
+_CALLED = re.compile(
+    r"^(?:the|an?|your|optional)?\s*([\w -]{2,60}?)(?=\s+(?:of|for|to|in|on|from|at|that|which|as|with|by|"
+    r"where|when|after|before|whose)\b|[,.;:(]|$)",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,11})(?:\.\d{1,6})?")
+_LISTED = re.compile(r"[a-z0-9_-]+(?:,\s*[a-z0-9_-]+)+|[A-Z]\w{2,}(?:,\s*[A-Z][a-z]\w+){2,}")
+_CODE_LIKE = re.compile(r"(?=[^\d]*\d)[A-Za-z]{0,8}[-_#:/]?(?:[A-Za-z]?\d+[A-Za-z]?[-_:/]?){1,4}")
 _WHOLES = {"year": "year", "days": "int 1 14", "nights": "int 1 14", "hours": "int 1 24", "minutes": "int 5 180",
            "id": "int 100 99999", "page": "int 1 12", "age": "int 18 90"}  # fmt: skip
 _NUMBERS = {"price": "price", "amount": "price", "cost": "price", "latitude": "latitude", "lat": "latitude",
@@ -56,8 +76,9 @@ _NUMBERS = {"price": "price", "amount": "price", "cost": "price", "latitude": "l
 _NAMED_EXAMPLE = re.compile(r"(?:e\.g\.|for example|such as|example:)[,:]?\s+[\"'`]?([^\"'`().;]{1,40})", re.IGNORECASE)
 
 
-def maker_of(name: str, schema: Mapping[str, Any]) -> str:
-    """The catalogue's maker for a parameter: its own word for it, else ``schema``."""
+def maker_of(name: str, schema: Mapping[str, Any], about: str = "", *, known_only: bool = False) -> str:
+    """The catalogue's maker for a parameter: its own word for it, else ``schema``. ``about`` is the function's name;
+    with ``known_only``, a text of which nothing is known is ``schema`` too."""
     plain = {"type", "description", "format", "minimum", "maximum", "title"} >= schema.keys()
     kind, words = schema.get("type"), words_of(name)
     if kind == "boolean":
@@ -68,12 +89,23 @@ def maker_of(name: str, schema: Mapping[str, Any]) -> str:
         return SCHEMA
     if kind == "string":
         form = schema.get("format")
-        return _text_maker(words) if form is None else _FORMATS.get(form, SCHEMA)
+        maker = _text_maker(words, schema, about)
+        return _FORMATS.get(form, SCHEMA) if form is not None else maker or (SCHEMA if known_only else _UNKNOWN)
     return _number_maker(kind, words, schema) if kind in ("integer", "number") else SCHEMA
 
 
-def _text_maker(words: list[str]) -> str:
-    return next((_TEXTS[word] for word in reversed(words) if word in _TEXTS), "two_words")
+def _text_maker(words: Sequence[str], schema: Mapping[str, Any], about: str = "") -> str:
+    """Empty where neither the name nor the description says anything."""
+    if words[-1:] == ["name"] and (whose := _NAMES.get(" ".join(words[-2:-1]))):
+        return whose
+    called = _CALLED.match(str(schema.get("description", "")).strip())
+    for said in (words, words_of(called[1].lower()) if called else ()):
+        for word in reversed(said):
+            if known := _TEXTS.get(word) or _TEXTS.get(word.removesuffix("s")):
+                return known
+    if words and words[-1] in _WAYS:
+        return "email" if _WRITING & set(words_of(about)) else "city"
+    return ""
 
 
 def _number_maker(kind: str, words: list[str], schema: Mapping[str, Any]) -> str:
@@ -83,6 +115,10 @@ def _number_maker(kind: str, words: list[str], schema: Mapping[str, Any]) -> str
     if known and not bounded:
         return known
     low, high = _range(schema, 1)
+    if known.startswith("int "):
+        ends = [int(end) for end in known.split(" ")[1:3]]
+        if schema.get("minimum", ends[0]) <= ends[0] and ends[1] <= schema.get("maximum", ends[1]):
+            return known
     if kind == "integer":
         return f"int {low:.0f} {high:.0f}" if low <= high and abs(low) < 1e15 > abs(high) else SCHEMA
     return f"number {low} {high} 2" if high - low > 0.1 else SCHEMA
@@ -125,9 +161,7 @@ def _value(name: str, schema: Any, root: Mapping[str, Any], rng: random.Random, 
         return rng.choice(choices)
     kind = _kind(schema)
     if examples := _examples(schema, kind):
-        varied = kind in ("string", "integer", "number") and "pattern" not in schema
-        if not varied or rng.random() < _EXAMPLE:
-            return rng.choice(examples)
+        return _like(rng.choice(examples), name, schema, rng)
     if kind == "object":
         return _object(schema, root, rng, depth)
     if kind == "array":
@@ -192,7 +226,10 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _described_examples(schema: Mapping[str, Any]) -> list[str]:
     said = _NAMED_EXAMPLE.findall(str(schema.get("description", "")))
-    return [text for one in said if (text := re.split(r",? (?:or|and|etc)\b", one)[0].strip(" ,"))]
+    texts = [text for one in said if (text := re.split(r",? (?:or|and|etc)\b", one)[0].strip(" ,"))]
+    # "litre, cup" are two; "Austin, TX" and "New York, USA" are one.
+    listed = (re.split(r",\s*", text) if _LISTED.fullmatch(text) else [text] for text in texts)
+    return [text for several in listed for text in several]
 
 
 def _examples(schema: Mapping[str, Any], kind: str) -> list[Any]:
@@ -200,7 +237,49 @@ def _examples(schema: Mapping[str, Any], kind: str) -> list[Any]:
     if kind == "string":
         return [v for v in [*given, *_described_examples(schema)] if isinstance(v, str) and v.strip()]
     kinds: dict[str, Any] = {"integer": int, "number": (int, float), "object": dict, "array": list}
+    if kind in ("integer", "number"):
+        given += [json.loads(text) for text in _described_examples(schema) if _NUMBER.fullmatch(text)]
     return [v for v in given if kind in kinds and isinstance(v, kinds[kind]) and not isinstance(v, bool)]
+
+
+def _like(example: Any, name: str, schema: Mapping[str, Any], rng: random.Random) -> Any:
+    """An example, or a value that is surely of its kind: a date for a date, other digits in a code, another city for
+    a city that is written alike. An example of anything else is one of few values that are known to be right."""
+    if rng.random() < _EXAMPLE or {"pattern", "format"} & schema.keys():
+        return example
+    if isinstance(example, str):
+        return _like_text(example, words_of(name), schema, rng)
+    if isinstance(example, bool) or not isinstance(example, int | float) or "multipleOf" in schema:
+        return example
+    near = {"minimum": min(example / 2, example * 1.5), "maximum": max(example / 2, example * 1.5), **schema}
+    low, high = _range(near, 1)
+    if isinstance(example, int):
+        return rng.randint(math.ceil(low), max(math.ceil(low), math.floor(high)))
+    return round(rng.uniform(low, high), len(str(example).partition(".")[2]))
+
+
+def _like_text(example: str, words: Sequence[str], schema: Mapping[str, Any], rng: random.Random) -> str:
+    for form, maker in ((r"\d{4}-\d\d-\d\d", "date"), (r"\d\d:\d\d", "time")):
+        if re.fullmatch(form, example):
+            return str(values.make(maker, rng))
+    low, high = schema.get("minLength", 0), schema.get("maxLength", math.inf)
+    if _CODE_LIKE.fullmatch(example):
+        return re.sub(r"\d", lambda digit: str(rng.randint(digit[0] != "0", 9)), example)
+    maker = _text_maker(words, schema)
+    for _ in range(_LIKE_TRIES if maker else 0):
+        text = str(values.make(maker, rng))
+        if _shape(text) == _shape(example) and low <= len(text) <= high:
+            return text
+    return example
+
+
+def _shape(text: str) -> str:
+    """How a text is written: ``New York`` and ``Oslo`` alike, ``oslo`` and ``Oslo, NO`` otherwise."""
+
+    def one(word: re.Match[str]) -> str:
+        return "A" if word[0].isupper() and len(word[0]) > 1 else "a" if word[0].islower() else "Aa"
+
+    return re.sub(r"\b(A|Aa|a)(?: \1)+\b", r"\1", re.sub(r"[^\W\d_]+", one, re.sub(r"\d+", "9", text)))
 
 
 def _text(name: str, schema: Mapping[str, Any], rng: random.Random) -> str:
@@ -221,7 +300,7 @@ def _text(name: str, schema: Mapping[str, Any], rng: random.Random) -> str:
         return ":".join(f"{rng.randint(1, 65535):x}" for _ in range(8))
     if form == "duration":
         return f"PT{rng.randint(1, 59)}M"
-    maker = _FORMATS.get(str(form)) or _text_maker(words_of(name))
+    maker = _FORMATS.get(str(form)) or _text_maker(words_of(name), schema) or _UNKNOWN
     for _ in range(20):
         text = str(values.make(maker, rng))
         if low <= len(text) <= high:

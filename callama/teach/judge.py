@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
+from difflib import SequenceMatcher
 
 from callama.common.errors import CallamaError
 from callama.contract.messages import Conversation, Message, ToolCall
@@ -14,6 +16,10 @@ from callama.teach.plan import Plan
 
 MAX_REQUEST_CHARS = 4_000
 _QUOTES = "\"'“”`"
+_PARROT_RATIO = 0.85
+_WORD = re.compile(r"\w+")
+# Control characters but for line ends and tabs; what stands for a turn's end or a role in a model's own language.
+_FOREIGN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]|<\|[^|<>\n]{1,60}\|>|</?s>|\[/?INST\]")
 
 
 class Refusal(Reason):
@@ -23,7 +29,25 @@ class Refusal(Reason):
     REQUEST_TOO_LONG = "request_too_long", f"The user's message is longer than {MAX_REQUEST_CHARS:,} characters."
     ANSWER_MALFORMED = "answer_malformed", "The teacher's answer holds a broken call."
     NOT_AS_PLANNED = "not_as_planned", "The answer calls other functions than the scenario wants, or calls at all."
+    FOREIGN_TEXT = "foreign_text", "A text holds control characters or a model's special tokens."
+    PARROTED = "parroted", "The answer repeats the user's message."
+    REPEATED = "repeated", "The user's message was written before."
     NO_QUESTION = "no_question", "A value is missing and the answer does not ask."
+
+
+def bare_words(text: str) -> str:
+    """A text without case and punctuation: what makes two texts the same."""
+    return " ".join(_WORD.findall(text.casefold()))
+
+
+def _alike(one: str, other: str) -> bool:
+    words = bare_words(one).split(), bare_words(other).split()
+    return words[0] == words[1] or SequenceMatcher(None, *words, autojunk=False).ratio() > _PARROT_RATIO
+
+
+def _check_text(text: str) -> None:
+    if found := _FOREIGN.search(text):
+        raise DropError(Refusal.FOREIGN_TEXT, repr(found[0]), text)
 
 
 def request_of(reply: Reply) -> str:
@@ -39,6 +63,7 @@ def request_of(reply: Reply) -> str:
         raise DropError(Refusal.REQUEST_NOT_TEXT, reply.reason, reply.text)
     if len(text) > MAX_REQUEST_CHARS:
         raise DropError(Refusal.REQUEST_TOO_LONG, f"{len(text):,} characters", text)
+    _check_text(text)
     return text
 
 
@@ -54,6 +79,9 @@ def conversation_of(plan: Plan, request: str, reply: Reply) -> Conversation:
     if called != Counter(plan.wanted):
         named, wanted = (", ".join(sorted(names.elements())) or "nothing" for names in (called, Counter(plan.wanted)))
         raise DropError(Refusal.NOT_AS_PLANNED, f"calls {named}; wanted: {wanted}", reply.text)
+    _check_text(reply.text)
+    if not reply.calls and _alike(request, reply.text):
+        raise DropError(Refusal.PARROTED, "", reply.text)
     if plan.scenario == "missing_argument" and "?" not in reply.text:
         raise DropError(Refusal.NO_QUESTION, "", reply.text)
     calls = tuple(_in_order(call, plan, index) for index, call in enumerate(reply.calls))

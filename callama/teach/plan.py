@@ -71,7 +71,9 @@ def plan(number: int, seed: int, side: Side, catalogue: Catalogue, scenarios: Se
     stage = Stage(rng, catalogue.side(side), catalogue.talk, side, catalogue.foreign(side))
     left = list(names)
     while left:
-        name = rng.choices(left, [SCENARIOS[n] for n in left])[0]
+        # Those asked for by name take turns, so that none is absent by chance.
+        turn = names[number % len(names)] if scenarios and len(left) == len(names) else ""
+        name = turn or rng.choices(left, [SCENARIOS[n] for n in left])[0]
         try:
             return _plan(name, stage)
         except NoFitError:

@@ -31,7 +31,7 @@ from callama.synth.catalogue import Catalogue, Side, load_catalogue
 from callama.synth.own import write_own_catalogue
 from callama.synth.own_sets import QUARANTINE, REPORT, remarks_report
 from callama.synth.write import HELD_OUT, TRAIN
-from callama.teach.judge import conversation_of, request_of
+from callama.teach.judge import Refusal, bare_words, conversation_of, request_of
 from callama.teach.plan import Plan, plan
 from callama.tools.loaded import Loaded
 
@@ -87,7 +87,7 @@ def teach(
         patience=teaching.patience, pace=Pace(teaching.requests_per_minute),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="callama-own-") as temporary:
-        remarks = [*loaded.remarks, *write_own_catalogue(loaded.tools, Path(temporary))]
+        remarks = [*loaded.remarks, *write_own_catalogue(loaded, Path(temporary))]
         catalogue = load_catalogue(Path(temporary))
     plan(0, seed, "train", catalogue, scenarios)
     journal = Journal(out.with_name(f"{out.name}.teacher.jsonl"))
@@ -96,7 +96,7 @@ def teach(
         taught = work.gather("train", count, meter)
         held_out = work.gather("held_out", held_out_count, meter)
     validation = round(count * val_ratio)
-    files, calls = {}, Counter[str]()
+    files, calls, played = {}, Counter[str](), set[str]()
     with atomic_folder(out, {"kind": "conversations", "seed": seed, "teacher": endpoint.identity}) as folder:
         for name, lines in ((TRAIN, taught), (HELD_OUT, held_out)):
             scenes = Counter[str]()
@@ -110,9 +110,11 @@ def teach(
                     scenes[str(conversation.labels["scenario"])] += 1
                     calls.update(conversation.called())
             files[name] = dict(sorted(scenes.items()))
+            played |= scenes.keys()
         (folder / QUARANTINE).write_text("".join(f"{line}\n" for line in work.refused), encoding="utf-8")
         report = {
-            "files": files, "calls": {t.name: calls[t.name] for t in loaded.tools},
+            "files": files, "calls": {s.name: calls[s.name] for s in catalogue.specs},
+            "not_played": [name for name in scenarios or () if name not in played],
             "dropped": dict(sorted(work.drops.items())), "teacher": {**endpoint.identity, **journal.usage},
             **remarks_report(remarks),
         }  # fmt: skip
@@ -129,6 +131,7 @@ class _Work:
         self._endpoint, self._catalogue, self._seed = endpoint, catalogue, seed
         self._scenarios, self._journal = scenarios, journal
         self._failed = 0  # in a row
+        self._said: set[str] = set()  # requests kept so far, of all sides
         self.drops: Counter[str] = Counter()
         self.refused: list[str] = []
 
@@ -145,11 +148,12 @@ class _Work:
                 worst = ", ".join(f"{reason} {number:,}" for reason, number in self.drops.most_common(4))
                 raise CallamaError(
                     f"the teacher's conversations hardly pass: {len(kept):,} of {first:,} kept, {count:,} wanted "
-                    f"(refused: {worst}); all are in {self._journal.path}"
+                    f"(refused: {worst}); all are in {self._journal.path}; a smaller --count may be reached with them"
                 )
             numbers = range(first, first + count - len(kept))
             first = numbers.stop
-            for judged in self._wave(side, numbers, meter):
+            for number, judged in zip(numbers, self._wave(side, numbers, meter), strict=True):
+                judged = self._unless_repeated(judged, side, number)
                 if judged.reason:
                     self.drops[judged.reason] += 1
                     if judged.line:
@@ -157,6 +161,17 @@ class _Work:
                 else:
                     kept.append(judged.line)
         return kept
+
+    def _unless_repeated(self, judged: Judged, side: Side, number: int) -> Judged:
+        if judged.reason:
+            return judged
+        record = json.loads(judged.line)
+        said = bare_words(record["messages"][0]["content"])
+        if said not in self._said:
+            self._said.add(said)
+            return judged
+        entry = quarantine_line(Record(number, f"{side} {number}", "", record), DropError(Refusal.REPEATED))
+        return Judged(entry, Refusal.REPEATED.value)
 
     def _wave(self, side: Side, numbers: range, meter: Meter) -> list[Judged]:
         found: dict[int, Judged] = {}
@@ -187,10 +202,12 @@ class _Work:
             judged = future.result()
         except _FailedError as error:
             self._failed += 1
-            if self._failed >= HOPELESS_AFTER:
+            if self._endpoint.refusal or self._failed >= HOPELESS_AFTER:
+                times = "refuses every question" if self._endpoint.refusal else f"failed {self._failed} times in a row"
+                path = self._journal.path
+                kept = f"what it wrote until then is kept in {path}: the same command goes on from there"
                 raise CallamaError(
-                    f"{self._endpoint.url} failed {self._failed} times in a row: {error}; what it wrote until then is "
-                    f"kept in {self._journal.path}: the same command goes on from there"
+                    f"{self._endpoint.url} {times}: {error}; {kept if path.is_file() else 'it wrote nothing'}"
                 ) from None
             return Judged("", FAILED)
         self._failed = 0

@@ -57,6 +57,9 @@ def _listed(document: Any, path: Path) -> Iterator[Candidate]:
     cursor = None
     if isinstance(document, Mapping) and isinstance(document.get("result"), Mapping):
         document = document["result"]  # JSON-RPC's frame around an MCP reply
+    if isinstance(document, Mapping) and "tools" not in document and isinstance(document.get("error"), Mapping):
+        code, text = (document["error"].get(key) for key in ("code", "message"))
+        raise CallamaError(f"{path}: the server answered with an error and no tools: {str(text)[:300]} (code {code})")
     if isinstance(document, Mapping) and "tools" in document:
         document, cursor = document["tools"], document.get("nextCursor")
     elif isinstance(document, Mapping) and ("function" in document or "name" in document):

@@ -6,12 +6,12 @@ disappears in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from callama.common.errors import CallamaError
-from callama.contract.messages import Tool
+from callama.contract.messages import JsonObject, Tool
 from callama.contract.signatures import render_signature
 
 
@@ -29,10 +29,12 @@ class Remark(NamedTuple):
 
 @dataclass(frozen=True)
 class Loaded:
-    """The tools of one or more files, in their order, with unique names."""
+    """The tools of one or more files, in their order, with unique names; ``gives`` has the schemas of their results,
+    by the tool's name, where they are known."""
 
     tools: tuple[Tool, ...]
     remarks: tuple[Remark, ...] = ()
+    gives: Mapping[str, JsonObject] = field(default_factory=dict)
 
     @property
     def lost(self) -> tuple[Remark, ...]:
@@ -41,10 +43,12 @@ class Loaded:
 
 
 class Candidate(NamedTuple):
-    """One function as a reader found it: its place, and its tool or what keeps it from being one."""
+    """One function as a reader found it: its place, its tool or what keeps it from being one, and its result's
+    schema."""
 
     where: str
     found: Tool | Remark
+    gives: JsonObject | None = None
 
 
 def settle(candidates: Iterable[Candidate]) -> Loaded:
@@ -52,7 +56,8 @@ def settle(candidates: Iterable[Candidate]) -> Loaded:
     tools: dict[str, Tool] = {}
     places: dict[str, str] = {}
     remarks: list[Remark] = []
-    for where, found in candidates:
+    gives: dict[str, JsonObject] = {}
+    for where, found, result in candidates:
         if isinstance(found, Remark):
             remarks.append(found)
         elif found.name in tools:
@@ -64,13 +69,16 @@ def settle(candidates: Iterable[Candidate]) -> Loaded:
                 remarks.append(Remark(where, str(error)))
                 continue
             tools[found.name], places[found.name] = found, where
-    return Loaded(tuple(tools.values()), tuple(remarks))
+            if result:
+                gives[found.name] = result
+    return Loaded(tuple(tools.values()), tuple(remarks), gives)
 
 
 def each(entries: Iterable[tuple[str, object]]) -> Iterator[Candidate]:
     """Tools in any form that ``Tool.from_dict`` reads, each at its place."""
     for where, raw in entries:
         try:
-            yield Candidate(where, Tool.from_dict(raw))
+            gives = raw.get("outputSchema") if isinstance(raw, Mapping) else None
+            yield Candidate(where, Tool.from_dict(raw), gives if isinstance(gives, dict) else None)
         except CallamaError as error:
             yield Candidate(where, Remark(where, str(error)))

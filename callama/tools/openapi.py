@@ -17,6 +17,8 @@ from callama.tools.loaded import Candidate, Remark
 from callama.tools.schemas import Document
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+# What else a path item may hold.
+_ITEM_KEYS = {"parameters", "summary", "description", "servers", "$ref"}
 # The specification ignores header parameters of these names: they are said elsewhere.
 _IGNORED_HEADERS = {"accept", "content-type", "authorization"}
 _SIGN = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -43,31 +45,45 @@ def operations(root: Mapping[str, Any], file: str) -> Iterator[Candidate]:
         except CallamaError as error:
             yield Candidate(f"{file}: {path}", Remark(f"{file}: {path}", str(error)))
             continue
-        for method in METHODS:
-            if not isinstance(item, Mapping) or method not in item:
+        if not isinstance(item, Mapping):
+            where = f"{file}: {path}"
+            yield Candidate(where, Remark(where, f"the path item is no object but a {type(item).__name__}"))
+            continue
+        for key in item:
+            where = f"{file}: {str(key).upper()} {path}"
+            if key not in METHODS:
+                if key not in _ITEM_KEYS and not str(key).startswith("x-"):
+                    yield Candidate(where, Remark(where, f"{key!r} is no method; known: {', '.join(METHODS)}"))
                 continue
-            where = f"{file}: {method.upper()} {path}"
+            notes: list[str] = []
             try:
-                yield Candidate(where, _tool(item, item[method], f"{method} {path}", document, names))
+                tool = _tool(item, item[key], f"{key} {path}", document, names, notes)
+                made = Candidate(where, tool, _given(item[key], document))
             except (CallamaError, RecursionError) as error:
-                yield Candidate(where, Remark(where, str(error)))
+                made = Candidate(where, Remark(where, str(error)))
+            yield made
+            yield from (Candidate(where, Remark(where, note, lost=False)) for note in notes)
 
 
-def _tool(item: Mapping[str, Any], operation: Any, place: str, document: Document, names: set[str]) -> Tool:
+def _tool(
+    item: Mapping[str, Any], operation: Any, place: str, document: Document, names: set[str], notes: list[str]
+) -> Tool:
     if not isinstance(operation, Mapping):
         raise CallamaError(f"the operation is no object but a {type(operation).__name__}")
-    schema = _parameters(item, operation, document)
-    name = _name(operation.get("operationId"), place, names)
+    schema = _parameters(item, operation, document, notes)
+    name = _name(operation.get("operationId"), place, names, notes)
     tool = Tool.from_dict({"name": name, "description": _described(operation), "parameters": document.whole(schema)})
     names.add(name)
     return tool
 
 
-def _parameters(item: Mapping[str, Any], operation: Mapping[str, Any], document: Document) -> dict[str, Any]:
+def _parameters(
+    item: Mapping[str, Any], operation: Mapping[str, Any], document: Document, notes: list[str]
+) -> dict[str, Any]:
     """One object schema, references still in it."""
     properties: dict[str, Any] = {}
     required: list[str] = []
-    for name, parameter in _merged(item, operation, document).items():
+    for name, parameter in _merged(item, operation, document, notes).items():
         properties[name] = _value_schema(parameter, name)
         if parameter.get("required") or parameter.get("in") == "path":
             required.append(name)
@@ -76,7 +92,9 @@ def _parameters(item: Mapping[str, Any], operation: Mapping[str, Any], document:
     return {"type": "object", "properties": properties, "required": required}
 
 
-def _merged(item: Mapping[str, Any], operation: Mapping[str, Any], document: Document) -> dict[str, Mapping[str, Any]]:
+def _merged(
+    item: Mapping[str, Any], operation: Mapping[str, Any], document: Document, notes: list[str]
+) -> dict[str, Mapping[str, Any]]:
     """The parameters by name: an operation's replaces the path's of the same name and place."""
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for holder in (item, operation):
@@ -92,6 +110,8 @@ def _merged(item: Mapping[str, Any], operation: Mapping[str, Any], document: Doc
                 found[parameter["name"], place] = parameter
     out: dict[str, Mapping[str, Any]] = {}
     for (name, place), parameter in found.items():
+        if name in out:
+            notes.append(f"two parameters are called {name!r}: the one in {place} is called {name}_in_{place} here")
         out[name if name not in out else f"{name}_in_{place}"] = parameter
     return out
 
@@ -156,13 +176,30 @@ def _object(schema: Any, document: Document, depth: int) -> dict[str, Any] | Non
     return {"properties": properties, "required": required}
 
 
-def _name(given: Any, place: str, names: set[str]) -> str:
+def _given(operation: Mapping[str, Any], document: Document) -> dict[str, Any] | None:
+    """The schema of what a success gives; None where there is none that can be read."""
+    answers = operation.get("responses")
+    try:
+        for status, raw in answers.items() if isinstance(answers, Mapping) else ():
+            content = (document.follow(raw).get("content") if str(status).startswith("2") else None) or {}
+            media: Any = next((content[kind] for kind in content if re.search(r"[/+]json", kind)), {})
+            if isinstance(schema := media.get("schema"), Mapping):
+                flat = _object(schema, document, 0)
+                return document.whole({"type": "object", **flat} if flat else schema)
+    except (CallamaError, RecursionError, AttributeError):
+        return None
+    return None
+
+
+def _name(given: Any, place: str, names: set[str], notes: list[str]) -> str:
     """The operation's id, or its method and path, as a function may be called; unlike all ``names``."""
     words = given if isinstance(given, str) and given.strip() else re.sub(r"[{}]", "", place)
     stem = _SIGN.sub("_", words).strip("_.-")[:64] or "operation"
     name, number = stem, 2
     while name in names:
         name, number = f"{stem[:60]}_{number}", number + 1
+    if name != stem:
+        notes.append(f"another operation is called {stem!r}: this one is called {name} here")
     return name
 
 

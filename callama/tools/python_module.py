@@ -6,14 +6,16 @@ docstrings may be in Google's, NumPy's, Sphinx's or Epydoc's style (``docstring_
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from docstring_parser import Docstring, ParseError, parse
 from pydantic import PydanticUserError, TypeAdapter
@@ -61,15 +63,44 @@ def _imported(path: Path) -> ModuleType:
     sys.modules[name] = module  # hints given as text are looked up there
     sys.path.insert(0, str(path.parent.resolve()))  # as Python itself does for a script
     try:
-        spec.loader.exec_module(module)
+        with _alive(), contextlib.redirect_stdout(sys.stderr):  # what is printed on standard output is ours
+            spec.loader.exec_module(module)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         # A module may raise anything, SystemExit among it.
-        raise CallamaError(f"{_line_of(error, path)}: importing it fails: {type(error).__name__}: {error}") from None
+        what = str(error) if isinstance(error, _EndedError) else f"{type(error).__name__}: {error}"
+        raise CallamaError(f"{_line_of(error, path)}: importing it fails: {what}") from None
     finally:
         sys.path.remove(str(path.parent.resolve()))
     return module
+
+
+class _EndedError(BaseException):
+    """The module wanted to end the process."""
+
+
+@contextlib.contextmanager
+def _alive() -> Iterator[None]:
+    """While it lasts, ``os._exit`` and ``os.abort`` raise: they would end this process without a word. A process
+    that the module has forked ends as it wants to."""
+    own, exit_now, abort = os.getpid(), os._exit, os.abort
+
+    def ends(status: int) -> NoReturn:
+        if os.getpid() != own:
+            exit_now(status)
+        raise _EndedError(f"the module ends the process by os._exit({status})")
+
+    def aborts() -> NoReturn:
+        if os.getpid() != own:
+            abort()
+        raise _EndedError("the module ends the process by os.abort()")
+
+    vars(os).update(_exit=ends, abort=aborts)
+    try:
+        yield
+    finally:
+        vars(os).update(_exit=exit_now, abort=abort)
 
 
 def _line_of(error: BaseException, path: Path) -> str:
@@ -101,7 +132,7 @@ def _tool(name: str, function: Callable[..., Any], where: str) -> Iterator[Candi
         yield Candidate(where, Remark(where, what, lost=False))
     parts = [" ".join(part.split()) for part in (doc.short_description, doc.long_description) if part]
     tool = Tool.from_dict({"name": name, "description": " ".join(parts), "parameters": schema})
-    yield Candidate(where, tool)
+    yield Candidate(where, tool, _given(function))
 
 
 def _schema(function: Callable[..., Any]) -> dict[str, Any]:
@@ -127,6 +158,19 @@ def _schema(function: Callable[..., Any]) -> dict[str, Any]:
     schema.pop("additionalProperties", None)
     untitled: dict[str, Any] = _untitled(schema)
     return untitled
+
+
+def _given(function: Callable[..., Any]) -> dict[str, Any] | None:
+    """The schema of what the function's hint says that it returns; None where it says nothing of use."""
+    try:
+        hint = inspect.signature(function, eval_str=True).return_annotation
+        if hint in (inspect.Parameter.empty, None, Any):
+            return None
+        schema: dict[str, Any] = _untitled(TypeAdapter(hint).json_schema())
+    except (PydanticUserError, NameError, TypeError, ValueError, RecursionError, AttributeError):
+        return None
+    target = schema.get("$defs", {}).get(str(schema.get("$ref", "")).rsplit("/", 1)[-1])
+    return target if isinstance(target, dict) else schema
 
 
 def _without_variable(function: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:

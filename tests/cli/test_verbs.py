@@ -125,7 +125,17 @@ def test_wrong_use_has_status_2_and_no_traceback(callama: Callama, arguments: li
         (["evaluate", "CONVERSATIONS", "--model", "none"], ["none is not a folder"]),
         (["chat", "none"], ["none is not a folder"]),
         (["chat", "MODEL", "--tools", "none.json"], ["none.json does not exist"]),
-        (["synth", "--out", "o", "--scenario", "sing"], ["'sing'"]),
+        (["synth", "--out", "o", "--scenarios", "sing"], ["'sing'"]),
+        (["synth", "--out", "o", "--scenarios", ","], ["no scenario given"]),
+        (["synth", "--out", "o", "--rate", "60"], ["--rate is for a teacher"]),
+        (["synth", "--out", "o", "--slots", "6"], ["--slots is for a teacher"]),
+        (["synth", "--out", "o", "--teacher-model", "m"], ["--teacher-model is for a teacher"]),
+        (
+            ["synth", "--out", "o", "--weight", "single=1e308"],
+            ["--weight single=1e308", "a number from 0 to 1,000,000"],
+        ),
+        (["synth", "--out", "o", "--weight", "single=nan"], ["--weight single=nan"]),
+        (["synth", "--out", "/proc/x"], ["/proc cannot be written to"]),
     ],
 )
 def test_a_users_mistake_is_one_line(callama: Callama, world: Path, arguments: list[str], words: list[str]) -> None:
@@ -212,3 +222,10 @@ def test_evaluate_and_compare_for_people(callama: Callama, world: Path) -> None:
     assert (counts["cases"], counts["worse"], counts["better"], counts["p"]) == (4, [], [], 1.0)
     suite = ["evaluate", "--suite", "bfcl:simple_python", "--model", world / "model"]
     assert_one_line_error(callama(*suite), "callama pull bfcl")
+
+
+def test_a_count_that_nobody_can_mean_is_refused(callama: Callama) -> None:
+    done = callama("synth", "--out", "o", "--count", "99999999999999999999")
+    assert done.status == 2
+    assert "--count" in done.err
+    assert not Path("o").exists()

@@ -140,10 +140,35 @@ def test_all_cases_are_answered_whatever_becomes_of_some() -> None:
 
 def test_a_hopeless_server_ends_the_run() -> None:
     kept: dict[int, Reply] = {}
-    words = rf"none of the first {HOPELESS_AFTER} cases: HTTP 401 .*who are you"
-    with serving(lambda body: (401, {}, b"who are you")) as (url, _), pytest.raises(CallamaError, match=words):
+    words = rf"none of the first {HOPELESS_AFTER} cases: HTTP 402 .*no credit"
+    with serving(lambda body: (402, {}, b"no credit")) as (url, _), pytest.raises(CallamaError, match=words):
         endpoint(url).answer(cases_of(map(tiny.conversation, range(40))), kept.__setitem__)
     assert len(kept) == HOPELESS_AFTER
+
+
+def test_a_wrong_key_ends_the_run_at_once() -> None:
+    kept: dict[int, Reply] = {}
+    refused = pytest.raises(CallamaError, match=r"refuses every question: HTTP 401 .*who are you")
+    with serving(lambda body: (401, {}, b"who are you")) as (url, requests), refused:
+        endpoint(url).answer(cases_of(map(tiny.conversation, range(40))), kept.__setitem__)
+    assert len(requests) <= 6
+
+
+def test_nobody_waits_for_a_server_that_hangs_once_the_run_is_stopped() -> None:
+    stop, release = threading.Event(), threading.Event()
+
+    def hangs(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        stop.set()
+        release.wait(30)
+        return 200, {}, completion("late")
+
+    with serving(hangs) as (url, _):
+        start = time.monotonic()
+        reply = Endpoint(url, "m", max_new_tokens=5, slots=1).ask(PROMPT, stop)
+        took = time.monotonic() - start
+        release.set()
+    assert reply.kind == "failed"
+    assert took < 5
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "http://"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from callama.contract.jsontext import loads_strict
 from callama.contract.messages import Conversation, Message, Tool, ToolCall, dump_line
 from callama.data.audit import check_made
 from callama.data.read import read_conversations
-from callama.synth.augment.changes import missing_argument
+from callama.synth.augment.changes import decline, missing_argument
 from callama.synth.augment.run import SCENARIOS, augment_file
 from callama.synth.engine import synthesise
 
@@ -72,17 +74,34 @@ def test_a_missing_argument_is_asked_for_and_given(source: Path, tmp_path: Path)
         values = map(str, new.messages[place].tool_calls[0].arguments.values())
         value = next(v for v in values if reply.content in (v, f"{v}.", f"{v}, please.", f"It's {v}."))
         assert value not in (request.content or "").split()
-        assert "the " in (question.content or "") or "Which" in (question.content or "")
+        assert re.search(r"\bthe |Which |I use for \"", question.content or "")
         assert new.messages[place:] == old.messages[place - 2 :]
 
 
 @pytest.mark.parametrize(
     ("request_text", "left"),
     [
-        ("Please tell me how long it takes to get to Rome.", "Please tell me how long it takes to get."),
+        ("Book a good table in Rome for 4, please.", "Book a good table for 4, please."),
+        ("I need a good hotel in Rome, with a pool.", "I need a good hotel, with a pool."),
+        ("Plan a long trip for the summer. The town is Rome.", "Plan a long trip for the summer."),
+        ("Plan a trip: town: Rome; month: May", "Plan a trip: month: May"),
+        ("Plan a trip (month: May; town: Rome).", "Plan a trip (month: May)."),
+        ("Plan a trip\ntown: Rome\nmonth: May", "Plan a trip\nmonth: May"),
+        ("Plan a trip: town: Rome", None),
+        ("Please tell me how long it takes to get to Rome.", None),
         ("How far is it between Rome and the sea?", None),
         ("I paid $Rome for this, what now?", None),
         ("My town is called Rome. And now?", None),
+        ("My Rome broke, find me a new one.", None),
+        ("Is Rome dangerous? Get its safety sheet.", None),
+        ("What does Rome say? Summarise it.", None),
+        ("I have to be at Rome at 08:00 and start.", None),
+        ("I need it in Rome.", None),
+        ("Put my best friend on Rome.", None),
+        ("Find charging stations in Rome. I need ccs. Scratch that, take Basel.", None),
+        ("Sorry, I mean a table in Rome, not Dhaka.", None),
+        ("5 stars for Rome, please.", None),
+        ("My battery is low and I'm in Rome, find me a charger.", None),
     ],
 )
 def test_a_request_with_a_gap_in_it_is_left_alone(request_text: str, left: str | None) -> None:
@@ -91,6 +110,86 @@ def test_a_request_with_a_gap_in_it_is_left_alone(request_text: str, left: str |
     messages = (Message("user", request_text), Message("assistant", None, (call,)))
     made = missing_argument(Conversation(messages, (Tool("travel_time", "", schema),)), random.Random(0), ())
     assert (made and made.messages[0].content) == left
+
+
+def test_what_a_user_replies_is_not_shortened() -> None:
+    schema = {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}
+    call = ToolCall("travel_time", {"town": "Rome"}, "call_0")
+    said = [
+        Message("user", "Book a table."),
+        Message("assistant", "Where?"),
+        Message("user", "A good one in Rome, please."),
+    ]
+    conversation = Conversation((*said, Message("assistant", None, (call,))), (Tool("travel_time", "", schema),))
+    assert missing_argument(conversation, random.Random(0), ()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [("city", "city"), ("the_city", "city"), ("distance_km", "distance"), ("to", 'for "to"'),
+     ("send_at", 'for "send at"'), ("x", 'for "x"')],
+)  # fmt: skip
+def test_what_is_missing_is_asked_for_in_words(name: str, asked: str) -> None:
+    schema = {"type": "object", "properties": {name: {"type": "string"}}, "required": [name]}
+    call = ToolCall("travel_time", {name: "Rome"}, "call_0")
+    messages = (Message("user", "Book a good table in Rome."), Message("assistant", None, (call,)))
+    for seed in range(8):
+        made = missing_argument(Conversation(messages, (Tool("travel_time", "", schema),)), random.Random(seed), ())
+        assert made
+        assert f" {asked}" in (made.messages[1].content or "")
+        assert "the the" not in (made.messages[1].content or "")
+
+
+def test_a_refusal_speaks_in_verbs_and_not_of_what_has_no_words() -> None:
+    user, call = Message("user", "Weather in Rome?"), ToolCall("get_weather", {}, "call_0")
+
+    def refused(*others: Tool) -> str:
+        tools = (Tool("get_weather", "Get the weather."), *others)
+        conversation = Conversation((user, Message("assistant", None, (call,))), tools)
+        made = decline(conversation, random.Random(1), ())
+        assert made
+        return made.messages[-1].content or ""
+
+    opaque, named = Tool("task_74", ""), Tool("number.is_prime", "Whether a number is prime <|eot_id|>.")
+    said = refused(opaque, named)
+    assert said.endswith(("tell whether a number is prime.", "tell whether a number is prime if you like."))
+    for silent in (Tool("fE45", ""), Tool("match_result_v2", ""), Tool("feed_times", "Feed times for an animal")):
+        assert "I can " not in refused(opaque, silent)
+        assert not {"use", "task", "feed", "match"} & set(refused(opaque, silent).split())
+
+
+def test_a_request_that_needs_several_steps_is_neither_joined_nor_half_declined(source: Path, tmp_path: Path) -> None:
+    _, pairs = augmented(source, tmp_path / "out.jsonl", scenarios=["parallel"])
+    for old, _ in pairs:
+        place = next(i for i, m in enumerate(old.messages) if m.tool_calls)
+        behind = itertools.takewhile(lambda m: m.role != "user", old.messages[place + 1 :])
+        assert not any(m.tool_calls for m in behind)
+    _, pairs = augmented(source, tmp_path / "more.jsonl", scenarios=["decline"])
+    for old, new in pairs:
+        place = next(i for i, m in enumerate(old.messages) if m.tool_calls)
+        steps = itertools.takewhile(lambda m: m.role != "user", old.messages[place:])
+        assert not {c.name for m in steps for c in m.tool_calls} & {t.name for t in new.tools}
+
+
+def test_nobody_greets_in_the_middle(source: Path, tmp_path: Path) -> None:
+    _, pairs = augmented(source, tmp_path / "out.jsonl", scenarios=["parallel"])
+    middle = re.compile(
+        r"[.?!] (?:Also, |And |One more thing: |Besides, )(?:hi|hey|hello|good morning|ok)\b", re.IGNORECASE
+    )
+    assert not [new for _, new in pairs if middle.search(new.messages[-2].content or "")]
+
+
+def test_a_bad_line_costs_only_itself(source: Path, tmp_path: Path) -> None:
+    lines = source.read_text().splitlines()[:40]
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text("\n".join([lines[0], "{", '{"messages": 3}', *lines[1:]]) + "\n")
+    report = augment_file(mixed, tmp_path / "out.jsonl", workers=1)
+    assert (
+        report["read"] == 42 == sum(report["made"].values()) + sum(report["dropped"].values()) + report["nothing_fits"]
+    )
+    assert report["dropped"]["wrong_shape"] == 2
+    aside = [json.loads(line) for line in (tmp_path / "out.jsonl.quarantine.jsonl").read_text().splitlines()]
+    assert [entry["row"] for entry in aside if entry["reason"] == "wrong_shape"] == [1, 2]
 
 
 def test_a_misspelt_value_is_corrected_by_the_error(source: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from callama.data.audit import check_made
 from callama.data.quarantine import DropError
 from callama.data.read import read_conversations
 from callama.synth.own_sets import write_own_sets
-from callama.synth.own_words import task_of
+from callama.synth.own_task import task_of
 from callama.tools.load import load_tools
 
 STRING = {"type": "string"}
@@ -133,7 +135,13 @@ def test_what_cannot_be_made_is_one_error(tmp_path: Path) -> None:
         ("x", "Gets the weather.", "get the weather"),
         ("x", "This function is used to fetch all users; paged.", "fetch all users"),
         ("x", "Retrieves `{id}` of pets\nand more", "retrieve id of pets and more"),
-        ("listPets", "Pets of the shop", "list pets"),
+        ("listPets", "Pets of the shop", "list the pets of the shop"),
+        ("listPets", "", "list pets"),
+        ("x", "Price of a rental car", "get the price of a rental car"),
+        ("get-time", "Current time in a zone", "get the current time in a zone"),
+        ("x", "Tells whether a number is prime", "tell whether a number is prime"),
+        ("x", "Send it <|eot_id|> to somebody", "send it to somebody"),
+        ("orders", "Creation of an order", "use orders"),
         ("weather.get", "", "get weather"),
         ("frobnicate", "", "use frobnicate"),
         ("x", "Frobnicate the thing", "frobnicate the thing"),
@@ -161,3 +169,130 @@ def test_the_audit_refuses_what_cleaning_would() -> None:
         with pytest.raises(DropError) as caught:
             check_made(bad)
         assert caught.value.reason.value == reason, dumps(bad.to_dict())
+
+
+def texts_of(folder: Path) -> list[str]:
+    kept = [c for name in ("train.jsonl", "held_out.jsonl") for c in read_conversations(folder / name)]
+    return [m.content or "" for c in kept for m in c.messages if m.role in ("user", "assistant")]
+
+
+def calls_of(folder: Path) -> list[dict[str, Any]]:
+    return [
+        call.arguments for c in read_conversations(folder / "train.jsonl") for m in c.messages for call in m.tool_calls
+    ]
+
+
+def test_no_request_stands_on_two_sides(report: tuple[dict[str, Any], Path]) -> None:
+    said: dict[str, set[str]] = {}
+    for name in ("train.jsonl", "held_out.jsonl"):
+        for c in read_conversations(report[1] / name):
+            side = str(c.labels.get("split", "held_out"))
+            first = next(m.content or "" for m in c.messages if m.role == "user")
+            said.setdefault(side, set()).add(" ".join(re.findall(r"\w+", first.casefold())))
+    assert set(said) == {"train", "validation", "held_out"}
+    for one, other in itertools.combinations(said.values(), 2):
+        assert not one & other
+
+
+def test_a_scenario_has_the_tools_that_it_needs_or_is_not_played(tmp_path: Path) -> None:
+    report = made(tmp_path, [TOOLS[0]], 200)
+    for counts in report["files"].values():
+        assert not {"choice", "long_list", "parallel_different", "sequence"} & set(counts)
+    report = made(tmp_path, [TOOLS[0]], 60, scenarios=["choice", "single"])
+    assert report["not_played"] == ["choice"]
+    assert report["files"]["train.jsonl"] == {"single": 60}
+    many = [function(f"get_{w}", f"Get the {w} of a {w}", ["city"], city=STRING) for w in
+            ("rain", "snow", "wind", "fog", "hail", "tide", "dust", "pollen", "ozone", "storm", "flood", "quake",
+             "smoke", "frost")]  # fmt: skip
+    made(tmp_path, many, 60, scenarios=["long_list", "choice"])
+    for name in ("train.jsonl", "held_out.jsonl"):
+        for c in read_conversations(tmp_path / "out" / name):
+            assert len(c.tools) >= {"long_list": 12, "choice": 2}[str(c.labels["scenario"])]
+
+
+def test_values_are_like_the_examples(tmp_path: Path) -> None:
+    properties = {
+        "zone": {**STRING, "examples": ["Europe/Paris", "Asia/Tokyo"]}, "code": {**STRING, "examples": ["KL1234"]},
+        "city": {**STRING, "examples": ["Oslo"]}, "day": {**STRING, "description": "e.g. 2024-03-01"},
+        "unit": {**STRING, "description": "e.g. litre, cup"}, "degrees": {"type": "number", "examples": [20.5]},
+        "place": {**STRING, "examples": ["New York, NY"]},
+    }  # fmt: skip
+    made(tmp_path, [function("look", "Look at it", list(properties), **properties)], 150, scenarios=["single"])
+    found = calls_of(tmp_path / "out")
+    assert all(re.fullmatch(r"[A-Z]\w+/[A-Z]\w+", a["zone"]) for a in found)
+    assert all(re.fullmatch(r"KL\d{4}", a["code"]) for a in found)
+    assert len({a["code"] for a in found}) > 50
+    assert len({a["city"] for a in found}) > 20
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", a["day"]) for a in found)
+    assert {a["unit"] for a in found} == {"litre", "cup"}
+    assert all(10 <= a["degrees"] <= 31 for a in found)
+    assert {a["place"] for a in found} == {"New York, NY"}
+
+
+def test_descriptions_name_kinds_and_ends_come_after_beginnings(tmp_path: Path) -> None:
+    date = {**STRING, "format": "date"}
+    names = {"from": {**STRING, "description": "Departure city"}, "to": STRING, "depart": date, "return": date,
+             "who": {**STRING, "description": "E-mail of the traveller"}}  # fmt: skip
+    made(tmp_path, [function("book_flight", "Book a flight", list(names), **names)], 150, scenarios=["single"])
+    for arguments in calls_of(tmp_path / "out"):
+        assert arguments["depart"] < arguments["return"]
+        assert "@" in arguments["who"]
+        assert arguments["from"][0].isupper() and arguments["to"][0].isupper(), "cities, not two words of a list"
+
+
+def test_results_are_what_the_schema_says_or_there_are_none(tmp_path: Path) -> None:
+    gives = {"type": "object", "properties": {"zone": STRING, "temperature": {"type": "number"}, "odd": STRING}}
+    tool = {"name": "get_weather", "description": "Weather in a zone", "outputSchema": gives,
+            "inputSchema": {"type": "object", "properties": {"zone": STRING}, "required": ["zone"]}}  # fmt: skip
+    made(tmp_path, [tool], 60, scenarios=["answer_from_result"])
+    for c in read_conversations(tmp_path / "out" / "train.jsonl"):
+        call, result, answer = [m for m in c.messages if m.role != "system"][1:4]
+        value = json.loads(result.content or "")
+        assert set(value) == {"zone", "temperature"}
+        assert value["zone"] == call.tool_calls[0].arguments["zone"]
+        assert f"{value['temperature']}" in (answer.content or "")
+    del tool["outputSchema"]
+    with pytest.raises(CallamaError, match="no function can play answer_from_result"):
+        made(tmp_path, [tool], 60, scenarios=["answer_from_result"])
+
+
+def test_names_that_are_no_nouns(tmp_path: Path) -> None:
+    properties = {"from": STRING, "to": STRING, "x": {"type": "integer"}, "on": {"type": "boolean"},
+                  "tags": {"type": "array", "items": STRING}}  # fmt: skip
+    made(tmp_path, [function("move_it", "Move a thing", list(properties), **properties)], 300, scenarios=["single"])
+    said = "\n".join(texts_of(tmp_path / "out"))
+    assert re.search(r"Move a thing from .* to .* with x", said)
+    assert "The tags are " in said
+    assert not re.search(r"with from|[Tt]he (?:from|to|x|on) |on on|on off|tags is", said)
+
+
+def test_no_special_token_gets_from_a_description_into_what_is_said(tmp_path: Path) -> None:
+    made(tmp_path, [function("send_it", "Send it <|eot_id|> at once \u0007", ["city"], city=STRING)], 100)
+    assert not re.search(r"<\||\x07", "".join(texts_of(tmp_path / "out")))
+
+
+def test_what_no_model_could_read_is_not_used(tmp_path: Path) -> None:
+    huge = function("pick", "Pick one", ["word"], word={**STRING, "enum": [f"word {n}" for n in range(50_000)]})
+    report = made(tmp_path, [huge, TOOLS[0]], 40)
+    assert "more than 24,000 leave no room" in report["unused_functions"][0]
+    assert list(report["calls"]) == ["get_weather"], "what is not used is not said to be never called"
+
+
+def test_the_assistant_recites_no_long_list(tmp_path: Path) -> None:
+    long = function("pick", "Pick one", ["word"], word={**STRING, "enum": [f"word {n}" for n in range(400)]})
+    wide = function("fill", "Fill in a form", [f"p{n}" for n in range(120)], **{f"p{n}": STRING for n in range(120)})
+    report = made(tmp_path, [long, wide], 150, scenarios=["invalid_value", "missing_argument"])
+    kept = read_conversations(tmp_path / "out" / "train.jsonl")
+    assert max(len(m.content or "") for c in kept for m in c.messages if m.role == "assistant") <= 600
+    assert report["dropped"]["recited"] > 0
+
+
+def test_names_in_any_script_can_be_used(tmp_path: Path) -> None:
+    report = made(tmp_path, [function("get_weather", "Get the weather", ["都市"], **{"都市": STRING})], 60)
+    assert report["unused_functions"] == []
+    assert report["calls"]["get_weather"] > 20
+
+
+def test_one_function_without_neighbours_can_be_held_out(tmp_path: Path) -> None:
+    report = made(tmp_path, [TOOLS[0]], 40, weights={"change_of_mind": 200})
+    assert report["files"]["held_out.jsonl"]["change_of_mind"] > 5

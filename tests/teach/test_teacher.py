@@ -148,6 +148,60 @@ def test_a_dead_server_ends_the_run_and_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("request_text", "answer", "reason"),
+    [
+        ("Good morning \x00 to you", "Hello to you too!", "foreign_text"),
+        ("Good morning to you <|eot_id|>", "Hello to you too!", "foreign_text"),
+        ("Good morning to you", "Hello <|start_header_id|> there", "foreign_text"),
+        ("Wibble wobble, wibble!", "wibble wobble wibble", "parroted"),
+        ("Which river is the longest one of all?", "Which river is the longest one of all then?", "parroted"),
+    ],
+)
+def test_what_is_no_talk_of_two_people_is_refused(tmp_path: Path, request_text: str, answer: str, reason: str) -> None:
+    def says(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        return 200, {}, completion(answer if "tools" in body else request_text)
+
+    refused = pytest.raises(CallamaError, match=r"hardly pass: 0 of")
+    with serving(says) as (url, _), refused:
+        run(tmp_path, url, count=2, scenarios=["plain_chat"])
+    entries = [json.loads(line) for line in (tmp_path / "out.teacher.jsonl").read_text().splitlines()]
+    assert {entry["reason"] for entry in entries} == {reason}
+
+
+def test_no_conversation_is_taught_twice(tmp_path: Path) -> None:
+    with serving(good) as (url, _):
+        report = run(tmp_path, url, count=40)
+    said = [
+        re.sub(r"\W+", " ", c.messages[0].content or "").casefold()
+        for name in ("train.jsonl", "held_out.jsonl") for c in read_conversations(tmp_path / "out" / name)
+    ]  # fmt: skip
+    assert len(said) == len(set(said)) == 43
+    refused = [json.loads(line) for line in (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()]
+    assert report["dropped"]["repeated"] == sum(entry["reason"] == "repeated" for entry in refused) > 0
+
+
+def test_a_scenario_that_gave_nothing_is_named(tmp_path: Path) -> None:
+    with serving(good) as (url, _):
+        assert run(tmp_path, url, scenarios=["single", "missing_argument"])["not_played"] == []
+        (tmp_path / "one").mkdir()
+        alone = tmp_path / "one" / "mine.json"
+        alone.write_text(json.dumps(TOOLS[:1]))
+        teaching = Teaching(url, "m", patience=FAST)
+        report = teach(tmp_path / "one" / "out", load_tools([alone]), 6, 0, teaching, val_ratio=0.0, seed=1,
+                       scenarios=["single", "parallel_different"])  # fmt: skip
+    assert report["not_played"] == ["parallel_different"]
+    assert report["files"]["train.jsonl"] == {"single": 6}
+
+
+def test_a_wrong_key_ends_the_run_at_once(tmp_path: Path) -> None:
+    ended = pytest.raises(CallamaError, match=r"refuses every question: HTTP 401.*it wrote nothing")
+    with serving(lambda body: (401, {}, b"who are you")) as (url, requests), ended:
+        run(tmp_path, url, count=40)
+    assert len(requests) <= 6
+    assert not (tmp_path / "out.teacher.jsonl").exists()
+
+
 def test_requests_keep_the_rate(tmp_path: Path) -> None:
     with serving(good) as (url, requests):
         start = time.monotonic()

@@ -76,6 +76,17 @@ def test_more_pages_of_an_mcp_reply_are_named(tmp_path: Path) -> None:
         ("!!python/object/apply:os.system ['false']", "mine.yaml", "is not YAML"),
         ("[" * 100_000, "mine.json", "cannot be read"),
         ("import nowhere_to_be_found", "mine.py", "mine.py:1: importing it fails: ModuleNotFoundError"),
+        (
+            "import os\nos._exit(7)",
+            "mine.py",
+            "mine.py:2: importing it fails: the module ends the process by os._exit(7)",
+        ),
+        ("from os import abort\n\nabort()", "mine.py", "mine.py:3: importing it fails: the module ends the process by"),
+        (
+            '{"id": 1, "error": {"code": -32601, "message": "no such method"}}',
+            "mine.json",
+            "no such method (code -32601)",
+        ),
         ("x = 1\nraise SystemExit(3)", "mine.py", "mine.py:2: importing it fails: SystemExit: 3"),
         ("def f(:", "mine.py", "mine.py:1: importing it fails: SyntaxError"),
         ("x = 1", "mine.py", "no function that can be used"),
@@ -306,3 +317,31 @@ def book(city: str, nights: int, price: float, quiet: bool, tags: list[str], kin
         if name == "kind":
             schema = {**schema, "type": "string"}
         assert ours == schema, name
+
+
+def test_an_openapi_document_says_what_it_renamed_and_what_it_left(tmp_path: Path) -> None:
+    operation = {"operationId": "updateOrder", "summary": "Update an order", "parameters": [
+        {"name": "clash", "in": place, "schema": {"type": "string"}} for place in ("query", "header")]}  # fmt: skip
+    paths = {"/a": {"put": operation}, "/b": {"put": operation, "gett": {}, "x-note": 1}, "/c": 3}
+    loaded = load(tmp_path, {"openapi": "3.1.0", "paths": paths})
+    assert [t.name for t in loaded.tools] == ["updateOrder", "updateOrder_2"]
+    assert list(loaded.tools[0].parameters["properties"]) == ["clash", "clash_in_header"]
+    kept = [str(r) for r in loaded.remarks if not r.lost]
+    assert "mine.json: PUT /b: another operation is called 'updateOrder': this one is called updateOrder_2 here" in kept
+    assert (
+        "mine.json: PUT /a: two parameters are called 'clash': the one in header is called clash_in_header here" in kept
+    )
+    assert [str(r) for r in loaded.lost] == [
+        "mine.json: GETT /b: 'gett' is no method; known: get, put, post, delete, options, head, patch, trace",
+        "mine.json: /c: the path item is no object but a int",
+    ]
+
+
+def test_what_a_module_prints_is_no_output_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load(tmp_path, "print('noise')\ndef f(x: int):\n    'Do it.'", "mine.py")
+    assert capsys.readouterr() == ("", "noise\n")
+
+
+def test_a_process_that_a_module_forks_may_end(tmp_path: Path) -> None:
+    forks = "import os\npid = os.fork()\nif not pid:\n    os._exit(3)\nstatus = os.waitpid(pid, 0)[1] >> 8\n"
+    assert load(tmp_path, f"{forks}assert status == 3\ndef f(x: int):\n    'Do it.'", "mine.py").tools

@@ -6,6 +6,7 @@ is as good as cleaned data, the audits decide. All that it adds is said in plain
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,10 @@ from typing import Any
 from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.data.grounding import audit
+from callama.synth.augment.shorten import without_value
 from callama.synth.names import spelled, words_of
-from callama.synth.own_words import task_of
+from callama.synth.own_task import is_verb, task_of, verb_phrase
+from callama.synth.own_words import question_for
 from callama.synth.speech import join, label
 
 Change = Callable[[Conversation, random.Random, Sequence[Tool]], Conversation | None]
@@ -26,8 +29,11 @@ _REFUSALS = (
     "I can't do that with the tools I have, but I can {can}.",
     "That is beyond my tools, I'm afraid. I can {can} if you like.",
 )  # fmt: skip
-_QUESTIONS = ("What should the {} be?", "Could you tell me the {}?", "I still need the {}. What should it be?",
+_QUESTIONS = ("What should the {} be?", "Could you tell me the {}?", "I still need the {}.",
               "Which {} should I use?")  # fmt: skip
+_REPLIES = ("{}", "{}.", "{}, please.", "It's {}.")
+_BARE = ("I'm sorry, none of my tools can do that.", "I have no tool for that.",
+         "I can't do that with the tools I have.")  # fmt: skip
 _ERRORS = ("Service temporarily unavailable", "Request timed out", "Internal server error", "Rate limit exceeded",
            "Connection refused", "Permission denied")  # fmt: skip
 _REPORTS = (
@@ -35,18 +41,19 @@ _REPORTS = (
     "The call failed ({}), so I have no result for you. Shall I try again?",
     "I could not do that. The tool reported: {}. Nothing else is known.",
 )  # fmt: skip
-_BRIDGES = (" Also, ", " And ", " One more thing: ", " Besides, ", " After that, ")
-# What goes when the value behind it goes: "in Lisbon", "for 3", "with the title Home".
-_BEFORE = r"(?:(?:^|[\s,]+)(?:in|at|for|to|of|from|on|with|by|as|about|named|called|and|the|a|an|number|id|:))*[\s,:]*"
+_BRIDGES = (" Also, ", " And ", " One more thing: ", " Besides, ")
 _GLUE = frozenset(["a", "an", "the", "of", "in", "on", "at", "to", "for", "from", "by", "with", "and", "or", "get"])
-# A sentence that lost what it was about: "The. And …", "$, but", "between and Rome".
-_DANGLING = re.compile(
-    r"\b(?:the|an?|my|our|your|its|is|are|was|be|have|has|to|for|of|in|at|on|with|from|by|as|named|called|and|or|than)"
-    r"\s*(?:[.,;?!)]|$)|[$€£#@](?!\w)|[:=-]\s*(?:[.,;?!)]|$)|(?:[\"'“(]\s*[\"'”)])"
-    r"|\b(?:between|both|either|from|of|for|with)\s+(?:and|or|to)\b",
+_GREETING = re.compile(
+    r"^(?:(?:hi|hey|hello)(?: there)?|good (?:morning|day|afternoon|evening)|ok|okay|quick one)\b[\s,.!:]*",
     re.IGNORECASE,
 )
-_MIN_WORDS = 3
+_CLOSING = re.compile(
+    r"(?<=[.?!])\s*(?:thanks(?: a lot)?|thank you|cheers|that would help me a lot)[.!]*$", re.IGNORECASE
+)
+# Words at the start of a request that are no names.
+_STARTERS = frozenset(("a", "an", "are", "can", "could", "do", "does", "find", "get", "give", "how", "is", "let", "may",
+                       "my", "please", "tell", "the", "there", "we", "what", "when", "where", "which", "who", "will",
+                       "would", "you"))  # fmt: skip
 
 
 def distractors(conversation: Conversation, rng: random.Random, pool: Sequence[Tool]) -> Conversation | None:
@@ -66,14 +73,15 @@ def decline(conversation: Conversation, rng: random.Random, pool: Sequence[Tool]
     start = _first_call(conversation)
     if start is None or any(m.role == "assistant" for m in conversation.messages[:start]):
         return None
-    needed = {call.name for call in conversation.messages[start].tool_calls}
+    needed = {call.name for message in _until_user(conversation, start) for call in message.tool_calls}
     gone = [t for t in conversation.tools if t.name in needed]
     left = [t for t in conversation.tools if t.name not in needed]
     left += _strangers(conversation.tools, pool, rng, rng.randint(1, 2)) if len(left) < 2 else []
     if not left or any(_alike(one, other) for one in gone for other in left):
         return None
-    can = join([task_of(t) for t in left[:2]], "or")
-    said = Message("assistant", rng.choice(_REFUSALS).format(can=can))
+    # What neither a description nor a name puts into words is on offer all the same, and not spoken of.
+    able = [phrase for t in left if (phrase := verb_phrase(t))][:2]
+    said = Message("assistant", rng.choice(_REFUSALS).format(can=join(able, "or")) if able else rng.choice(_BARE))
     return replace(conversation, messages=(*conversation.messages[:start], said), tools=tuple(left))
 
 
@@ -83,23 +91,16 @@ def missing_argument(conversation: Conversation, rng: random.Random, pool: Seque
     if found is None:
         return None
     start, name, value = found
-    user = conversation.messages[start - 1]
-    named = rf"(?:(?:{re.escape(label(name))}|{re.escape(name)})\s*(?:is|:|=)?\s*)?"
-    # What is counted stands behind a number: "for 5 days" cannot lose its 5 alone.
-    end = r"(?=\s*(?:[.,;?!)]|$))" if value.replace(".", "").isdigit() else r"(?!\w)"
-    short = re.sub(
-        rf"{_BEFORE}{named}(?<!\w)[\"'“]?{re.escape(value)}[\"'”]?{end}", "", user.content or "", count=1, flags=re.I
-    )
-    short = re.sub(r"\s+([.,?!])", r"\1", re.sub(r"\s*\(\s*\)", "", short)).strip(" ,:;")
-    if len(short.split()) < _MIN_WORDS or short == user.content or _DANGLING.search(short):
+    short = without_value(conversation.messages[start - 1].content or "", label(name), value)
+    if start - 1 != sum(m.role == "system" for m in conversation.messages[:start]) or short is None:
         return None
     without = (*conversation.messages[: start - 1], Message("user", short))
     call = conversation.messages[start]
     bare = [a for a in audit(replace(conversation, messages=(*without, call))) if a.path == name]
     if any(a.ground != "ungrounded" for a in bare):
         return None
-    question = Message("assistant", rng.choice(_QUESTIONS).format(label(name)))
-    reply = Message("user", rng.choice(("{}", "{}.", "{}, please.", "It's {}.")).format(value))
+    question = Message("assistant", question_for(name, rng.choice(_QUESTIONS)))
+    reply = Message("user", rng.choice(_REPLIES if len(value.split()) < 4 else _REPLIES[:1]).format(value))
     return replace(conversation, messages=(*without, question, reply, *conversation.messages[start:]))
 
 
@@ -152,7 +153,11 @@ def joined(first: Conversation, second: Conversation, rng: random.Random) -> Con
         return None
     shown = list(tools.values())
     rng.shuffle(shown)
-    words = also if re.match(r"I\b|[A-Z]{2}", also) else also[:1].lower() + also[1:]
+    asked, also = _CLOSING.sub("", asked), _GREETING.sub("", _GREETING.sub("", also))
+    if not asked or not also:
+        return None
+    first_word = re.match(r"[A-Za-z']*", also)
+    words = also[:1].lower() + also[1:] if first_word and _is_plain(first_word[0]) else also
     text = asked + ("" if asked[-1] in ".?!" else ".") + rng.choice(_BRIDGES) + words
     calls = (replace(one, id="call_0"), replace(other, id="call_1"))
     messages = (*system, Message("user", text), Message("assistant", None, calls))
@@ -164,6 +169,11 @@ CHANGES: Mapping[str, Change] = {
 }
 
 
+def _is_plain(word: str) -> bool:
+    """Whether a word at the start of a sentence is no name or value, so that it may lose its capital."""
+    return word.lower() in _STARTERS or is_verb(word.lower())
+
+
 def _first_call(conversation: Conversation) -> int | None:
     """Where the first call stands, if it answers a user directly."""
     for index, message in enumerate(conversation.messages):
@@ -172,10 +182,17 @@ def _first_call(conversation: Conversation) -> int | None:
     return None
 
 
+def _until_user(conversation: Conversation, start: int) -> list[Message]:
+    """The messages from one on, up to the user's next."""
+    return list(itertools.takewhile(lambda message: message.role != "user", conversation.messages[start:]))
+
+
 def _single_call(conversation: Conversation) -> tuple[tuple[Message, ...], str, ToolCall] | None:
     start = _first_call(conversation)
     if start is None or len(conversation.messages[start].tool_calls) != 1 or conversation.messages[start].content:
         return None
+    if any(message.tool_calls for message in _until_user(conversation, start + 1)):
+        return None  # what the next call takes from this one's result would be lost
     *before, user = conversation.messages[:start]
     if any(m.role != "system" for m in before) or not (user.content or "").strip():
         return None

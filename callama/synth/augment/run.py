@@ -23,8 +23,9 @@ from callama.common.progress import Meter
 from callama.contract.messages import Conversation, Tool, dump_line
 from callama.data.audit import check_made
 from callama.data.quarantine import DropError, quarantine_line
-from callama.data.read import read_conversations
-from callama.data.records import Record
+from callama.data.read import conversation_of
+from callama.data.reasons import Drop
+from callama.data.records import Record, decoded, read_records
 from callama.synth.augment.changes import CHANGES, joined
 
 PARALLEL = "parallel"
@@ -60,16 +61,20 @@ def augment_file(
 
     Raises:
         UsageError: no such file, an unknown scenario, or ``out`` is the source.
-        CallamaError: a record is no conversation (``callama clean`` makes them), or nothing was made.
+        CallamaError: no record is a conversation (``callama clean`` makes them), or nothing was made.
     """
     require_file(source, "cleaned conversations")
-    names = list(dict.fromkeys(scenarios)) if scenarios else list(SCENARIOS)
+    names = list(dict.fromkeys(scenarios)) if scenarios is not None else list(SCENARIOS)
+    if not names:
+        raise UsageError(f"no scenario given; known: {', '.join(SCENARIOS)}")
     if unknown := [n for n in names if n not in SCENARIOS]:
         raise UsageError(f"unknown scenario {unknown[0]!r}; known: {', '.join(SCENARIOS)}")
     places = [out, out.with_name(f"{out.name}.quarantine.jsonl"), out.with_name(f"{out.name}.report.json")]
     if any(place.exists() and place.samefile(source) for place in places):
         raise UsageError(f"{out}: the source itself would be overwritten; choose another file to write")
     pool = _pool(source, seed)
+    aside: list[str] = []
+    faults: Counter[str] = Counter()
     total = Augmented()
     with (
         atomic_file(places[0]) as to_out, atomic_file(places[1]) as to_quarantine, atomic_file(places[2]) as to_report,
@@ -79,11 +84,14 @@ def augment_file(
             Meter("augmenting", None, "conversations") as meter,
         ):  # fmt: skip
             work = partial(augment_batch, scenarios=names, seed=seed, pool=pool)
-            for done in ordered_map(work, _batches(source), workers or available_cores()):
+            for done in ordered_map(work, _batches(source, aside, faults), workers or available_cores()):
                 file.writelines(f"{line}\n" for line in done.lines)
                 quarantine.writelines(f"{line}\n" for line in done.quarantined)
                 total.count(done)
                 meter.advance(done.read, f"{total.made.total():,} made")
+            quarantine.writelines(f"{line}\n" for line in aside)
+        total.read += faults.total()
+        total.drops += faults
         report = {
             "source": str(source), "seed": seed, "read": total.read, "made": dict(sorted(total.made.items())),
             "dropped": dict(sorted(total.drops.items())), "nothing_fits": total.unfit,
@@ -98,10 +106,22 @@ def augment_file(
 
 
 def _pool(source: Path, seed: int) -> list[Tool]:
-    """Up to 300 of the file's different tools, each with the same chance."""
+    """Up to 300 of the file's different tools, each with the same chance.
+
+    Raises:
+        CallamaError: no record is a conversation: what is wrong with the first.
+    """
     rng, seen = random.Random(f"{seed}:pool"), set[str]()
     out: list[Tool] = []
-    for conversation in read_conversations(source):
+    first_fault: CallamaError | None = None
+    count = 0
+    for record in read_records(source):
+        try:
+            conversation = conversation_of(source, record)
+        except CallamaError as error:
+            first_fault = first_fault or error
+            continue
+        count += 1
         for tool in conversation.tools:
             if tool.name in seen:
                 continue
@@ -110,13 +130,26 @@ def _pool(source: Path, seed: int) -> list[Tool]:
                 out.append(tool)
             elif (place := rng.randrange(len(seen))) < MAX_POOL:
                 out[place] = tool
+    if first_fault and not count:
+        raise first_fault
     return out
 
 
-def _batches(source: Path) -> Iterator[list[tuple[int, Conversation]]]:
-    numbered = enumerate(read_conversations(source))
+def _batches(source: Path, aside: list[str], faults: Counter[str]) -> Iterator[list[tuple[int, Conversation]]]:
+    """The conversations with their numbers; what is none is put ``aside`` for the quarantine."""
+    numbered = _numbered(source, aside, faults)
     while batch := list(islice(numbered, BATCH)):
         yield batch
+
+
+def _numbered(source: Path, aside: list[str], faults: Counter[str]) -> Iterator[tuple[int, Conversation]]:
+    for record in read_records(source):
+        try:
+            yield record.number, conversation_of(source, record)
+        except CallamaError as error:
+            reason = Drop.WRONG_SHAPE
+            faults[reason.value] += 1
+            aside.append(quarantine_line(decoded(record), DropError(reason, str(error))))
 
 
 def augment_batch(

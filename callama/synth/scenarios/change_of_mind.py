@@ -54,6 +54,8 @@ def _other_errand(stage: Stage) -> Scene:
     rng = stage.rng
     spec = stage.pick(lambda s: s.missing)
     offered = [spec, *stage.others(1 + stage.count(65, 25, 10), [spec])]
+    if len(offered) < 2:
+        raise NoFitError
     name = rng.choice(sorted(spec.missing))
     gap = spec.missing[name]
     first = ask(spec, rng, template=rng.choice(gap.requests))

@@ -1,0 +1,135 @@
+"""What a function does, in words: a verb with its object, read off its description, else off its name.
+
+English has no sure sign of a verb, so a list of them decides, and words that are nouns as often count only with an
+object behind them. Where nothing is sure, nothing is said.
+"""
+
+from __future__ import annotations
+
+import re
+
+from callama.contract.messages import Tool
+from callama.synth.names import words_of
+
+_VERBS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+accept activate add adjust allocate analyse analyze append apply approve archive ask assign attach authenticate
+authorize begin bill block book build buy calculate call cancel capture change charge check choose classify clean
+clear close commit compare complete compress compute configure confirm connect convert cook copy count create
+deactivate debit decode define delete deliver deploy detect determine disable dispatch display download draft draw
+drive edit enable encode end estimate evaluate exchange execute export extract feed fetch fill filter find finish fix
+flag fly format generate get give grant hide hire hold identify import increase index insert inspect install invite
+invoke issue join launch like link list load lock log look lookup make manage mark measure merge modify move mute
+notify open order park pause pay perform pick ping place plan plant play post predict preview print process provide
+publish purchase push put query quote rank rate read rebuild receive recommend record refill refresh refund register
+reject release remind remove rename render renew rent replace reply report request reschedule reserve reset resize
+resolve restart restore resume retrieve return review revoke rotate route run save scale scan schedule score search
+select send set share ship show sign simulate solve sort split start stop store submit subscribe suggest summarise
+summarize switch sync tag test toggle track transfer transform translate trigger turn unblock unlock unmute
+unsubscribe update upgrade upload use validate verify view wash water withdraw write
+""",
+    )
+)
+GETTING_VERBS = frozenset(("get", "find", "list", "search", "show", "fetch", "retrieve", "read", "look", "lookup",
+                           "query", "view", "check", "calculate", "compute", "return", "count", "estimate",
+                           "compare"))  # fmt: skip
+# Descriptions that talk about the function instead of saying what it does.
+_PREAMBLE = re.compile(
+    r"^(?:(?:this|the) (?:function|tool|endpoint|operation|method|api|call)\s+(?:is used to|allows (?:you|users?) to|"
+    r"lets (?:you|users?)|can be used to|will|is for)?\s*|(?:used to|use this (?:function|tool|endpoint)? ?to|"
+    r"allows (?:you|users?) to|lets (?:you|users?)|api (?:to|for)|"
+    r"an? (?:function|tool|endpoint) (?:to|that|which))\s+)",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?:;](?:\s|$)|\n| \(")
+# Nouns as often as verbs: "order status", "feed times". With an object behind them they are verbs.
+_NOUNS_TOO = frozenset(
+    re.findall(
+        r"\w+",
+        """
+bill book capture change charge check cook copy count debit design display download draft draw exchange export extract
+feed filter find finish fix flag fly form format grant hire hold import increase index invite issue launch link list
+load lock log look mark match measure merge mute order park pause pay pick ping place plan plant post preview print
+process purchase query quote rank rate record refund register release remind rent report request reserve return review
+route run scale scan schedule score search share ship sign sort split start stop store submit switch sync tag test
+track transfer transform trigger turn update upgrade upload use view wash water
+""",
+    )
+) - frozenset(re.findall(r"\w+", "find list pay remind register search start stop submit turn update upload use"))
+_VERBS_IN_FRONT = frozenset(("book", "check", "copy", "count", "download", "export", "extract", "print", "schedule",
+                             "track"))  # fmt: skip
+_INVERTED = re.compile(r"(?:is|are|was|do|does|did|can|will|should)\b")
+_ASKING = ("whether", "how", "what", "when", "which", "who", "where")
+_NO_VERBS = frozenset((*_ASKING, "if", "all", "both", "the", "a", "an", "in", "of", "for", "from", "with", "about",
+                       "as", "to", "on", "by", "at", "and", "or", "not", "only", "also", "given"))  # fmt: skip
+# What a model reads as the end of a turn must not get from a description into what is said.
+_SPECIAL = re.compile(r"<\|[^|<>\n]{0,60}\|>|[\x00-\x1f\x7f-\x9f]")
+# Behind one of these words stands what is done to, so that the word before it is a verb.
+_OBJECT_STARTS = ("a ", "an ", "the ", "all ", "your ", "one ", "some ", "this ", "every ", "new ", "multiple ",
+                  "whether ", "how ", "what ", "which ", "that ")  # fmt: skip
+# "Price of a car" can be got; "Creation of an order" cannot.
+_THING = re.compile(r"(?:[\w'-]+ ){0,3}?(?![\w'-]+(?:tion|ment|al|ing|sion) )[\w'-]+ of \w")
+_DETERMINED = ("a ", "an ", "the ", "all ", "your ", "one ", "some ", "every ")
+_MAX_TASK_CHARS = 90
+
+
+def task_of(tool: Tool) -> str:
+    """What a function does, after "I can …": from its description, else from its name, else only that it is used."""
+    if phrase := verb_phrase(tool):
+        return phrase
+    words = words_of(tool.name) or [tool.name.lower()]
+    return " ".join(words) if len(words) > 1 and words[0] in _VERBS else f"use {' '.join(words)}"
+
+
+def verb_phrase(tool: Tool) -> str:
+    """What a function does as a verb with its object; empty where neither its description nor its name says it."""
+    text = " ".join(re.sub(r"[{}*`\"]", "", _SPECIAL.sub(" ", tool.description)).split())
+    text = _SENTENCE_END.split(_PREAMBLE.sub("", text), maxsplit=1)[0].strip(" ,-")
+    first, _, rest = text.partition(" ")
+    if text and len(text) <= _MAX_TASK_CHARS and rest:
+        if verb := _verb(first, rest):
+            return f"{verb} {rest}"
+        verb = (words_of(tool.name) or [""])[0]
+        verb = verb if verb in GETTING_VERBS else ""
+        if first.lower() not in _NO_VERBS and not _base(first.lower()) and (verb or _THING.match(text)):
+            thing = text if text[1:2].isupper() else text[:1].lower() + text[1:]
+            return f"{verb or 'get'} {'' if thing.startswith(_DETERMINED) else 'the '}{thing}"
+        if first.lower() in _ASKING and not _INVERTED.match(rest):
+            return f"tell {first.lower()} {rest}"
+    words = words_of(tool.name)
+    if len(words) < 2 or any(len(word) < 2 or word.isdigit() for word in words):
+        return ""
+    if words[0] in _VERBS and (words[0] not in _NOUNS_TOO or words[0] in _VERBS_IN_FRONT):
+        return " ".join(words)
+    # "calendar.create", not "model_predict".
+    return " ".join([words[-1], *words[:-1]]) if "." in tool.name and words[-1] in _VERBS - _NOUNS_TOO else ""
+
+
+def _verb(first: str, rest: str) -> str:
+    """The verb at the start of a description; empty where it starts with something else."""
+    word, has_object = first.lower(), rest.lower().startswith(_OBJECT_STARTS)
+    base = _base(word)
+    if word in _NO_VERBS or ((base in _NOUNS_TOO or word.endswith("ing")) and not has_object):
+        return ""
+    return base or (re.sub(r"(?<=[^s])s$", "", word) if has_object and word.isalpha() else "")
+
+
+def is_verb(word: str) -> bool:
+    """Whether a word is one of the verbs that functions are described with."""
+    return word in _VERBS
+
+
+def _base(word: str) -> str:
+    """``gets`` → ``get``, ``fetches`` → ``fetch``; empty for what is no verb that is known."""
+    forms = [
+        word,
+        word.removesuffix("s"),
+        word.removesuffix("es"),
+        word.removesuffix("ing"),
+        word.removesuffix("ing") + "e",
+    ]
+    if word.endswith("ies"):
+        forms.append(word.removesuffix("ies") + "y")
+    return next((form for form in forms if form in _VERBS), "")
