@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from callama.synth.catalogue import ToolSpec
 from callama.synth.speech import Ask, ask, called, changed, ends_open, make_values, manners, one_mark, say_value
-from callama.synth.stage import Calls, Say, Scene, Stage, User
+from callama.synth.stage import Calls, NoFitError, Say, Scene, Stage, User
 
 _CHANGES = (
     "No, wait, make the {label} {new}.", "Actually, {new} instead of {old}.", "Sorry, I mean {new}, not {old}.",
