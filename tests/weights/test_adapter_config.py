@@ -69,7 +69,7 @@ def test_another_kind_of_adapter_is_refused(tmp_path: Path) -> None:
 def test_what_peft_itself_writes_is_read(tmp_path: Path) -> None:
     """Every key that peft writes for a plain LoRA, whatever its version adds."""
     base = hf_model(LLAMA_3, tied=False)
-    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "down_proj"])).save_pretrained(tmp_path)
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "down_proj"])).save_pretrained(str(tmp_path))
     assert read_adapter(tmp_path, LLAMA_3).lora.layers == ("wq", "w2")
 
 
@@ -108,7 +108,7 @@ def test_an_adapter_of_some_layers_is_what_peft_makes_of_it(tmp_path: Path, targ
     for name, tensor in theirs.named_parameters():
         if "lora_B" in name:
             tensor.normal_(std=0.2)
-    theirs.save_pretrained(tmp_path / "theirs")
+    theirs.save_pretrained(str(tmp_path / "theirs"))
     ids = tokens(24)
     expected = theirs(ids[None]).logits[0]
     adapter = read_adapter(tmp_path / "theirs", LLAMA_3)
