@@ -75,8 +75,7 @@ def convert(
     if to == "peft":
         raise UsageError(f"{source_path} is no adapter; --to peft takes a checkpoint of a run or the original's files")
     source = open_source(source_path).as_dtype(dtype)
-    if loaded_tokenizer(source) is None:
-        warn(f"{source_path} has no tokenizer, so neither has {out}: put the model's own beside its weights first")
+    note_tokenizer(source, out)
     if to == "native":
         write_native(out, source.params, source.tensors, source.tokenizer, source.origin())
         return
@@ -86,6 +85,16 @@ def convert(
         "gguf": lambda: write_gguf(out, source),
     }
     writers[to]()
+
+
+def note_tokenizer(source: Source, out: Path) -> None:
+    """Tells a user that a model without tokenizer stays one.
+
+    Raises:
+        CallamaError: the tokenizer belongs to another model.
+    """
+    if loaded_tokenizer(source) is None:
+        warn(f"{source.path} has no tokenizer, so neither has {out}: put the model's own beside its weights first")
 
 
 def _convert_adapter(path: Path, out: Path, dtype: str | None) -> None:

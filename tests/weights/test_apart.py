@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,17 @@ def test_a_peft_folder_is_a_source_again(whole: Path, tmp_path: Path) -> None:
     convert(tmp_path / "one", tmp_path / "two", "peft")
     one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("one", "two"))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_an_adapter_larger_than_files_may_be_is_one_message(whole: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, before[1]))
+    try:
+        with pytest.raises(CallamaError, match=r"out is larger than files may be here \(ulimit -f"):
+            convert(whole / "peft", tmp_path / "out", "peft")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_without_tokenizer_is_told_of(native: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
