@@ -217,6 +217,24 @@ def test_an_adapter_larger_than_files_may_be_is_one_message(whole: Path, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_consolidated_adapter_says_what_it_is(whole: Path, tmp_path: Path) -> None:
+    """One process of ZeRO 2, in DeepSpeed's layout."""
+    job = tmp_path / "job"
+    shutil.copytree(whole / "original", job)
+    state = torch.load(job / "lora.pt", weights_only=True)
+    flat = torch.cat([tensor.flatten() for tensor in state.values()])
+    optimizer = {"zero_stage": 2, "partition_count": 1, "single_partition_of_fp32_groups": [flat]}
+    torch.save({"optimizer_state_dict": optimizer}, job / "zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    shapes = {f"module.{name}": tensor.shape for name, tensor in state.items()}
+    torch.save({"param_shapes": [shapes]}, job / "mp_rank_00_model_states.pt")
+    consolidate(job, tmp_path / "out")
+    facts = json.loads((tmp_path / "out/MANIFEST.json").read_text())
+    assert (facts["dtype"], facts["dialect"], facts["source"]) == ("fp32", "tool_uses", "job")
+    convert(whole / "original", tmp_path / "expected", "peft")
+    one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("out", "expected"))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_a_model_without_tokenizer_is_told_of(native: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (native / "tokenizer.json").unlink()
     convert(native, tmp_path / "hf", "hf")
