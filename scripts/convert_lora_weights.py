@@ -15,7 +15,7 @@ def main() -> None:
         "--lora-ckpt-path checkpoints/llama3_fc/step_000400 --output-dir checkpoints/finetuned_merged",
     )
     parser.add_argument("--config-dir", type=Path, required=True, help="folder of the adapter file's lora.json")
-    parser.add_argument("--base-ckpt-path", type=Path, required=True, help="the base model's consolidated.pth")
+    parser.add_argument("--base-ckpt-path", type=Path, required=True, help="the base's consolidated.pth or its folder")
     parser.add_argument("--lora-ckpt-path", type=Path, required=True, help="adapter folder, or the original's .pt file")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
@@ -23,11 +23,12 @@ def main() -> None:
         from callama.cli.merge import print_errors
         from callama.weights.merge import merge_to_folder
 
+    whole = args.base_ckpt_path.is_dir()
     errors = merge_to_folder(
-        args.base_ckpt_path.parent,
+        args.base_ckpt_path if whole else args.base_ckpt_path.parent,
         args.lora_ckpt_path,
         args.output_dir,
-        base_weights=args.base_ckpt_path,
+        base_weights=None if whole else args.base_ckpt_path,
         config_dir=args.config_dir,
     )
     print_errors(errors)

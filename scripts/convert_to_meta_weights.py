@@ -19,11 +19,14 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
     with loading():
+        from callama.weights.convert import note_tokenizer
         from callama.weights.meta import write_meta
         from callama.weights.native import open_native, read_params
 
     params = read_params(args.config_file)
-    write_meta(args.output_dir, open_native(args.ckpt_file.parent, args.ckpt_file, params), args.num_shards)
+    source = open_native(args.ckpt_file.parent, args.ckpt_file, params)
+    note_tokenizer(source, args.output_dir)
+    write_meta(args.output_dir, source, args.num_shards)
     print(f"{args.output_dir}: Meta checkpoint, {args.num_shards} shard{'s' if args.num_shards > 1 else ''}")
 
 

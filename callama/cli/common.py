@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -54,6 +55,9 @@ def loading() -> Iterator[None]:
 def guarded(run: Callable[[], object]) -> NoReturn:
     """Runs and exits: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated. A user's mistake is one
     message."""
+    # Where output cannot be in UTF-8 (LC_ALL=C, a pipe of another system), a sign is spelt and the work not lost.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     stop = _Stop()
     for number in _ENDED:
         signal.signal(number, stop)

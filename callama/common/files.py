@@ -62,10 +62,12 @@ def read_json(path: Path, what: str) -> Any:
 
 class Checksums(NamedTuple):
     """Of a file's bytes, in hexadecimal. sha256 says that two files are the same; CRC-32 takes a third of the time and
-    finds what was damaged, so that it can be asked for whenever a file is read; None where a file has them inside."""
+    finds what was damaged, so that it can be asked for whenever a file is read; None where a file has them inside.
+    Of such a file ``index_crc32`` is one over the list of them, by which a file is told from another whole one."""
 
     sha256: str
     crc32: str | None
+    index_crc32: str | None = None
 
 
 def checksums_of(path: Path) -> Checksums:

@@ -18,7 +18,7 @@ from callama.model.packed import PackedTransformer
 from callama.model.transformer import Transformer
 from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
-from callama.weights.adapter import find_adapter, load_adapter, read_adapter
+from callama.weights.adapter import adapter_facts, find_adapter, load_adapter, read_adapter
 from callama.weights.merge import check_base
 from callama.weights.native import build_model, open_native, read_native, require_own_tokenizer
 
@@ -109,5 +109,5 @@ class ChatModel:
 def _add_adapter(model: Transformer, folder: Path, path: Path) -> None:
     base = open_native(folder)
     adapter = read_adapter(path, base.params)
-    check_base(base, path)
+    check_base(base, path, adapter_facts(path))
     load_adapter(add_lora(model, adapter.lora), adapter)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from reprlib import repr as short
 from typing import Any
 
 # Llama 3.2 1B and 3B stretch RoPE 32-fold, every other scaled model 8-fold; params.json cannot say so.
@@ -12,6 +12,7 @@ _FACTOR_32_SHAPES = {(2048, 16), (3072, 28)}
 _MAX_LAYERS = 1000  # the largest Llama 3 has 126
 _MAX_SIZE = 1 << 24  # of any side of a matrix; what is larger is damage
 _MAX_NUMBER = 1e12  # RoPE bases of long contexts come to 1e9
+MAX_CONTEXT = 1 << 31  # tokens, and how often RoPE may be stretched
 _NO_MULTIPLIER = ("ffn_dim_multiplier", None)
 # Written by the original project, or settings of a run rather than of a model.
 _NOT_A_SHAPE = {"max_batch_size", "max_seq_len", "use_cache", "embed_dropout", "attention_dropout", "hidden_dropout"}
@@ -54,24 +55,26 @@ class ModelParams:
         for name in ("dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of"):
             value = given.get(name, 1)
             if (type(value) is not int or value <= 0) and (name, value) != ("n_kv_heads", None):
-                raise ValueError(f"{name} must be a whole number above zero, found {value!r}")
+                raise ValueError(f"{name} must be a whole number above zero, found {short(value)}")
             if value is not None and value > _MAX_SIZE:
-                raise ValueError(f"{name} must be at most {_MAX_SIZE:,}, found {value:,}")
+                raise ValueError(f"{name} must be at most {_MAX_SIZE:,}, found {short(value)}")
         for name in ("ffn_dim_multiplier", "norm_eps", "rope_theta"):
             value = given.get(name, 1.0)
             if not (type(value) in (int, float) and 0 < value < _MAX_NUMBER) and (name, value) != _NO_MULTIPLIER:
-                raise ValueError(f"{name} must be a number above zero, found {value!r}, or is beyond {_MAX_NUMBER:g}")
+                raise ValueError(
+                    f"{name} must be a number above zero, found {short(value)}, or is beyond {_MAX_NUMBER:g}"
+                )
         if type(scaled := given.get("use_scaled_rope", False)) is not bool:
-            raise ValueError(f"use_scaled_rope must be true or false, found {scaled!r}")
+            raise ValueError(f"use_scaled_rope must be true or false, found {short(scaled)}")
         if given["n_layers"] > _MAX_LAYERS:
             raise ValueError(f"n_layers must be at most {_MAX_LAYERS}, found {given['n_layers']}")
-        if max_seq_len is not None and (type(max_seq_len) is not int or max_seq_len <= 0):
-            raise ValueError(f"max_seq_len must be a whole number above zero, found {max_seq_len!r}")
+        if max_seq_len is not None and (type(max_seq_len) is not int or not 0 < max_seq_len <= MAX_CONTEXT):
+            raise ValueError(f"the context must be a whole number of tokens from 1 to 2^31, found {short(max_seq_len)}")
         factor = 32.0 if (given["dim"], given["n_layers"]) in _FACTOR_32_SHAPES else 8.0
         context = max_seq_len or (131_072 if scaled else 8192)
         params = cls(**given, rope_scale_factor=factor, max_seq_len=context)
-        if params.ffn_dim > _MAX_SIZE:
-            raise ValueError(f"the feed-forward would be {params.ffn_dim:,} wide; at most {_MAX_SIZE:,} is possible")
+        if not 0 < (width := params.ffn_dim) <= _MAX_SIZE:
+            raise ValueError(f"the feed-forward would be {short(width)} wide; from 1 to {_MAX_SIZE:,} is possible")
         if params.dim % params.n_heads or params.n_heads % params.kv_heads:
             raise ValueError(
                 f"dim {params.dim} must be a multiple of n_heads {params.n_heads}, "
@@ -85,11 +88,11 @@ class ModelParams:
         """The same with Llama 3.1's RoPE scaling by ``factor``.
 
         Raises:
-            ValueError: it is below one or not finite.
+            ValueError: it is below one or beyond 2^31.
         """
-        if not 1 <= factor < math.inf:
-            raise ValueError(f"RoPE's scaling factor must be finite and at least 1, found {factor}")
-        return replace(self, use_scaled_rope=True, rope_scale_factor=factor)
+        if type(factor) not in (int, float) or not 1 <= factor <= MAX_CONTEXT:
+            raise ValueError(f"RoPE's scaling factor must be a number from 1 to 2^31, found {short(factor)}")
+        return replace(self, use_scaled_rope=True, rope_scale_factor=float(factor))
 
     def to_meta(self) -> dict[str, Any]:
         """Meta's keys only, so that Meta's own loaders accept the file."""

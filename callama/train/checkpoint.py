@@ -24,7 +24,8 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import Checksums, atomic_file, atomic_folder, write_json
 from callama.model.params import ModelParams
 from callama.train.config import TrainConfig
-from callama.weights.adapter import LATEST, ORIGINAL_CONFIG, Adapter, save_adapter
+from callama.weights.adapter import LATEST, Adapter, save_adapter
+from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.native import PARAMS, own_facts, save_tensors, write_model
 
 TRAINER, CONFIG, BEST = "trainer.pt", "config.json", "best"

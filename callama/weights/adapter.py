@@ -8,7 +8,6 @@ DeepSpeed's ``zero_to_fp32.py`` writes.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,26 +15,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import read_json, require_file, write_json
-from callama.model.lora import ALL_LINEAR, QV_ONLY, LoRALinear, LoRAParams, add_lora, lora_modules
+from callama.common.files import MANIFEST, read_manifest, require_file, write_json
+from callama.model.lora import LoRALinear, LoRAParams, add_lora, lora_modules
 from callama.model.params import ModelParams
 from callama.model.transformer import Transformer
-from callama.weights.lazy import Lazy, permute_rows, unpermute_rows
+from callama.weights.adapter_config import (
+    CONFIG,
+    ORIGINAL_CONFIG,
+    AdapterConfig,
+    all_modules,
+    module_name,
+    peft_module,
+    read_config,
+    read_original_config,
+    read_peft_config,
+)
+from callama.weights.lazy import Lazy, held_by, of_tensor, permute_rows, unpermute_rows
 from callama.weights.names import HF_LINEAR, head_count
 from callama.weights.pth import open_pth
-from callama.weights.safe import INDEX_SUFFIX, open_safetensors, open_sharded
+from callama.weights.safe import INDEX_SUFFIX, open_safetensors, open_sharded, save_safetensors
 from callama.weights.seal import require_as_written
 
-CONFIG, WEIGHTS, ORIGINAL_CONFIG = "adapter_config.json", "adapter_model.safetensors", "lora.json"
-LATEST = "latest"
-_META_NAMES = {hf: meta for meta, hf in HF_LINEAR.items()}
-_KEY = re.compile(
-    r"base_model\.model\.model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.(lora_[AB]\.weight|lora_magnitude_vector)"
-)
+WEIGHTS, LATEST = "adapter_model.safetensors", "latest"
+_MODULES = {peft_module(module).partition(".0.")[2]: module.split(".")[-1] for module in all_modules(1)}
+_KEY = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.(lora_[AB]\.weight|lora_magnitude_vector)")
 _STATE_KEY = re.compile(r"(layers\.\d+\.\w+\.w[qkvo123])\.lora_([ABab])")
 # deepspeed/utils/zero_to_fp32.py writes one of these, whole or sharded, into the folder it is given.
 _CONSOLIDATED = (("pytorch_model", ".bin", open_pth), ("model", ".safetensors", open_safetensors))
@@ -51,13 +57,17 @@ class Adapter:
     magnitudes: dict[str, Tensor] = field(default_factory=dict)
 
     def cast(self, dtype: torch.dtype) -> Adapter:
-        """The same, rounded."""
-        factors = {name: (a.to(dtype), b.to(dtype)) for name, (a, b) in self.factors.items()}
-        return Adapter(self.lora, factors, {name: m.to(dtype) for name, m in self.magnitudes.items()})
+        """The same, rounded.
 
-
-def _module_of(name: str) -> str:
-    return "attention" if name in ("wq", "wk", "wv", "wo") else "feed_forward"
+        Raises:
+            CallamaError: the type cannot hold a number.
+        """
+        factors = {
+            name: (held_by(a.to(dtype), f"{name}.lora_A"), held_by(b.to(dtype), f"{name}.lora_B"))
+            for name, (a, b) in self.factors.items()
+        }
+        magnitudes = {name: held_by(m.to(dtype), f"{name}.magnitude") for name, m in self.magnitudes.items()}
+        return Adapter(self.lora, factors, magnitudes)
 
 
 def adapter_of(model: Transformer, lora: LoRAParams) -> Adapter:
@@ -71,11 +81,10 @@ def save_adapter(folder: Path, adapter: Adapter, params: ModelParams, base: str)
     """Writes the two files of PEFT's layout into a folder that exists; ``base`` names the base model."""
     lora, tensors = adapter.lora, {}
     for module, (a, b) in adapter.factors.items():
-        _, layer, _, name = module.split(".")
+        name = module.split(".")[-1]
         heads = head_count(name, params)
         b = permute_rows(b, heads) if heads else b
-        block = "self_attn" if _module_of(name) == "attention" else "mlp"
-        key = f"base_model.model.model.layers.{layer}.{block}.{HF_LINEAR[name]}"
+        key = f"base_model.model.{peft_module(module)}"
         tensors[f"{key}.lora_A.weight"] = a.cpu().contiguous()
         tensors[f"{key}.lora_B.weight"] = b.cpu().contiguous()
         if (magnitude := adapter.magnitudes.get(module)) is not None:
@@ -83,14 +92,16 @@ def save_adapter(folder: Path, adapter: Adapter, params: ModelParams, base: str)
             tensors[f"{key}.lora_magnitude_vector"] = magnitude.cpu().contiguous()
     # Such as 8.000000000000002, which alpha / sqrt(rank) times sqrt(rank) may be.
     alpha = round(lora.alpha, 9)
+    every = set(adapter.factors) == set(all_modules(params.n_layers, lora.layers))
+    targets = [HF_LINEAR[n] for n in lora.layers] if every else [peft_module(module) for module in adapter.factors]
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": lora.rank,
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha, "lora_dropout": lora.dropout,
-        "target_modules": [HF_LINEAR[n] for n in lora.layers], "bias": "none", "fan_in_fan_out": False,
+        "target_modules": targets, "bias": "none", "fan_in_fan_out": False,
         "inference_mode": True, "modules_to_save": None, "use_rslora": lora.rslora, "use_dora": lora.dora,
     }  # fmt: skip
     write_json(folder / CONFIG, config)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_safetensors(folder / WEIGHTS, {key: of_tensor(tensor) for key, tensor in tensors.items()})
 
 
 def find_adapter(path: Path) -> Path:
@@ -116,7 +127,7 @@ def base_name(path: Path) -> str:
     """What an adapter says that it was trained on; empty where it does not say."""
     if not (path / CONFIG).is_file():
         return ""
-    return str(_read_config(path / CONFIG, "PEFT's adapter configuration").get("base_model_name_or_path") or "")
+    return str(read_config(path / CONFIG, "PEFT's adapter configuration").get("base_model_name_or_path") or "")
 
 
 def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None) -> Adapter:
@@ -129,11 +140,12 @@ def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None
     """
     if path.is_dir() and (path / CONFIG).is_file():
         adapter = _read_peft(path, params)
+        require_as_written(path / CONFIG, path / WEIGHTS)
     elif path.is_file():
-        adapter = _read_state(path, open_pth(path), config_dir or path.parent)
+        adapter = adapter_of_state(path, open_pth(path), config_dir or path.parent, params)
     elif (state := _consolidated(path)) is not None:
         beside = path if (path / ORIGINAL_CONFIG).is_file() else path.parent
-        adapter = _read_state(path, state, config_dir or beside)
+        adapter = adapter_of_state(path, state, config_dir or beside, params)
     elif (path / "consolidated.pth").is_file():
         raise UsageError(f"{path} is a whole model, as full fine-tuning leaves it; use it where a model is wanted")
     elif path.is_dir() and (files := sorted(f for f in path.iterdir() if f.suffix in (".pt", ".pth"))):
@@ -145,8 +157,6 @@ def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None
             f"{path} is neither an adapter folder ({CONFIG}, {WEIGHTS}) nor an adapter file (.pt, with "
             f"{ORIGINAL_CONFIG} beside it)"
         )
-    _checked(path, adapter, params)
-    require_as_written(path, path / CONFIG, path / WEIGHTS)
     return adapter
 
 
@@ -156,13 +166,39 @@ def adapter_of_state(path: Path, state: Mapping[str, Lazy], config_dir: Path, pa
     Raises:
         CallamaError: it does not fit a model of this shape, or has no LoRA weights.
     """
-    return _checked(path, _read_state(path, state, config_dir), params)
+    what = f"the LoRA settings that {path.name} was trained with"
+    config = read_original_config(config_dir / ORIGINAL_CONFIG, what, params.n_layers)
+    halves: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        if match := _STATE_KEY.fullmatch(key.removeprefix("module.")):
+            halves.setdefault(match[1], {})[match[2].upper()] = tensor.whole().float()
+        elif "lora_" in key:
+            raise CallamaError(f"{path}: {key} is not a LoRA factor of a linear layer of Llama")
+    adapter = Adapter(config.lora, _pairs(halves, path))
+    require_as_written(path)
+    return _checked(path, adapter, config, params)
 
 
-def _checked(path: Path, adapter: Adapter, params: ModelParams) -> Adapter:
+def adapter_facts(path: Path, config_dir: Path | None = None) -> dict[str, Any]:
+    """What callama's manifest says of an adapter: the one in its folder; of a state dict, or of the folder that
+    ``zero_to_fp32.py`` writes, the one beside it or its settings. Empty where there is none."""
+    if path.is_dir() and any((path / name).is_file() for name in (CONFIG, MANIFEST)):
+        return read_manifest(path)
+    beside = (folder for folder in (config_dir, path.parent) if folder is not None)
+    return next((facts for folder in beside if (facts := read_manifest(find_adapter(folder)))), {})
+
+
+def _checked(path: Path, adapter: Adapter, config: AdapterConfig, params: ModelParams) -> Adapter:
+    """The same, after holding it against the model's shape and the layers that its settings name."""
     if not adapter.factors:
         raise CallamaError(f"{path} holds no LoRA weights")
     _check_fit(path, adapter, params)
+    for module in sorted(set(adapter.factors) ^ config.modules):
+        if module in config.modules:
+            what = f"lacks the factors of {module}, which {config.path} names: is the copy complete?"
+        else:
+            what = f"holds factors of {module}, which {config.path} does not name: are the two files of one adapter?"
+        raise CallamaError(f"{path} {what}")
     return adapter
 
 
@@ -173,84 +209,32 @@ def _consolidated(path: Path) -> dict[str, Lazy] | None:
     return None
 
 
-def _read_config(path: Path, what: str) -> dict[str, Any]:
-    config = read_json(path, what)
-    if not isinstance(config, dict):
-        raise CallamaError(f"{path} must be a JSON object; expected {what}")
-    return config
-
-
-def _get(config: Mapping[str, Any], key: str, kind: type | tuple[type, ...], path: Path) -> Any:
-    if not isinstance(config.get(key), kind):
-        raise CallamaError(f"{path}: key {key!r} is missing or of the wrong type, found {config.get(key)!r}")
-    return config[key]
-
-
-def _get_rank(config: Mapping[str, Any], key: str, path: Path) -> int:
-    if (rank := _get(config, key, int, path)) <= 0:
-        raise CallamaError(f"{path}: {key} must be above zero, found {rank}")
-    return int(rank)
-
-
 def _read_peft(folder: Path, params: ModelParams) -> Adapter:
-    path = folder / CONFIG
-    config = _read_config(path, "PEFT's adapter configuration")
-    for key in ("modules_to_save", "rank_pattern", "alpha_pattern"):
-        if config.get(key):
-            raise CallamaError(f"{path}: {key} is set; only LoRA, rsLoRA and DoRA of one rank are read")
-    rank, targets = _get_rank(config, "r", path), _get(config, "target_modules", list, path)
-    rslora, dora = bool(config.get("use_rslora")), bool(config.get("use_dora"))
-    if unknown := [t for t in targets if not isinstance(t, str) or t not in _META_NAMES]:
-        raise CallamaError(f"{path}: target module {unknown[0]!r} is not a linear layer of Llama")
-    lora = LoRAParams(
-        rank,
-        _get(config, "lora_alpha", (int, float), path) / (math.sqrt(rank) if rslora else rank),
-        float(_get({"lora_dropout": config.get("lora_dropout") or 0.0}, "lora_dropout", (int, float), path)),
-        tuple(name for name in ALL_LINEAR if HF_LINEAR[name] in targets),
-        rslora,
-        dora,
-    )
+    config = read_peft_config(folder / CONFIG, params.n_layers)
     require_file(folder / WEIGHTS, "the adapter's weights")
-    tensors = {name: tensor.whole() for name, tensor in open_safetensors(folder / WEIGHTS).items()}
     found: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
+    for key, lazy in open_safetensors(folder / WEIGHTS).items():
         match = _KEY.fullmatch(key)
-        if match is None or match[2] not in _META_NAMES:
+        if match is None or match[2] not in _MODULES:
             raise CallamaError(f"{folder / WEIGHTS}: tensor {key!r} is not a LoRA factor of Llama")
-        name = _META_NAMES[match[2]]
+        name, tensor = _MODULES[match[2]], lazy.whole()
         part = "A" if match[3] == "lora_A.weight" else "B" if match[3] == "lora_B.weight" else "magnitude"
         heads = head_count(name, params) if part != "A" else None
-        if heads and tensor.shape[0] == heads * params.head_dim:
+        if heads and tensor.ndim and tensor.shape[0] == heads * params.head_dim:
             tensor = unpermute_rows(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None], heads).view(tensor.shape)
-        found.setdefault(f"layers.{match[1]}.{_module_of(name)}.{name}", {})[part] = tensor.float()
+        found.setdefault(module_name(match[1], name), {})[part] = tensor.float()
     magnitudes = {module: parts.pop("magnitude") for module, parts in found.items() if "magnitude" in parts}
-    adapter = Adapter(lora, _pairs(found, folder / WEIGHTS), magnitudes)
-    if set(magnitudes) != (set(adapter.factors) if dora else set()):
+    adapter = Adapter(config.lora, _pairs(found, folder / WEIGHTS), magnitudes)
+    if set(magnitudes) != (set(adapter.factors) if (dora := config.lora.dora) else set()):
         raise CallamaError(f"{folder / WEIGHTS}: use_dora is {dora} in {CONFIG}, which the tensors contradict")
-    return adapter
-
-
-def _read_state(path: Path, state: Mapping[str, Lazy], config_dir: Path) -> Adapter:
-    config_path = config_dir / ORIGINAL_CONFIG
-    config = _read_config(config_path, f"the LoRA settings that {path.name} was trained with")
-    if config.get("train_embedding"):
-        raise CallamaError(f"{config_path}: adapters of the embedding (train_embedding) cannot be merged")
-    layers = QV_ONLY if config.get("train_qv_only") else ALL_LINEAR
-    rank = _get_rank(config, "lora_rank", config_path)
-    lora = LoRAParams(rank, float(_get(config, "lora_scaling", (int, float), config_path)), 0.0, layers)
-    halves: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        if match := _STATE_KEY.fullmatch(key.removeprefix("module.")):
-            halves.setdefault(match[1], {})[match[2].upper()] = tensor.whole().float()
-        elif "lora_" in key:
-            raise CallamaError(f"{path}: {key} is not a LoRA factor of a linear layer of Llama")
-    return Adapter(lora, _pairs(halves, path))
+    return _checked(folder, adapter, config, params)
 
 
 def _pairs(halves: dict[str, dict[str, Tensor]], path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     for module, half in halves.items():
         if set(half) != {"A", "B"}:
-            raise CallamaError(f"{path}: {module} has only lora_{next(iter(half))}; both A and B are needed")
+            has = f"only lora_{next(iter(half))}" if half else "neither"
+            raise CallamaError(f"{path}: {module} has {has}; both A and B are needed")
     return {module: (half["A"], half["B"]) for module, half in halves.items()}
 
 
@@ -271,9 +255,10 @@ def _check_fit(path: Path, adapter: Adapter, params: ModelParams) -> None:
 
 
 def load_adapter(model: Transformer, adapter: Adapter) -> None:
-    """Copies an adapter's factors into a model wrapped with the same ``LoRAParams``."""
+    """Copies an adapter's factors into a model freshly wrapped with the same ``LoRAParams``; a layer without factors
+    stays as it is, where the update is zero."""
     modules: dict[str, LoRALinear] = dict(lora_modules(model))
-    assert set(modules) == set(adapter.factors), "the model is wrapped at other layers than the adapter"
+    assert set(modules) >= set(adapter.factors), "the adapter has layers at which the model is not wrapped"
     with torch.no_grad():
         for name, (a, b) in adapter.factors.items():
             modules[name].lora_a.copy_(a)

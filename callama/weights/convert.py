@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, read_manifest, require_apart, require_file, sha256_file, write_json
+from callama.common.files import atomic_folder, require_apart, require_file, sha256_file, write_json
 from callama.contract import tool_uses
 from callama.model.params import ModelParams
 from callama.weights import adapter as adapters
-from callama.weights.adapter import find_adapter, is_adapter, read_adapter, save_adapter
+from callama.weights.adapter import adapter_facts, find_adapter, is_adapter, read_adapter, save_adapter
 from callama.weights.gguf_in import open_gguf
 from callama.weights.gguf_out import write_gguf
 from callama.weights.hf import CONFIG, SHARD_BYTES, open_hf, write_hf
@@ -75,8 +75,7 @@ def convert(
     if to == "peft":
         raise UsageError(f"{source_path} is no adapter; --to peft takes a checkpoint of a run or the original's files")
     source = open_source(source_path).as_dtype(dtype)
-    if loaded_tokenizer(source) is None:
-        warn(f"{source_path} has no tokenizer, so neither has {out}: put the model's own beside its weights first")
+    note_tokenizer(source, out)
     if to == "native":
         write_native(out, source.params, source.tensors, source.tokenizer, source.origin())
         return
@@ -86,6 +85,16 @@ def convert(
         "gguf": lambda: write_gguf(out, source),
     }
     writers[to]()
+
+
+def note_tokenizer(source: Source, out: Path) -> None:
+    """Tells a user that a model without tokenizer stays one.
+
+    Raises:
+        CallamaError: the tokenizer belongs to another model.
+    """
+    if loaded_tokenizer(source) is None:
+        warn(f"{source.path} has no tokenizer, so neither has {out}: put the model's own beside its weights first")
 
 
 def _convert_adapter(path: Path, out: Path, dtype: str | None) -> None:
@@ -99,7 +108,7 @@ def _convert_adapter(path: Path, out: Path, dtype: str | None) -> None:
         warn("peft reads this DoRA adapter; vLLM serves none, so for vLLM merge it into its base (callama merge)")
     if dtype is not None:
         adapter = adapter.cast(DTYPES[dtype])
-    known = read_manifest(path) if path.is_dir() else {}
+    known = adapter_facts(path)
     carried: dict[str, object] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
     weights: dict[str, str] = {} if path.is_dir() else {"source_sha256": sha256_file(path)}
     facts = {

@@ -8,14 +8,16 @@ The configuration is written in the words that transformers 4 and 5, vLLM and Te
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.common.files import Checksums, atomic_folder, read_json, read_manifest, write_json
 from callama.common.progress import Meter
 from callama.contract import tool_uses
-from callama.model.params import ModelParams
+from callama.model.params import MAX_CONTEXT, ModelParams
 from callama.text.chat_template import chat_template
 from callama.text.hf_tokenizer import spec_of, with_marks
 from callama.text.markup import LLAMA3, markup_of
@@ -40,7 +42,8 @@ _PLAIN = {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "qua
           "partial_rotary_factor": 1.0}  # fmt: skip
 
 
-_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
+          "max_position_embeddings")  # fmt: skip
 
 
 def open_hf(folder: Path) -> Source:
@@ -84,31 +87,32 @@ def _read_config(path: Path) -> ModelParams:
         raise CallamaError(f"{path}: model_type is {kind!r}; callama reads 'llama'")
     for key, plain in _PLAIN.items():
         if raw.get(key, plain) != plain:
-            raise CallamaError(f"{path}: {key} is {raw[key]!r}; callama's Llama has {plain!r}")
+            raise CallamaError(f"{path}: {key} is {short(raw[key])}; callama's Llama has {plain!r}")
     for key in ("rope_scaling", "rope_parameters"):
         if not isinstance(raw.get(key) or {}, Mapping):
-            raise CallamaError(f"{path}: {key} must be an object, found {raw[key]!r}")
+            raise CallamaError(f"{path}: {key} must be an object, found {short(raw[key])}")
     try:
         rope = {"rope_theta": raw.get("rope_theta", 10_000.0), **(raw.get("rope_scaling") or {}),
                 **(raw.get("rope_parameters") or {})}  # fmt: skip
         for key in _SIZES:
-            if type(raw[key]) is not int or raw[key] <= 0:
-                raise ValueError(f"{key} must be a whole number above zero, found {raw[key]!r}")
+            if type(raw[key]) is not int or not 0 < raw[key] <= MAX_CONTEXT:
+                raise ValueError(f"{key} must be a whole number above zero, at most 2^31, found {short(raw[key])}")
         dim, heads = raw["hidden_size"], raw["num_attention_heads"]
         if (width := raw.get("head_dim") or dim // heads) * heads != dim:
-            raise ValueError(f"head_dim {width} times {heads} heads is not hidden_size {dim}")
+            raise ValueError(f"head_dim {short(width)} times {short(heads)} heads is not hidden_size {dim}")
         meta = {
             "dim": dim, "n_layers": raw["num_hidden_layers"], "n_heads": heads,
             "n_kv_heads": raw.get("num_key_value_heads", heads), "vocab_size": raw["vocab_size"],
-            "norm_eps": raw["rms_norm_eps"], "rope_theta": float(rope["rope_theta"]),
+            "norm_eps": raw["rms_norm_eps"], "rope_theta": rope["rope_theta"],
             **ffn_keys(dim, raw["intermediate_size"]),
         }  # fmt: skip
         scaled = _is_scaled(rope)
         if scaled:
             meta["use_scaled_rope"] = True
         params = ModelParams.from_meta(meta, max_seq_len=raw["max_position_embeddings"])
-        return params.scaled_by(float(rope["factor"])) if scaled else params
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        params = replace(params, rope_theta=float(params.rope_theta))
+        return params.scaled_by(rope["factor"]) if scaled else params
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         said = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
         raise CallamaError(f"{path}: {said}") from None
 

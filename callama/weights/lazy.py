@@ -19,6 +19,11 @@ from callama.common.errors import CallamaError
 from callama.weights.seal import SourceFile
 
 BLOCK_BYTES = 32 << 20
+_LARGEST = {
+    torch.float16: ("65,504, the largest of fp16", "--dtype bf16 or fp32"),
+    torch.bfloat16: ("3.39e38, the largest of bf16", "--dtype fp32"),
+    torch.float32: ("3.40e38, the largest of fp32", "the type that they have, without --dtype"),
+}
 
 
 @dataclass(frozen=True)
@@ -106,22 +111,25 @@ def cast(tensor: Lazy, dtype: torch.dtype) -> Lazy:
     return replace(tensor, dtype=dtype, read=lambda start, stop: tensor.read(start, stop).to(dtype))
 
 
+def held_by(rounded: Tensor, name: str) -> Tensor:
+    """The same finite numbers after rounding, of which a type that could not hold them makes infinity.
+
+    Raises:
+        CallamaError: it has.
+    """
+    if rounded.numel() and not all(extreme.isfinite() for extreme in rounded.aminmax()):
+        largest, instead = _LARGEST.get(rounded.dtype, ("1.80e308, the largest of fp64", "other weights"))
+        raise CallamaError(f"{name} has numbers beyond {largest}: take {instead}")
+    return rounded
+
+
 def in_range(tensor: Lazy, name: str) -> Lazy:
-    """The same; reading it fails where fp16 could not hold a number, of which it makes infinity.
+    """The same; reading it fails where its type could not hold a number that was rounded to it.
 
     Raises (when read):
-        CallamaError: a number is beyond 65,504.
+        CallamaError: a number is beyond the type's largest.
     """
-    if tensor.dtype != torch.float16:
-        return tensor
-
-    def read(start: int, stop: int) -> Tensor:
-        rows = tensor.read(start, stop)
-        if rows.isinf().any():
-            raise CallamaError(f"{name} has numbers beyond 65,504, the largest of fp16: take --dtype bf16 or fp32")
-        return rows
-
-    return replace(tensor, read=read)
+    return replace(tensor, read=lambda start, stop: held_by(tensor.read(start, stop), name))
 
 
 def joined(parts: Sequence[Lazy], dim: int) -> Lazy:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import MANIFEST, read_manifest, require_apart, require_replaceable
-from callama.weights.adapter import Adapter, find_adapter, read_adapter
+from callama.weights.adapter import Adapter, adapter_facts, find_adapter, read_adapter
 from callama.weights.budget import MergeError, measure
 from callama.weights.lazy import Lazy, in_range
 from callama.weights.native import WEIGHTS, open_native, write_native
@@ -81,8 +81,10 @@ def merge_to_folder(
     require_replaceable(out)
     base = open_native(base_dir, base_weights)
     adapter = read_adapter(adapter_path, base.params, config_dir)
-    check_base(base, adapter_path, (base_weights or base_dir / WEIGHTS).name)
-    target = dtype or dtype_word(base.tensors)
+    known = adapter_facts(adapter_path, config_dir)
+    check_base(base, adapter_path, known, base_weights)
+    if (target := dtype or dtype_word(base.tensors)) not in DTYPES:
+        raise UsageError(f"{base.path} is {target}; name what the merged weights shall be: --dtype {', '.join(DTYPES)}")
     errors = measure(base, adapter, {name: merged(base.tensors, adapter, name) for name in DTYPES})
     found = errors[target]
     if not math.isfinite(found.mean_logit):
@@ -96,7 +98,6 @@ def merge_to_folder(
             f"{max_changed:.1%} is allowed; |Δlogit| max {found.max_logit:.3g}, mean {found.mean_logit:.3g}); nothing "
             "was written. Take --dtype fp32, or allow it with --max-changed"
         )
-    known = read_manifest(adapter_path) if adapter_path.is_dir() else {}
     facts: dict[str, Any] = {
         **base.origin(), "adapter": adapter_path.name, "dtype": target,
         **{key: known[key] for key in ("dialect",) if key in known},
@@ -107,20 +108,22 @@ def merge_to_folder(
     return errors
 
 
-def check_base(base: Source, adapter_path: Path, weights_name: str = WEIGHTS) -> None:
-    """Makes sure that an adapter was trained on this base, as far as either says.
+def check_base(base: Source, adapter_path: Path, facts: Mapping[str, Any], weights: Path | None = None) -> None:
+    """Makes sure that an adapter, of which ``facts`` are known, was trained on this base, as far as either says.
+    ``weights`` names the base's state dict where it lies elsewhere.
 
     Raises:
         CallamaError: it was trained on other weights, or the base's manifest tells of another file.
     """
-    trained_on = read_manifest(adapter_path).get("base_sha256") if adapter_path.is_dir() else None
-    files = base.facts.get("files")
-    entry = files.get(weights_name) if isinstance(files, Mapping) else None
+    path = weights or base.path / WEIGHTS
+    files = read_manifest(path.parent).get("files")
+    entry = files.get(path.name) if isinstance(files, Mapping) else None
     found = entry.get("sha256") if isinstance(entry, Mapping) else None
-    if isinstance(entry, Mapping) and entry.get("bytes") != (base.path / weights_name).stat().st_size:
-        raise CallamaError(f"{base.path / weights_name} is not the file that {MANIFEST} beside it tells of")
-    if trained_on and found and trained_on != found:
+    if isinstance(entry, Mapping) and entry.get("bytes") != path.stat().st_size:
+        raise CallamaError(f"{path} is not the file that {MANIFEST} beside it tells of")
+    trained_on = facts.get("base_sha256")
+    if isinstance(trained_on, str) and found and trained_on != found:
         raise CallamaError(
-            f"{adapter_path} was trained on weights {trained_on[:12]}…, {base.path} has {found[:12]}…: name the "
+            f"{adapter_path} was trained on weights {trained_on[:12]}…, {path.parent} has {found[:12]}…: name the "
             "checkpoint that it was trained on (its manifest's base), or convert that again without --dtype"
         )

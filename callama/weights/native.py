@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from callama.common.files import (
 )
 from callama.common.progress import Meter
 from callama.model.nf4 import NF4Linear
-from callama.model.params import ModelParams
+from callama.model.params import MAX_CONTEXT, ModelParams
 from callama.model.transformer import Dropout, Transformer
 from callama.text.tokenizer import Tokenizer
 from callama.weights.adapter import find_adapter
@@ -103,8 +104,9 @@ def read_params(place: Path) -> ModelParams:
     if not isinstance(raw, Mapping):
         raise CallamaError(f"{path} must be a JSON object")
     for key in ("max_seq_len", "rope_scale_factor"):
-        if type(value := facts.get(key, 1)) not in (int, float) or not 1 <= value <= 2**31:
-            raise CallamaError(f"{path.parent / MANIFEST}: {key} must be a number above zero, at most 2^31: {value!r}")
+        if type(value := facts.get(key, 1)) not in (int, float) or not 1 <= value <= MAX_CONTEXT:
+            place = path.parent / MANIFEST
+            raise CallamaError(f"{place}: {key} must be a number above zero, at most 2^31: {short(value)}")
     try:
         params = ModelParams.from_meta(raw, max_seq_len=facts.get("max_seq_len"))
     except (TypeError, ValueError) as error:

@@ -27,7 +27,7 @@ from torch import Tensor
 from callama.common.errors import CallamaError
 from callama.common.files import Checksums, HashingFile, require_file
 from callama.weights.lazy import Lazy, finite, of_file
-from callama.weights.seal import SourceFile
+from callama.weights.seal import SourceFile, changed, index_crc_in_manifest
 
 _STORAGES = {
     torch.float32: torch.FloatStorage,
@@ -86,22 +86,33 @@ class _IndexUnpickler(pickle.Unpickler):
 
 
 def require_zip(path: Path) -> None:
-    """Makes sure that a file is what torch has saved since 1.6.
+    """Makes sure that a file is what torch has saved since 1.6, and no other than callama wrote here.
 
     Raises:
         UsageError: the file is missing.
-        CallamaError: it is cut short, or of another kind.
+        CallamaError: it is cut short, of another kind, or not the file that the manifest beside it tells of.
     """
     require_file(path, "a state dict written by torch.save")
+    expected = index_crc_in_manifest(path)
     try:
         found = zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # a directory at the end that says impossible things
+        if found and expected is not None:
+            with zipfile.ZipFile(path) as archive:
+                if _index_crc32(archive) != expected:
+                    raise changed(path, "list of tensors and their CRC-32s")
+    except (zipfile.BadZipFile, ValueError):  # a directory at the end that says impossible things
         found = False
     if not found:
         raise CallamaError(
             f"{path} is not in torch's zip format: it is cut short, of another kind, or saved by torch before 1.6; "
             "copy or download it again"
         )
+
+
+def _index_crc32(archive: zipfile.ZipFile) -> str:
+    """The CRC-32 of the members' names, sizes and CRC-32s: in two archives it is the same only where all content is."""
+    members = "".join(f"{info.filename} {info.file_size} {info.CRC:08x}\n" for info in archive.infolist())
+    return f"{zlib.crc32(members.encode()):08x}"
 
 
 def open_pth(path: Path) -> dict[str, Lazy]:
@@ -229,6 +240,7 @@ class PthWriter:
         """``tensors`` give names, shapes and dtypes, in the order of the state dict."""
         self._file = HashingFile(path, with_crc32=False)  # an archive has that of each member
         self._archive = zipfile.ZipFile(self._file, "w")
+        self._index_crc32: str | None = None
         self._keys = {name: str(i) for i, name in enumerate(tensors)}
         self._bytes = {name: tensor.nbytes for name, tensor in tensors.items()}
         state = {
@@ -248,6 +260,7 @@ class PthWriter:
             if kind is None:
                 self._small("version", b"3\n")
                 self._archive.close()
+                self._index_crc32 = _index_crc32(self._archive)
         finally:
             # An archive that was not closed would try to finish the file when it is collected.
             self._archive.fp = None
@@ -256,7 +269,7 @@ class PthWriter:
     @property
     def checksums(self) -> Checksums:
         """Of the whole file, once it is closed."""
-        return self._file.checksums
+        return self._file.checksums._replace(index_crc32=self._index_crc32)
 
     def _info(self, name: str, size: int) -> tuple[zipfile.ZipInfo, bool]:
         """The member's header, padded so that its data starts at a multiple of 64."""

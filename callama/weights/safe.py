@@ -88,7 +88,9 @@ def open_sharded(folder: Path, stem: str, suffix: str, open_one: Callable[[Path]
     return {tensor: files[name][tensor] for tensor, name in places.items()}
 
 
-def save_safetensors(path: Path, tensors: Mapping[str, Lazy], advance: Callable[[int], None]) -> Checksums:
+def save_safetensors(
+    path: Path, tensors: Mapping[str, Lazy], advance: Callable[[int], None] = lambda _: None
+) -> Checksums:
     """Writes one file, block by block; returns its checksums."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0

@@ -2,7 +2,8 @@
 
 The checksum is of the whole file, so it is known only at the end: it is computed while bytes come past, and before a
 result takes its place ``check`` reads the little that no tensor needed. A separate pass would read twice what may be
-larger than memory. Archives of torch's have a CRC-32 of each tensor inside; files of other tools are read as they are.
+larger than memory. Archives of torch's have a CRC-32 of each tensor inside, so that one over the list of them, held
+against it at opening, says whether it is the same archive; files of other tools are read as they are.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class SourceFile:
         while rest := min(self.path.stat().st_size - self._position, _BLOCK_BYTES):
             self._take(self._bytes(self._position, rest))
         if f"{self._crc32:08x}" != self._expected:
-            raise _changed(self.path, "CRC-32", inside=self._inside)
+            raise changed(self.path, "CRC-32", inside=self._inside)
 
     def _bytes(self, offset: int, count: int) -> np.ndarray:
         found = np.fromfile(self.path, dtype=np.uint8, count=count, offset=offset)
@@ -82,7 +83,7 @@ def require_as_written(*paths: Path | None) -> None:
     """
     for path in paths:
         if path and path.is_file() and (expected := _in_manifest(path, "sha256")) and sha256_file(path) != expected:
-            raise _changed(path, "sha256")
+            raise changed(path, "sha256")
 
 
 def crc_in_manifest(path: Path) -> str | None:
@@ -90,7 +91,13 @@ def crc_in_manifest(path: Path) -> str | None:
     return _in_manifest(path, "crc32")
 
 
-def _changed(path: Path, what: str, *, inside: bool = False) -> CallamaError:
+def index_crc_in_manifest(path: Path) -> str | None:
+    """The same of an archive's list of members."""
+    return _in_manifest(path, "index_crc32")
+
+
+def changed(path: Path, what: str, *, inside: bool = False) -> CallamaError:
+    """The error of a file whose checksum (``what``) is not the one that callama gave it."""
     own = "" if inside else f"; if the change is yours, take the file's entry out of {MANIFEST}"
     return CallamaError(
         f"{path} was changed or damaged after callama wrote it: its {what} is not the one in "

@@ -20,10 +20,12 @@ from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_folder, read_manifest, require_apart
-from callama.weights.adapter import CONFIG as ADAPTER_CONFIG
-from callama.weights.adapter import ORIGINAL_CONFIG, adapter_of_state, base_name, find_adapter, save_adapter
+from callama.contract import tool_uses
+from callama.weights.adapter import adapter_of_state, base_name, find_adapter, save_adapter
+from callama.weights.adapter_config import CONFIG as ADAPTER_CONFIG
+from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.lazy import finite, of_tensor
-from callama.weights.native import PARAMS, WEIGHTS, read_params
+from callama.weights.native import PARAMS, WEIGHTS, own_facts, read_params
 from callama.weights.pth import require_zip
 
 _RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
@@ -150,7 +152,10 @@ def consolidate(source: Path, out: Path) -> int:
     adapter = adapter_of_state(folder, state, lora.parent, params)
     known = read_manifest(folder)
     carried: dict[str, Any] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
-    facts: dict[str, Any] = {"kind": "adapter", "source": folder.name, **carried}
+    facts: dict[str, Any] = {
+        "kind": "adapter", **own_facts(params), "source": folder.name, "dtype": "fp32", "dialect": tool_uses.NAME,
+        **carried,
+    }  # fmt: skip
     with atomic_folder(out, facts) as temporary:
         save_adapter(temporary, adapter, params, base_name(folder))
         for file in (lora, params_file):

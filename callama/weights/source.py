@@ -54,7 +54,9 @@ class Source:
         what is there."""
         if name is None:
             return self
-        return replace(self, tensors={n: in_range(cast(t, DTYPES[name]), n) for n, t in self.tensors.items()})
+        target = DTYPES[name]
+        rounded = {n: t if t.dtype == target else in_range(cast(t, target), n) for n, t in self.tensors.items()}
+        return replace(self, tensors=rounded)
 
     def origin(self) -> dict[str, Any]:
         """What an artefact made from this says about it in its manifest."""

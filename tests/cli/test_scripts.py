@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,6 +126,32 @@ def test_to_metas_shards_and_back(here: RunHere, world: Path, tmp_path: Path) ->
     done = here("scripts/convert_from_meta_weights.py", "--llama3-dir", "meta", "--output-dir", "native")
     assert (done.status, done.out) == (0, "native: native checkpoint\n"), done.err
     assert (tmp_path / "native" / "consolidated.pth").read_bytes() == (model / "consolidated.pth").read_bytes()
+
+
+def test_shards_without_a_tokenizer_are_told_of(here: RunHere, world: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(world / "model", model, ignore=shutil.ignore_patterns("tokenizer*"))
+    done = here("scripts/convert_to_meta_weights.py", "--config-file", model / "params.json", "--ckpt-file",
+                model / "consolidated.pth", "--output-dir", "meta")  # fmt: skip
+    assert done.status == 0 and f"note: {model} has no tokenizer, so neither has meta" in done.err
+
+
+def test_the_base_may_be_named_by_its_folder(here: RunHere, world: Path, tmp_path: Path) -> None:
+    """What comes after finding the base is the adapter that is missing."""
+    for base in (world / "model", world / "model/consolidated.pth"):
+        done = here("scripts/convert_lora_weights.py", "--config-dir", tmp_path, "--base-ckpt-path", base,
+                    "--lora-ckpt-path", tmp_path / "none", "--output-dir", "o")  # fmt: skip
+        assert done.status == 2 and f"{tmp_path / 'none'} is neither an adapter folder" in done.err
+
+
+def test_output_that_is_no_utf_8_loses_no_result() -> None:
+    code = (
+        "from callama.cli.common import guarded; from callama.cli.merge import print_errors; "
+        "from callama.weights.budget import MergeError; guarded(lambda: print_errors({'fp32': MergeError(1, 1, 0, 2)}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0 and r"max |\u0394logit|" in done.stdout and not done.stderr, done.stderr
 
 
 def test_sources_may_be_named_at_once_or_one_by_one(here: RunHere, world: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -62,3 +63,12 @@ def same(found: Mapping[str, Lazy] | Mapping[str, Tensor], expected: Mapping[str
 def snapshot(folder: Path) -> dict[str, str]:
     """sha256 of every file below a folder."""
     return {str(p.relative_to(folder)): sha256_file(p) for p in folder.rglob("*") if p.is_file()}
+
+
+def disown(path: Path) -> None:
+    """Takes a file's entry out of the manifest beside it: from now on it counts as another tool's."""
+    manifest = path.parent / "MANIFEST.json"
+    if manifest.is_file():
+        facts = json.loads(manifest.read_text())
+        facts["files"].pop(path.name, None)
+        manifest.write_text(json.dumps(facts))

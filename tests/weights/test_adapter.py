@@ -203,7 +203,7 @@ def test_a_file_without_lora_weights_is_refused(tmp_path: Path) -> None:
         ({"r": 0}, "r must be above zero, found 0"),
         ({"lora_alpha": None}, "'lora_alpha' is missing"),
         ({"target_modules": ["lm_head"]}, "target module 'lm_head' is not a linear layer of Llama"),
-        ({"target_modules": "all-linear"}, "'target_modules' is missing or of the wrong type"),
+        ({"target_modules": None}, "'target_modules' is missing or of the wrong type, found None"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_not_ignored(tmp_path: Path, config: dict[str, Any], message: str) -> None:

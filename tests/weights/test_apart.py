@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,28 @@ def test_numbers_that_fp16_cannot_hold_are_refused(native: Path, whole: Path, tm
     convert(native, tmp_path / "out", "native", dtype="bf16")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "to", "said"),
+    [
+        (torch.float64, 1e39, "fp32", r"3\.40e38, the largest of fp32: take the type that they have, without --dtype"),
+        (torch.float64, 1e39, "bf16", r"3\.39e38, the largest of bf16: take --dtype fp32"),
+        (torch.float32, 3.4e38, "bf16", r"3\.39e38, the largest of bf16: take --dtype fp32"),
+        (torch.float32, -65_520, "fp16", "65,504, the largest of fp16: take --dtype bf16 or fp32"),
+    ],
+)
+def test_rounding_never_makes_infinity(
+    native: Path, tmp_path: Path, dtype: torch.dtype, value: float, to: str, said: str
+) -> None:
+    state = {n: t.to(dtype) for n, t in torch.load(native / "consolidated.pth", weights_only=True).items()}
+    state["layers.1.feed_forward.w2.weight"][3, 5] = value
+    torch.save(state, native / "consolidated.pth")
+    (native / "MANIFEST.json").unlink()
+    for target in ("native", "hf", "meta"):
+        with pytest.raises(CallamaError, match=rf"w2\.weight has numbers beyond {said}"):
+            convert(native, tmp_path / "out", target, dtype=to)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_merge_with_nan_says_so(native: Path, whole: Path, tmp_path: Path) -> None:
     state = torch.load(native / "consolidated.pth", weights_only=True)
     state["layers.0.attention.wq.weight"][0] = torch.nan
@@ -97,7 +120,7 @@ def test_a_merge_with_nan_says_so(native: Path, whole: Path, tmp_path: Path) -> 
 
 def test_a_base_that_its_manifest_does_not_tell_of_is_refused(native: Path, whole: Path, tmp_path: Path) -> None:
     torch.save(random_state(PARAMS, tied=False, dtype=torch.float32), native / "consolidated.pth")
-    with pytest.raises(CallamaError, match=r"is not the file that MANIFEST\.json beside it tells of"):
+    with pytest.raises(CallamaError, match=r"consolidated\.pth was changed or damaged after callama wrote it"):
         merge_to_folder(native, whole / "peft", tmp_path / "out")
 
 
@@ -144,9 +167,24 @@ def test_shards_want_the_models_own_tokenizer(native: Path, tmp_path: Path) -> N
     [
         ({"intermediate_size": 384.5}, "intermediate_size must be a whole number"),
         ({"intermediate_size": "384"}, "intermediate_size must be a whole number"),
-        ({"hidden_size": 10**12, "head_dim": 125 * 10**9}, "dim must be at most 16,777,216"),
+        (
+            {"hidden_size": 10**12, "head_dim": 125 * 10**9},
+            "hidden_size must be a whole number above zero, at most 2.31",
+        ),
+        ({"hidden_size": 2**25, "head_dim": 2**22}, "dim must be at most 16,777,216"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
-        *[({"rope_scaling": {"factor": f}}, "scaling factor must be finite") for f in (0, -8, 0.5, float("nan"))],
+        ({"max_position_embeddings": 2**40}, r"max_position_embeddings must be .* at most 2\^31, found 1099511627776"),
+        ({"max_position_embeddings": None}, "max_position_embeddings must be a whole number above zero"),
+        ({"rope_theta": 10**400}, "rope_theta must be a number above zero"),
+        ({"rope_theta": None}, "rope_theta must be a number above zero, found None"),
+        ({"rms_norm_eps": 10**400}, "norm_eps must be a number above zero"),
+        ({"hidden_size": 10**400}, "hidden_size must be a whole number above zero, at most 2.31"),
+        ({"head_dim": 10**400}, "head_dim 1000"),
+        ({"mlp_bias": 10**400}, "mlp_bias is 1000"),
+        *[
+            ({"rope_scaling": {"factor": f}}, "scaling factor must be a number from 1 to")
+            for f in (0, -8, 0.5, float("nan"), float("inf"), 2**40, 10**400, "8", None)
+        ],
     ],
 )
 def test_impossible_settings_of_a_hugging_face_folder(
@@ -156,14 +194,44 @@ def test_impossible_settings_of_a_hugging_face_folder(
     config = json.loads((tmp_path / "hf/config.json").read_text())
     scaling = {**config["rope_scaling"], **changes.get("rope_scaling", {})}
     (tmp_path / "hf/config.json").write_text(json.dumps({**config, **changes, "rope_scaling": scaling}))
-    with pytest.raises(CallamaError, match=message):
+    with pytest.raises(CallamaError, match=message) as said:
         open_source(tmp_path / "hf")
+    assert "config.json" in str(said.value) and len(str(said.value)) < 400
 
 
 def test_a_peft_folder_is_a_source_again(whole: Path, tmp_path: Path) -> None:
     convert(whole / "original/lora.pt", tmp_path / "one", "peft")
     convert(tmp_path / "one", tmp_path / "two", "peft")
     one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("one", "two"))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_an_adapter_larger_than_files_may_be_is_one_message(whole: Path, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, before[1]))
+    try:
+        with pytest.raises(CallamaError, match=r"out is larger than files may be here \(ulimit -f"):
+            convert(whole / "peft", tmp_path / "out", "peft")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_consolidated_adapter_says_what_it_is(whole: Path, tmp_path: Path) -> None:
+    """One process of ZeRO 2, in DeepSpeed's layout."""
+    job = tmp_path / "job"
+    shutil.copytree(whole / "original", job)
+    state = torch.load(job / "lora.pt", weights_only=True)
+    flat = torch.cat([tensor.flatten() for tensor in state.values()])
+    optimizer = {"zero_stage": 2, "partition_count": 1, "single_partition_of_fp32_groups": [flat]}
+    torch.save({"optimizer_state_dict": optimizer}, job / "zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    shapes = {f"module.{name}": tensor.shape for name, tensor in state.items()}
+    torch.save({"param_shapes": [shapes]}, job / "mp_rank_00_model_states.pt")
+    consolidate(job, tmp_path / "out")
+    facts = json.loads((tmp_path / "out/MANIFEST.json").read_text())
+    assert (facts["dtype"], facts["dialect"], facts["source"]) == ("fp32", "tool_uses", "job")
+    convert(whole / "original", tmp_path / "expected", "peft")
+    one, two = (load_file(tmp_path / n / "adapter_model.safetensors") for n in ("out", "expected"))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 

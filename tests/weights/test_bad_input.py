@@ -25,7 +25,7 @@ from callama.weights.native import write_native
 from callama.weights.pth import open_pth
 from tests import tiny
 from tests.weights.conftest import PARAMS
-from tests.weights.formats import random_state, same, snapshot
+from tests.weights.formats import disown, random_state, same, snapshot
 
 # One file of each kind that holds numbers, and those that say what they mean.
 FILES = (
@@ -142,6 +142,7 @@ def test_a_file_that_torch_saved_without_checksums_is_read(sources: Path) -> Non
         torch.save(state, sources / "native/consolidated.pth")
     finally:
         torch.serialization.set_crc32_options(True)
+    disown(sources / "native/consolidated.pth")
     assert same(open_pth(sources / "native/consolidated.pth"), state)
 
 
@@ -158,6 +159,7 @@ class Touch:
 @pytest.mark.parametrize("name", PICKLES)
 def test_trap_28_code_in_a_pickle_is_refused_and_not_run(sources: Path, tmp_path: Path, name: str) -> None:
     ran = tmp_path / "it ran"
+    disown(sources / name)
     torch.save({**torch.load(sources / name, weights_only=True), "code": Touch(ran)}, sources / name)
     assert_refused(
         sources,
@@ -171,6 +173,7 @@ def test_trap_28_code_in_a_pickle_is_refused_and_not_run(sources: Path, tmp_path
 
 def in_file(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
     def damage(path: Path) -> None:
+        disown(path)
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
         change(state)
         state = {name: tensor.contiguous() for name, tensor in state.items()}
@@ -213,9 +216,14 @@ def in_json(**changes: Any) -> Callable[[Path], None]:
         ("peft/adapter_config.json", in_json(r=8), "has A, B of .*another base"),
         ("native/params.json", in_json(n_layers=10**7), "n_layers must be at most 1000, found 10000000"),
         ("native/MANIFEST.json", in_json(max_seq_len="x"), r"MANIFEST\.json: max_seq_len must be a number above zero"),
+        ("native/MANIFEST.json", in_json(max_seq_len=2**40), "max_seq_len must be a number above zero, at most 2.31"),
         ("native/MANIFEST.json", in_json(rope_scale_factor=-1), "rope_scale_factor must be a number above zero"),
         ("hf/config.json", in_json(rope_scaling="x"), "rope_scaling must be an object, found 'x'"),
-        ("hf/config.json", in_json(max_position_embeddings="x"), "max_seq_len must be a whole number above zero"),
+        (
+            "hf/config.json",
+            in_json(max_position_embeddings="x"),
+            "max_position_embeddings must be a whole number above zero",
+        ),
         ("hf/config.json", in_json(tie_word_embeddings=True), r"but lm_head\.weight is another matrix"),
         ("peft/adapter_config.json", in_json(lora_dropout="x"), "key 'lora_dropout' is missing or of the wrong type"),
         ("peft/adapter_config.json", in_json(target_modules=[["q_proj"]]), "is not a linear layer of Llama"),

@@ -31,7 +31,7 @@ from callama.weights.lazy import Lazy, by_head, joined, of_tensor, permute_rows,
 from callama.weights.merge import merge_to_folder
 from callama.weights.native import build_model, read_native
 from callama.weights.pth import open_pth, save_pth
-from tests.weights.formats import FAMILIES, SHAPE, same, snapshot, write_model
+from tests.weights.formats import FAMILIES, SHAPE, disown, same, snapshot, write_model
 
 LORA = LoRAParams(rank=4, scaling=2.0)
 
@@ -75,6 +75,7 @@ def test_trap_28_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None
             return Path.touch, (tmp_path / "it ran",)
 
     native, _ = write_model(tmp_path)
+    disown(native / "consolidated.pth")
     torch.save({"a": torch.ones(1), "code": Touch()}, native / "consolidated.pth")
     with pytest.raises(CallamaError, match=r"consolidated\.pth cannot be read as a checkpoint .*: it refers to"):
         convert(native, tmp_path / "out", "hf")

@@ -156,3 +156,36 @@ def test_trap_24_a_merged_checkpoint_keeps_metas_params(tmp_path: Path) -> None:
     merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
     assert (tmp_path / "merged" / "params.json").read_bytes() == (tmp_path / "base" / "params.json").read_bytes()
     assert read_native(tmp_path / "merged").params == params
+
+
+@pytest.mark.parametrize("place", ["adapter", "adapter/out", "adapter/lora.pt", "job/out", "elsewhere/lora.pt"])
+def test_every_layout_of_an_adapter_knows_its_base(tmp_path: Path, place: str) -> None:
+    """The folder that ``zero_to_fp32.py`` writes into a checkpoint or its job, and a file beside the manifest or with
+    the settings beside it."""
+    model = tiny(LLAMA_3)
+    prepare(tmp_path, model, facts={"base_sha256": "0123456789abcdef" * 4})
+    factors = adapter_of(model, LORA).factors
+    state = {f"{name}.lora_{x}": t for name, pair in factors.items() for x, t in zip("AB", pair, strict=True)}
+    path = tmp_path / place
+    settings = tmp_path / "adapter" if place.startswith("elsewhere") else None
+    if place.startswith("job"):
+        (tmp_path / "job").mkdir()
+        (tmp_path / "adapter").rename(tmp_path / "job/step_000200")
+        (tmp_path / "job/latest").write_text("step_000200\n")
+    if place != "adapter":
+        folder = path if path.suffix == "" else path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(state, path if path.suffix else path / "pytorch_model.bin")
+        (settings or path.parent).joinpath("lora.json").write_text('{"lora_rank": 4, "lora_scaling": 1.5}')
+    with pytest.raises(CallamaError, match=r"was trained on weights 0123456789ab…, .*base has [0-9a-f]{12}…"):
+        merge_to_folder(tmp_path / "base", path, tmp_path / "merged", config_dir=settings)
+
+
+def test_a_base_in_fp64_wants_a_dtype_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(tmp_path, tiny(LLAMA_3), dtype=torch.float64)
+    with pytest.raises(UsageError, match=r"base is float64; name what the merged weights shall be: --dtype fp32, bf16"):
+        merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    assert "measuring" not in capsys.readouterr().err
+    merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", dtype="fp32")

@@ -15,7 +15,7 @@ from callama.weights.convert import convert
 from callama.weights.meta import open_meta, split_dim, write_meta
 from callama.weights.native import build_model, open_native, read_native
 from tests.fetch import fairscale_dir, llama_models_dir
-from tests.weights.formats import SHAPE, same, snapshot, write_model
+from tests.weights.formats import SHAPE, disown, same, snapshot, write_model
 
 
 def exported(root: Path, count: int = 2, family: str = "Llama 3") -> tuple[Path, dict[str, Tensor]]:
@@ -77,6 +77,7 @@ def test_trap_26_a_tied_model_gets_a_copy_of_its_embedding_for_metas_loader(tmp_
 def test_norms_that_differ_a_little_between_ranks_are_taken_from_the_first(tmp_path: Path) -> None:
     meta, state = exported(tmp_path, 2)
     second = shard(meta, 1)
+    disown(meta / "consolidated.01.pth")
     torch.save({n: t * 1.01 if n.endswith("norm.weight") else t for n, t in second.items()},
                meta / "consolidated.01.pth")  # fmt: skip
     assert same(open_meta(meta).tensors, state)
@@ -129,6 +130,7 @@ def other_params(meta: Path) -> None:
 )
 def test_shards_that_do_not_fit_are_refused(tmp_path: Path, damage: object, message: str) -> None:
     meta, _ = exported(tmp_path, 4)
+    disown(meta / "consolidated.01.pth")
     damage(meta)  # type: ignore[operator]
     before = snapshot(tmp_path)
     with pytest.raises(CallamaError, match=message):

@@ -19,6 +19,7 @@ from callama.model.params import ModelParams
 from callama.weights import native
 from callama.weights.native import build_model, load_tensors, read_native, write_native
 from tests.model.tiny import FAMILIES, LLAMA_3, LLAMA_3_1, ROUNDED, logits, tiny, tokens
+from tests.weights.formats import disown
 
 META_KEYS = {
     "dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier", "norm_eps",
@@ -109,6 +110,7 @@ class Touch:
 def test_trap_28_code_inside_a_checkpoint_is_refused_and_not_run(tmp_path: Path) -> None:
     write(tmp_path / "out")
     ran, weights = tmp_path / "it ran", tmp_path / "out" / "consolidated.pth"
+    disown(weights)
     torch.save({"a": torch.ones(1), "code": Touch(ran)}, weights)
     with pytest.raises(CallamaError, match=r"consolidated\.pth cannot be read as a checkpoint of plain tensors"):
         read_native(tmp_path / "out")
@@ -138,6 +140,7 @@ def cut(size: int) -> Callable[[Path], object]:
 def test_a_file_that_is_no_state_dict_is_named(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
     write(tmp_path / "out")
     weights = tmp_path / "out" / "consolidated.pth"
+    disown(weights)
     damage(weights)
     before = snapshot(tmp_path)
     with pytest.raises(CallamaError, match=message) as caught:
@@ -164,6 +167,7 @@ def test_tensors_that_do_not_fit_the_params_are_named(
 ) -> None:
     state = write(tmp_path / "out")
     changed = {name: tensor for name, tensor in {**state, **change}.items() if tensor is not None}
+    disown(tmp_path / "out" / "consolidated.pth")
     torch.save(changed, tmp_path / "out" / "consolidated.pth")
     with pytest.raises(CallamaError, match=message) as caught:
         read_native(tmp_path / "out")
@@ -179,6 +183,9 @@ def test_tensors_that_do_not_fit_the_params_are_named(
         ({"dim": 31}, "dim 31 must be a multiple of n_heads 2"),
         ({"n_kv_heads": "1"}, "n_kv_heads must be a whole number above zero, found '1'"),
         ({"n_experts": 4}, "unknown key 'n_experts'"),
+        ({"dim": 10**400}, r"dim must be at most 16,777,216, found 1000\S{30,50}$"),
+        ({"rope_theta": 10**400}, "rope_theta must be a number above zero, found 1000"),
+        ({"ffn_dim_multiplier": 1e-9}, "the feed-forward would be 0 wide"),
     ],
 )
 def test_params_that_do_not_fit_the_tensors_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

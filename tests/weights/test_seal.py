@@ -21,13 +21,14 @@ from callama.weights.convert import convert, open_source
 from callama.weights.gguf_in import NO_SEAL, find_seal, verify_gguf
 from callama.weights.merge import merge_to_folder
 from callama.weights.meta import write_meta
-from callama.weights.native import open_native
+from callama.weights.native import open_native, read_native
+from callama.weights.pth import open_pth, save_pth
 from callama.weights.seal import SourceFile
 from tests.weights.conftest import PARAMS
-from tests.weights.formats import random_state, same, snapshot
+from tests.weights.formats import disown, random_state, same, snapshot
 
 # Every file that a conversion reads from what callama wrote, but archives of torch's: their tensors have a checksum
-# each (test_bad_input.py).
+# each (test_bad_input.py), and the list of them one.
 READ = (
     "native/params.json", "native/tokenizer.json", "meta/params.json", "meta/tokenizer.json",
     "hf/model-00002-of-00003.safetensors", "hf/config.json", "hf/tokenizer.json", "peft/adapter_model.safetensors",
@@ -70,10 +71,7 @@ def test_a_source_that_is_not_what_callama_wrote_is_refused(sources: Path, name:
     )
     assert own in str(said.value)
     if name != "model.gguf":
-        manifest = sources / name.split("/")[0] / "MANIFEST.json"
-        facts = json.loads(manifest.read_text())
-        del facts["files"][Path(name).name]
-        manifest.write_text(json.dumps(facts))
+        disown(sources / name)
         again(sources, name)
 
 
@@ -248,3 +246,23 @@ def test_the_originals_folder_is_an_adapter_as_it_is(sources: Path, tmp_path: Pa
     shutil.copy(sources / "original/lora.pt", sources / "original/older.pt")
     with pytest.raises(UsageError, match=r"original holds 2 state dicts; name one, such as .*original/lora\.pt"):
         convert(sources / "original", tmp_path / "out", "peft")
+
+
+@pytest.mark.parametrize("name", ["native/consolidated.pth", "meta/consolidated.00.pth", "meta/consolidated.01.pth"])
+def test_another_whole_archive_in_the_place_of_one_is_refused(sources: Path, name: str) -> None:
+    """Of the same names, shapes, size and norms, each tensor with its right checksum."""
+    path = sources / name
+    state = {name: tensor.whole() for name, tensor in open_pth(path).items()}
+    save_pth(path, {name: lazy.of_tensor(t.flip(0) if t.dim() == 2 else t) for name, t in state.items()})
+    before = snapshot(sources)
+    expected = rf"{re.escape(name)} was changed or damaged after callama wrote it: its list of tensors"
+    with pytest.raises(CallamaError, match=expected):
+        convert(path.parent, sources / "out", "hf")
+    if name.startswith("native"):
+        with pytest.raises(CallamaError, match=expected):
+            merge_to_folder(path.parent, sources / "peft", sources / "out", max_changed=1)
+        with pytest.raises(CallamaError, match=expected):
+            read_native(path.parent)
+    assert snapshot(sources) == before
+    disown(path)
+    convert(path.parent, sources / "out", "hf")
