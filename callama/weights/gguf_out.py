@@ -24,6 +24,7 @@ from callama.text.chat_template import chat_template
 from callama.text.gguf_vocab import CONTROL, USER_DEFINED
 from callama.text.hf_tokenizer import NORMAL, pre_tokenizer_name, spec_of
 from callama.text.markup import markup_of
+from callama.weights.gguf_head import read_head
 from callama.weights.gguf_in import NO_SEAL, ROPE_DIVISORS, SEAL, find_seal
 from callama.weights.lazy import Lazy, cast, check_files, of_tensor
 from callama.weights.names import gguf_name
@@ -82,8 +83,8 @@ def write_gguf(path: Path, source: Source) -> None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        return any(key.startswith("callama.") for key in gguf.GGUFReader(path).fields)
-    except (ValueError, IndexError, KeyError):
+        return any(key.startswith("callama.") for key in read_head(path).fields)
+    except CallamaError:
         return False
 
 
