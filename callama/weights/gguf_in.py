@@ -125,7 +125,7 @@ def _tensor(file: SourceFile, tensor: Any) -> Lazy:
     """A tensor of the file; F32, F16 and BF16 as they are, quantised kinds dequantised to fp32 row by row."""
     shape = tuple(int(n) for n in reversed(tensor.shape))
     if not shape or 0 in shape:
-        raise CallamaError(f"{file.path} is damaged: tensor {tensor.name} has the shape {shape}, which holds no numbers")
+        raise CallamaError(f"{file.path} is damaged: tensor {tensor.name} has the shape {shape}; nothing is in it")
     kind, offset = tensor.tensor_type, int(tensor.data_offset)
     if kind in _PLAIN:
         return finite(of_file(file, offset, shape, _PLAIN[kind]), file.path, tensor.name)
