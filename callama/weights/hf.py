@@ -87,7 +87,7 @@ def _read_config(path: Path) -> ModelParams:
             raise CallamaError(f"{path}: {key} must be an object, found {raw[key]!r}")
     for part in (raw, raw.get("rope_scaling") or {}, raw.get("rope_parameters") or {}):
         for key, plain in _PLAIN.items():
-            if part.get(key, plain) not in (plain, None):
+            if part.get(key, plain) != plain:
                 raise CallamaError(f"{path}: {key} is {part[key]!r}; callama's Llama has {plain!r}")
     try:
         rope = {"rope_theta": raw.get("rope_theta", 10_000.0), **(raw.get("rope_scaling") or {}),

@@ -1,4 +1,4 @@
-"""Parts of a DeepSpeed checkpoint that are damaged, a stranger's, or of one process twice: refused, each with its reason."""
+"""Parts of a DeepSpeed checkpoint that are damaged, a stranger's, or of one process twice: refused with the reason."""
 
 from __future__ import annotations
 
