@@ -15,8 +15,9 @@ import gguf
 import numpy as np
 import torch
 
+from callama import __version__
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import HashingFile, atomic_file
+from callama.common.files import HashingFile, atomic_file, name_of
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
 from callama.model.rope import rope_frequencies
@@ -114,7 +115,7 @@ def _divisors(params: ModelParams) -> torch.Tensor:
 
 def _add_shape(writer: Any, source: Source) -> None:
     params = source.params
-    writer.add_name(source.path.stem)
+    writer.add_name(name_of(source.path).removesuffix(".gguf"))
     writer.add_description(f"converted by callama from {source.kind}")
     writer.add_file_type(_FILE_TYPES[dtype_word(source.tensors)])
     writer.add_context_length(params.max_seq_len)
@@ -127,7 +128,7 @@ def _add_shape(writer: Any, source: Source) -> None:
     writer.add_rope_freq_base(params.rope_theta)
     writer.add_rope_dimension_count(params.head_dim)
     writer.add_vocab_size(params.vocab_size)
-    for key, value in source.origin().items():
+    for key, value in {"version": __version__, **source.origin()}.items():
         writer.add_string(f"callama.{key}", str(value))
     writer.add_string(SEAL, NO_SEAL.decode())
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, read_manifest, require_apart
+from callama.common.files import atomic_folder, name_of, read_manifest, require_apart
 from callama.weights.adapter import CONFIG as ADAPTER_CONFIG
 from callama.weights.adapter import ORIGINAL_CONFIG, adapter_of_state, base_name, find_adapter, save_adapter
 from callama.weights.lazy import finite, of_tensor
@@ -172,7 +172,7 @@ def consolidate(source: Path, out: Path) -> int:
     adapter = adapter_of_state(folder, state, lora.parent, params)
     known = read_manifest(folder)
     carried: dict[str, Any] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
-    facts: dict[str, Any] = {"kind": "adapter", "source": folder.name, **carried}
+    facts: dict[str, Any] = {"kind": "adapter", "source": name_of(folder), **carried}
     with atomic_folder(out, facts) as temporary:
         save_adapter(temporary, adapter, params, base_name(folder))
         for file in (lora, params_file):
