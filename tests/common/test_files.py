@@ -227,8 +227,8 @@ def test_names_are_text_whatever_their_bytes(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_manifest_that_names_no_files_verifies_nothing(tmp_path: Path) -> None:
-    for files in ({}, [], None):
-        (tmp_path / MANIFEST).write_text(json.dumps({"files": files}))
+    for named in ({}, [], None):
+        (tmp_path / MANIFEST).write_text(json.dumps({"files": named}))
         with pytest.raises(CallamaError, match="has no list of files"):
             verify_folder(tmp_path)
 
