@@ -45,6 +45,8 @@ def spec_of(tokenizer: Path | Mapping[str, Any]) -> Spec:
     if tokenizer.suffix != ".json":
         return _spec(tokenizer)
     raw = read_json(tokenizer, "a tokenizer")
+    if not isinstance(raw, Mapping):
+        raise not_bpe(tokenizer, "it holds no JSON object")
     try:
         return without_marks(raw)
     except Exception as error:  # a stranger's file may have anything anywhere

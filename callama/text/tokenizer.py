@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -209,6 +209,8 @@ def tokenizer_of_spec(given: Any, path: Path) -> Tokenizer:
     Raises:
         CallamaError: it is damaged, or not byte-level BPE.
     """
+    if not isinstance(given, Mapping):
+        raise not_bpe(path, "it holds no JSON object")
     try:
         model: dict[str, Any] = dict(given["model"])
         if not isinstance(model["vocab"], dict):
