@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -36,10 +37,15 @@ def require_file(path: Path, what: str) -> Path:
 
     Raises:
         UsageError: nothing or a folder is there; ``what`` says what should be.
+        CallamaError: it may not be read.
     """
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "is a pipe or device" if path.exists() else "does not exist"
         raise UsageError(f"{path} {found}; expected {what}")
+    try:
+        path.open("rb").close()
+    except PermissionError:
+        raise CallamaError(f"no permission to read {path}; expected {what}: change its rights") from None
     return path
 
 
@@ -56,8 +62,6 @@ def read_json(path: Path, what: str) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         why = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise CallamaError(f"{path} is not JSON ({why}); expected {what}") from None
-    except PermissionError:
-        raise CallamaError(f"no permission to read {path}; expected {what}") from None
 
 
 class Checksums(NamedTuple):
@@ -172,8 +176,39 @@ def _disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def name_of(path: Path) -> str:
+    """What a file or folder is called, in text that every format can hold: ``.`` by its folder's name, and � for bytes
+    that are not UTF-8."""
+    return os.fsencode(Path(os.path.normpath(Path.cwd() / path)).name).decode("utf-8", "replace")
+
+
 def _neighbour(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    # File systems take names of 255 bytes, and a character has up to four.
+    return path.with_name(f".{path.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+@contextlib.contextmanager
+def _parents(path: Path) -> Iterator[None]:
+    """Makes the folders above ``path``; those that were not there go again if the block fails."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty: somebody else uses it by now
+            for folder in missing:
+                folder.rmdir()
+        raise
+
+
+def _is_mount(path: Path) -> bool:
+    """Whether a file system begins here; one that is part of another (a bind mount) stands only in Linux's list."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return os.path.ismount(path)
+    name = re.sub(rb"[ \t\n\\\\]", lambda m: b"\\%03o" % m[0][0], os.fsencode(path))
+    return any(line.split()[4] == name for line in lines)
 
 
 @contextlib.contextmanager
@@ -188,8 +223,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'a device'}; expected a file to write")
     temporary = _neighbour(path)
-    with _disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _disk_errors(path), _parents(path):
         try:
             yield temporary
             _sync(temporary)
@@ -224,7 +258,8 @@ def write_json(path: Path, value: Any) -> None:
     except ValueError as error:
         raise CallamaError(f"{path} cannot be written as JSON: {error}") from None
     with atomic_file(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # A path's bytes that are not UTF-8 are lone surrogates in Python, and in JSON an escape.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -242,8 +277,7 @@ def atomic_folder(
     path = Path(os.path.realpath(path))
     require_replaceable(path)
     temporary = _neighbour(path)
-    with _disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _disk_errors(path), _parents(path):
         temporary.mkdir()
         try:
             yield temporary
@@ -284,8 +318,10 @@ def require_replaceable(path: Path) -> None:
         return
     if not path.is_dir():
         raise UsageError(f"{path} is a file; expected a folder to write")
+    if _is_mount(path):
+        raise UsageError(f"{path} is where a disk is mounted, which cannot be replaced; name a folder inside it")
     # macOS puts a .DS_Store into every folder that was looked at.
-    found = [p for p in path.rglob("*") if not p.is_dir() and p.name != ".DS_Store"]
+    found = [p for p in path.rglob("*") if (p.is_symlink() or not p.is_dir()) and p.name != ".DS_Store"]
     there = {p.relative_to(path).as_posix() for p in found} - {MANIFEST}
     if there and not (path / MANIFEST).is_file():
         raise UsageError(f"{path} holds files without a {MANIFEST}; choose an empty or new folder")
@@ -332,4 +368,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(path, "a manifest") if path.is_file() else {}
     if not isinstance(manifest, dict):
         raise CallamaError(f"{path} is not a JSON object; expected a manifest written by callama")
+    try:
+        json.dumps(manifest, allow_nan=False)
+    except ValueError:
+        raise CallamaError(f"{path} holds NaN or infinity, which callama never writes; put numbers there") from None
     return manifest

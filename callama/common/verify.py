@@ -34,9 +34,13 @@ def verify_folder(folder: Path) -> Verified:
     if not (folder / MANIFEST).is_file():
         raise UsageError(f"{folder} has no {MANIFEST}; only folders that callama wrote can be verified")
     files = read_manifest(folder).get("files")
-    if not isinstance(files, Mapping) or not all(
-        isinstance(entry, Mapping) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
-        for entry in files.values()
+    if (
+        not files
+        or not isinstance(files, Mapping)
+        or not all(
+            isinstance(entry, Mapping) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
+            for entry in files.values()
+        )
     ):
         raise CallamaError(f"{folder / MANIFEST} has no list of files with sha256 and bytes; it is damaged")
     total, wrong = sum(entry["bytes"] for entry in files.values()), []

@@ -26,10 +26,13 @@ def chat_template(tokenizer: Tokenizer, *, marks: bool = True) -> str:
     markup = markup_of(tokenizer)
     opens, _, closes = "".join(part.text for part in markup.header).partition(ROLE)
     risky = next((p for p in ("<|", "<") if all(n.startswith(p) for n in tokenizer.special_tokens)), None)
-    if risky is None:
+    if marks and risky is None:
+        odd = next(name for name in tokenizer.special_tokens if not name.startswith("<"))
         raise CallamaError(
-            f"{tokenizer.file} has special tokens that do not begin with '<', so no template can guard them"
+            f"{tokenizer.file} has special tokens that do not begin with '<' ({odd}), so no template can guard them; "
+            f"rename them (<{odd}>) in its added_tokens and vocab"
         )
+    risky = risky or "<"
     values = {
         "begin": _text(markup.begin), "opens": opens, "closes": closes, "ends": markup.end + _text(markup.after),
         "cut": SPLIT if marks else "", "risky": risky,

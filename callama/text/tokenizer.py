@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -180,7 +180,8 @@ BYTE_TO_LETTER = {byte: letter for letter, byte in _BYTE_LETTERS.items()}
 _PROBE = "A\tb  É e\u0301 ﬁ ① 北京 😀 \u200d\r\n "
 
 
-def _not_bpe(path: Path, why: str) -> CallamaError:
+def not_bpe(path: Path, why: str) -> CallamaError:
+    """What to say of a file that is no ``tokenizer.json`` of ours."""
     return CallamaError(f"{path} is not a tokenizer.json of byte-level BPE: {why}; copy or download the file again")
 
 
@@ -196,20 +197,33 @@ def _merge(number: int, merge: Any, known: Container[str]) -> tuple[str, str]:
 
 def _load_tokenizers_json(path: Path) -> Tokenizer:
     try:
-        spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        model: dict[str, Any] = spec["model"]
+        spec = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise not_bpe(path, "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)) from None
+    return tokenizer_of_spec(spec, path)
+
+
+def tokenizer_of_spec(given: Any, path: Path) -> Tokenizer:
+    """The tokenizer that the content of a ``tokenizer.json`` describes; ``path`` is the file that it came from.
+
+    Raises:
+        CallamaError: it is damaged, or not byte-level BPE.
+    """
+    if not isinstance(given, Mapping):
+        raise not_bpe(path, "it holds no JSON object")
+    try:
+        model: dict[str, Any] = dict(given["model"])
         if not isinstance(model["vocab"], dict):
             raise ValueError("its vocab is no object of tokens and ids")
         vocab: dict[str, int] = dict(model["vocab"])
-        added = {t["content"]: t["id"] for t in spec.get("added_tokens") or ()}
+        added = {t["content"]: t["id"] for t in given.get("added_tokens") or ()}
         size = max([*vocab.values(), *added.values()]) + 1
         if min([*vocab.values(), *added.values()]) < 0 or size > MAX_TOKENS:
             raise ValueError(f"ids beyond 0 … {MAX_TOKENS - 1:,}")
         merges = enumerate(model["merges"], 1)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = f"it has no key {error}" if isinstance(error, KeyError) else str(error)
-        why = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else why
-        raise _not_bpe(path, why) from None
+        raise not_bpe(path, why) from None
     ordinary = {token: i for token, i in vocab.items() if token not in added}
     pieces = [b""] * size
     for token, token_id in ordinary.items():
@@ -222,11 +236,11 @@ def _load_tokenizers_json(path: Path) -> Tokenizer:
     try:
         pairs = [_merge(number, merge, known) for number, merge in merges]
     except ValueError as error:
-        raise _not_bpe(path, str(error)) from None
+        raise not_bpe(path, str(error)) from None
     # A name that the library does not know cannot come out of ordinary text, wherever the merges lead.
     model |= {"vocab": ordinary, "dropout": None}
     model["merges"] = [m for m in pairs if added.keys().isdisjoint((*m, "".join(m)))]
-    spec |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    spec = {**given, "model": model, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
     try:
         library = tokenizers.Tokenizer.from_str(json.dumps(spec))
     except Exception as error:  # the library raises bare Exception for anything wrong in the file

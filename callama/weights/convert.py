@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, require_apart, require_file, sha256_file, write_json
+from callama.common.files import atomic_folder, name_of, require_apart, require_file, sha256_file, write_json
 from callama.contract import tool_uses
 from callama.model.params import ModelParams
 from callama.weights import adapter as adapters
 from callama.weights.adapter import adapter_facts, find_adapter, is_adapter, read_adapter, save_adapter
+from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.gguf_in import open_gguf
 from callama.weights.gguf_out import write_gguf
 from callama.weights.hf import CONFIG, SHARD_BYTES, open_hf, write_hf
@@ -34,7 +35,7 @@ def open_source(path: Path) -> Source:
     """
     if path.is_file() and path.suffix == ".gguf":
         return open_gguf(path)
-    path = find_adapter(path)
+    path = path if _holds_model(path) else find_adapter(path)
     if not path.is_dir():
         raise UsageError(f"{path} is neither a folder nor a .gguf file; expected a model: name the folder of its files")
     if (path / WEIGHTS).is_file():
@@ -47,6 +48,21 @@ def open_source(path: Path) -> Source:
         f"{path} is no model that callama knows: expected {PARAMS} with {WEIGHTS} (native) or consolidated.NN.pth "
         f"(Meta), {CONFIG} with safetensors (Hugging Face), or a .gguf file"
     )
+
+
+def _holds_model(folder: Path) -> bool:
+    """Whether a folder holds a model's weights itself, whatever a trainer left beside them."""
+    if not folder.is_dir():
+        return False
+    theirs = (folder / CONFIG).is_file() and any(
+        path.name.startswith(("model", "pytorch_model")) and path.suffix in (".safetensors", ".bin")
+        for path in folder.iterdir()
+    )
+    return theirs or (folder / WEIGHTS).is_file() or bool(shard_files(folder))
+
+
+def _holds_adapter(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (adapters.WEIGHTS, ORIGINAL_CONFIG))
 
 
 def convert(
@@ -67,7 +83,7 @@ def convert(
     if not source_path.exists():
         raise UsageError(f"{source_path} does not exist; expected a model or an adapter")
     require_apart(out, source_path)
-    if is_adapter(source_path):
+    if is_adapter(source_path) and not (_holds_model(source_path) and not _holds_adapter(source_path)):
         if to != "peft":
             raise UsageError(f"{source_path} is an adapter: it goes --to peft, or into its base with callama merge")
         _convert_adapter(source_path, out, dtype)
@@ -112,7 +128,7 @@ def _convert_adapter(path: Path, out: Path, dtype: str | None) -> None:
     carried: dict[str, object] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
     weights: dict[str, str] = {} if path.is_dir() else {"source_sha256": sha256_file(path)}
     facts = {
-        "kind": "PEFT adapter", **own_facts(params), "source": path.name, "dtype": dtype or "fp32",
+        "kind": "PEFT adapter", **own_facts(params), "source": name_of(path), "dtype": dtype or "fp32",
         "dialect": tool_uses.NAME, **weights, **carried,
     }  # fmt: skip
     with atomic_folder(out, facts) as temporary:

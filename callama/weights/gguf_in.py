@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import require_file, sha256_file
+from callama.common.files import sha256_file
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
 from callama.model.rope import rope_frequencies
 from callama.text.gguf_vocab import tokenizer_json
+from callama.weights.gguf_head import Fields, read_head
 from callama.weights.lazy import BLOCK_BYTES, Lazy, cast, finite, of_file
 from callama.weights.names import ffn_keys, gguf_name
 from callama.weights.native import write_native
@@ -41,25 +42,20 @@ _PLAIN = {
 }
 
 
-class _Fields:
-    """Typed access to a file's key-value fields."""
-
-    def __init__(self, reader: Any, path: Path) -> None:
-        self._reader, self._path = reader, path
-
-    def get(self, key: str, default: Any = None) -> Any:
-        field = self._reader.fields.get(key)
-        if field is None:
-            if default is None:
-                raise CallamaError(f"{self._path} lacks the field {key}; is it a Llama model?")
-            return default
-        try:
-            return field.contents()
-        except (ValueError, IndexError) as error:
-            raise CallamaError(f"{self._path} is damaged: the field {key} cannot be read ({error})") from None
+# Fields of the llama architecture (ggml-org/llama.cpp, src/llama-arch.cpp) that are read here, say nothing about the
+# numbers, or must have the value with which they change nothing. Any other may change what the model computes.
+_READ = {
+    "embedding_length", "feed_forward_length", "block_count", "attention.head_count", "attention.head_count_kv",
+    "attention.layer_norm_rms_epsilon", "rope.freq_base", "context_length", "rope.scaling.type",
+}  # fmt: skip
+_SAYS_NOTHING = {"vocab_size", "tensor_data_layout", "rope.scaling.original_context_length"}
+_CHANGES_NOTHING = {
+    "rope.scale_linear": 1.0, "rope.scaling.factor": 1.0, "rope.scaling.attn_factor": 1.0, "logit_scale": 1.0,
+    "embedding_scale": 1.0, "residual_scale": 1.0, "attention.causal": True,
+}  # fmt: skip
 
 
-def _params(fields: _Fields, vocab_size: int, path: Path) -> ModelParams:
+def _params(fields: Fields, vocab_size: int, path: Path) -> ModelParams:
     def get(key: str, default: Any = None) -> Any:
         return fields.get(f"llama.{key}", default)
 
@@ -83,28 +79,53 @@ def _params(fields: _Fields, vocab_size: int, path: Path) -> ModelParams:
 def _stretched(params: ModelParams, divisors: torch.Tensor, path: Path) -> ModelParams:
     """Params with Llama 3.1's RoPE scaling, which GGUF keeps as what each frequency is divided by
     (ggml-org/llama.cpp, ``convert_hf_to_gguf.py``)."""
+    expected = rope_frequencies(params)
     try:
-        scaled = params.scaled_by(round(float(divisors.max()), 3))
+        scaled = params.scaled_by(round(float(divisors.max()), 3)) if divisors.shape == expected.shape else None
     except ValueError as error:
         raise CallamaError(f"{path}: {ROPE_DIVISORS}: {error}") from None
-    expected = rope_frequencies(params)
-    if divisors.shape != expected.shape or not torch.allclose(rope_frequencies(scaled), expected / divisors, rtol=1e-4):
+    if scaled is None or not torch.allclose(rope_frequencies(scaled), expected / divisors, rtol=1e-4):
         raise CallamaError(f"{path}: {ROPE_DIVISORS} is not Llama 3.1's scaling of RoPE, the only one callama knows")
     return scaled
 
 
-def _check_kind(fields: _Fields, path: Path) -> None:
+def _check_kind(fields: Fields, path: Path) -> None:
     if (architecture := fields.get("general.architecture")) != "llama":
         raise CallamaError(f"{path} is a {architecture!r} model; callama reads 'llama'")
     if (vocabulary := fields.get("tokenizer.ggml.model")) != "gpt2":
         raise CallamaError(f"{path} has a {vocabulary!r} tokenizer; callama reads byte-level BPE ('gpt2')")
     if (scaling := fields.get("llama.rope.scaling.type", "none")) != "none":
         raise CallamaError(f"{path} scales RoPE by {scaling!r}; callama knows Llama 3.1's scaling only")
+    if fields.get("split.count", 1) not in (0, 1):
+        raise CallamaError(
+            f"{path} is one of {fields.get('split.count')} parts of a model (field split.count); make them one file "
+            "first, with llama-gguf-split --merge"
+        )
+
+
+def _check_plain(fields: Fields, params: ModelParams, path: Path) -> None:
+    """Makes sure that no field asks for other arithmetic than Llama's.
+
+    Raises:
+        CallamaError: naming the first that does.
+    """
+    widths = ("rope.dimension_count", "attention.key_length", "attention.value_length")
+    plain = {**_CHANGES_NOTHING, **dict.fromkeys(widths, params.head_dim)}
+    for name in fields.names():
+        family, _, key = name.partition(".")
+        if family != "llama" or key in _READ | _SAYS_NOTHING:
+            continue
+        found, expected = fields.get(name), plain.get(key, 0)
+        # Zero is how llama.cpp says of most that they are not there; the causal mask is no number.
+        if found != expected and (found is False or found != 0):
+            raise CallamaError(f"{path}: {name} is {found!r}; callama's Llama has {expected!r}, and computes no other")
 
 
 def _tensor(file: SourceFile, tensor: Any) -> Lazy:
     """A tensor of the file; F32, F16 and BF16 as they are, quantised kinds dequantised to fp32 row by row."""
     shape = tuple(int(n) for n in reversed(tensor.shape))
+    if not shape or 0 in shape:
+        raise CallamaError(f"{file.path} is damaged: tensor {tensor.name} has the shape {shape}; nothing is in it")
     kind, offset = tensor.tensor_type, int(tensor.data_offset)
     if kind in _PLAIN:
         return finite(of_file(file, offset, shape, _PLAIN[kind]), file.path, tensor.name)
@@ -149,24 +170,6 @@ def _narrowed(tensors: dict[str, Lazy]) -> dict[str, Lazy]:
     return {name: cast(tensor, dtype) for name, tensor in tensors.items()} if exact else tensors
 
 
-def _reader(path: Path) -> Any:
-    require_file(path, "a GGUF model")
-    try:
-        return gguf.GGUFReader(path)
-    # The library reads lengths and types as they come, so what it raises says nothing to a user.
-    except (ValueError, IndexError, KeyError, MemoryError, OverflowError):
-        with path.open("rb") as file:
-            if (start := file.read(4)) and not b"GGUF".startswith(start):
-                raise CallamaError(
-                    f"{path} is not a GGUF file: it begins with {start!r}, expected b'GGUF'; name a GGUF file, or a "
-                    "model's folder"
-                ) from None
-        raise CallamaError(
-            f"{path} is cut short or damaged: its head tells of more than its {path.stat().st_size:,} bytes, or of "
-            "what no GGUF file has; copy or download it again"
-        ) from None
-
-
 def verify_gguf(path: Path) -> int:
     """Reads a file of callama's and holds it against the CRC-32 inside it; returns its size in bytes.
 
@@ -174,7 +177,7 @@ def verify_gguf(path: Path) -> int:
         UsageError: another tool wrote it.
         CallamaError: it is damaged.
     """
-    start, size = _reader(path).data_offset, path.stat().st_size
+    start, size = read_head(path).data_offset, path.stat().st_size
     file = _source_file(path, start)
     if not file.sealed:
         raise UsageError(f"{path} has no checksum inside; only what callama wrote can be verified")
@@ -193,13 +196,14 @@ def open_gguf(path: Path) -> Source:
         UsageError: no such file.
         CallamaError: not GGUF, not a Llama model, or a tensor that a Llama model does not have.
     """
-    reader = _reader(path)
+    reader = read_head(path)
     if reader.byte_order != "I":
         raise CallamaError(f"{path} was written for machines of another byte order, which callama does not read")
-    fields, file = _Fields(reader, path), _source_file(path, reader.data_offset)
+    fields, file = Fields(reader, path), _source_file(path, reader.data_offset)
     _check_kind(fields, path)
-    tokens = fields.get("tokenizer.ggml.tokens")
+    tokens = fields.items("tokenizer.ggml.tokens", texts=True)
     params = _params(fields, len(tokens), path)
+    _check_plain(fields, params, path)
     native_names = {gguf_name(name): name for name in expected_shapes(params, tied=False)}
     tensors: dict[str, Lazy] = {}
     for tensor in reader.tensors:
@@ -214,8 +218,8 @@ def open_gguf(path: Path) -> Source:
     try:
         spec = tokenizer_json(
             tokens,
-            fields.get("tokenizer.ggml.token_type"),
-            fields.get("tokenizer.ggml.merges"),
+            fields.items("tokenizer.ggml.token_type", texts=False),
+            fields.items("tokenizer.ggml.merges", texts=True),
             fields.get("tokenizer.ggml.pre", "gpt-2"),
         )
     except (ValueError, TypeError, AttributeError) as error:

@@ -15,8 +15,9 @@ import gguf
 import numpy as np
 import torch
 
+from callama import __version__
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import HashingFile, atomic_file
+from callama.common.files import HashingFile, atomic_file, name_of
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
 from callama.model.rope import rope_frequencies
@@ -24,6 +25,7 @@ from callama.text.chat_template import chat_template
 from callama.text.gguf_vocab import CONTROL, USER_DEFINED
 from callama.text.hf_tokenizer import NORMAL, pre_tokenizer_name, spec_of
 from callama.text.markup import markup_of
+from callama.weights.gguf_head import read_head
 from callama.weights.gguf_in import NO_SEAL, ROPE_DIVISORS, SEAL, find_seal
 from callama.weights.lazy import Lazy, cast, check_files, of_tensor
 from callama.weights.names import gguf_name
@@ -82,8 +84,8 @@ def write_gguf(path: Path, source: Source) -> None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        return any(key.startswith("callama.") for key in gguf.GGUFReader(path).fields)
-    except (ValueError, IndexError, KeyError):
+        return any(key.startswith("callama.") for key in read_head(path).fields)
+    except CallamaError:
         return False
 
 
@@ -113,7 +115,7 @@ def _divisors(params: ModelParams) -> torch.Tensor:
 
 def _add_shape(writer: Any, source: Source) -> None:
     params = source.params
-    writer.add_name(source.path.stem)
+    writer.add_name(name_of(source.path).removesuffix(".gguf"))
     writer.add_description(f"converted by callama from {source.kind}")
     writer.add_file_type(_FILE_TYPES[dtype_word(source.tensors)])
     writer.add_context_length(params.max_seq_len)
@@ -126,7 +128,7 @@ def _add_shape(writer: Any, source: Source) -> None:
     writer.add_rope_freq_base(params.rope_theta)
     writer.add_rope_dimension_count(params.head_dim)
     writer.add_vocab_size(params.vocab_size)
-    for key, value in source.origin().items():
+    for key, value in {"version": __version__, **source.origin()}.items():
         writer.add_string(f"callama.{key}", str(value))
     writer.add_string(SEAL, NO_SEAL.decode())
 

@@ -39,7 +39,7 @@ _TORCH_WORDS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _PAD = ("<|finetune_right_pad_id|>", "<|endoftext|>")
 _EOM = "<|eom_id|>"
 _PLAIN = {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "quantization_config": None,
-          "partial_rotary_factor": 1.0}  # fmt: skip
+          "partial_rotary_factor": 1.0, "sliding_window": None}  # fmt: skip
 
 
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
@@ -85,12 +85,13 @@ def _read_config(path: Path) -> ModelParams:
     if not isinstance(raw, Mapping) or raw.get("model_type") != "llama":
         kind = raw.get("model_type") if isinstance(raw, Mapping) else raw
         raise CallamaError(f"{path}: model_type is {kind!r}; callama reads 'llama'")
-    for key, plain in _PLAIN.items():
-        if raw.get(key, plain) != plain:
-            raise CallamaError(f"{path}: {key} is {short(raw[key])}; callama's Llama has {plain!r}")
     for key in ("rope_scaling", "rope_parameters"):
         if not isinstance(raw.get(key) or {}, Mapping):
             raise CallamaError(f"{path}: {key} must be an object, found {short(raw[key])}")
+    for part in (raw, raw.get("rope_scaling") or {}, raw.get("rope_parameters") or {}):
+        for key, plain in _PLAIN.items():
+            if part.get(key, plain) != plain:
+                raise CallamaError(f"{path}: {key} is {short(part[key])}; callama's Llama has {plain!r}")
     try:
         rope = {"rope_theta": raw.get("rope_theta", 10_000.0), **(raw.get("rope_scaling") or {}),
                 **(raw.get("rope_parameters") or {})}  # fmt: skip

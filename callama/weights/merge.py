@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import MANIFEST, read_manifest, require_apart, require_replaceable
+from callama.common.files import MANIFEST, name_of, read_manifest, require_apart, require_replaceable
 from callama.weights.adapter import Adapter, adapter_facts, find_adapter, read_adapter
 from callama.weights.budget import MergeError, measure
 from callama.weights.lazy import Lazy, in_range
@@ -99,7 +99,7 @@ def merge_to_folder(
             "was written. Take --dtype fp32, or allow it with --max-changed"
         )
     facts: dict[str, Any] = {
-        **base.origin(), "adapter": adapter_path.name, "dtype": target,
+        **base.origin(), "adapter": name_of(adapter_path), "dtype": target,
         **{key: known[key] for key in ("dialect",) if key in known},
         "merge_error": {name: error._asdict() for name, error in errors.items()},
     }  # fmt: skip

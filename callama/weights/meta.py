@@ -37,7 +37,7 @@ _NORM_TOLERANCE = 0.05
 
 def split_dim(name: str) -> int | None:
     """Along which dimension a tensor is cut: 0 rows, 1 columns, None not at all."""
-    module = name.split(".")[-2]
+    module = name.removesuffix(".weight").rpartition(".")[2]
     if module.endswith("norm"):
         return None
     return 1 if module in ("wo", "w2") else 0
@@ -100,6 +100,8 @@ def _check_alike(files: Sequence[Path], shards: Sequence[Mapping[str, Lazy]]) ->
                 )
             if split_dim(name) is None:
                 ours, theirs = first[name].whole().float(), tensor.whole().float()
+                if not ours.numel():
+                    raise CallamaError(f"{path} is damaged: {name} holds no numbers")
                 difference = (ours - theirs).abs().max()
                 if difference > _NORM_TOLERANCE * ours.abs().max():
                     raise CallamaError(
@@ -183,7 +185,7 @@ def write_meta(folder: Path, source: Source, count: int = 1) -> None:
     total = sum(tensor.nbytes for tensor in tensors.values())
     with atomic_folder(folder, facts, checksums) as temporary, Meter("writing", total, "bytes") as meter:
         write_json(temporary / PARAMS, source.params.to_meta())
-        write_meta_tokenizer(source.tokenizer, temporary)
+        write_meta_tokenizer(source, temporary)
         with ExitStack() as stack:
             writers = [stack.enter_context(PthWriter(temporary / name, shapes)) for name in names]
             for name, tensor in tensors.items():

@@ -45,9 +45,10 @@ def open_safetensors(path: Path) -> dict[str, Lazy]:
             found = {
                 name: finite(_entry(source, entry, 8 + length, size), path, name) for name, entry in entries.items()
             }
+            _check_disjoint(entries)
         except CallamaError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except Exception as error:  # a stranger's header may have anything anywhere
             raise CallamaError(f"{path} is damaged: its safetensors header cannot be read ({error!r})") from None
     return found
 
@@ -57,11 +58,22 @@ def _entry(source: SourceFile, entry: Mapping[str, Any], base: int, size: int) -
     if word not in _DTYPES:
         raise CallamaError(f"{source.path} holds numbers of type {word}; callama reads {', '.join(_DTYPES)}")
     dtype = _DTYPES[word]
+    if not all(type(n) is int for n in (*shape, start, stop)):
+        raise ValueError(f"a tensor of shape {shape} at {start} to {stop}")
     if min((*shape, start), default=0) < 0 or stop - start != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"a tensor of shape {shape} in {stop - start} bytes")
     if base + stop > size:
         raise CallamaError(f"{source.path} is cut short: {size:,} bytes, its header asks for at least {base + stop:,}")
     return of_file(source, base + start, shape, dtype)
+
+
+def _check_disjoint(entries: Mapping[str, Mapping[str, Any]]) -> None:
+    end, before = 0, ""
+    for name, entry in sorted(entries.items(), key=lambda item: tuple(item[1]["data_offsets"])):
+        start, stop = entry["data_offsets"]
+        if start < end:
+            raise ValueError(f"{name} begins before {before} ends")
+        end, before = stop, name
 
 
 def open_sharded(folder: Path, stem: str, suffix: str, open_one: Callable[[Path], dict[str, Lazy]]) -> dict[str, Lazy]:
@@ -71,15 +83,20 @@ def open_sharded(folder: Path, stem: str, suffix: str, open_one: Callable[[Path]
         UsageError: a file is missing.
         CallamaError: a file is damaged, or does not hold what the index says.
     """
-    index = folder / f"{stem}{suffix}{INDEX_SUFFIX}"
+    single, index = folder / f"{stem}{suffix}", folder / f"{stem}{suffix}{INDEX_SUFFIX}"
     if not index.is_file():
-        return open_one(folder / f"{stem}{suffix}")
+        return open_one(single)
     raw = read_json(index, "the index of a sharded checkpoint")
     places = raw.get("weight_map") if isinstance(raw, Mapping) else None
     if not isinstance(places, Mapping) or not all(
         isinstance(name, str) and Path(name).name == name for name in places.values()
     ):
         raise CallamaError(f"{index} has no 'weight_map' of tensor names and file names")
+    if single.is_file() and single.name not in places.values():
+        raise CallamaError(
+            f"{folder} holds {single.name} and {index.name}, which names other files: two models in one folder; "
+            "take away the one that you do not mean"
+        )
     files = {name: open_one(require_file(folder / name, f"a shard that {index.name} names"))
              for name in dict.fromkeys(places.values())}  # fmt: skip
     for tensor, name in places.items():

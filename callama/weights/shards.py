@@ -7,7 +7,6 @@ running code: empty classes stand for the few that DeepSpeed pickles.
 
 from __future__ import annotations
 
-import pickle
 import re
 import shutil
 import zipfile
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, read_manifest, require_apart
+from callama.common.files import atomic_folder, name_of, read_manifest, require_apart
 from callama.contract import tool_uses
 from callama.weights.adapter import adapter_of_state, base_name, find_adapter, save_adapter
 from callama.weights.adapter_config import CONFIG as ADAPTER_CONFIG
@@ -59,10 +58,16 @@ def load_shard(path: Path) -> Any:
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} does not have the checksum that was stored with it")
         with torch.serialization.safe_globals(_STAND_INS):  # type: ignore[arg-type]
+            if foreign := torch.serialization.get_unsafe_globals_in_checkpoint(path):
+                raise ValueError(f"it refers to {foreign[0]}, which no part needs; it may be harmful and was not run")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise CallamaError(f"{path} cannot be read as a part of a DeepSpeed checkpoint: {reason}") from None
+    except ValueError as error:
+        raise CallamaError(f"{path} cannot be read as a part of a DeepSpeed checkpoint: {error}") from None
+    except Exception as error:  # zip, pickle and torch raise nearly anything on damaged bytes, with advice not ours
+        raise CallamaError(
+            f"{path} cannot be read as a part of a DeepSpeed checkpoint: it is damaged ({type(error).__name__}); "
+            "copy it again"
+        ) from None
 
 
 def consolidated(folder: Path) -> dict[str, Tensor]:
@@ -71,6 +76,15 @@ def consolidated(folder: Path) -> dict[str, Tensor]:
     Raises:
         UsageError: there are no files of DeepSpeed. CallamaError: they are damaged or do not fit together.
     """
+    try:
+        return _consolidated(folder)
+    except CallamaError:
+        raise
+    except Exception as error:  # whatever can be in a file may be where a list of tensors should be
+        raise CallamaError(f"the parts in {folder} do not fit their shapes ({error}); is the copy complete?") from None
+
+
+def _consolidated(folder: Path) -> dict[str, Tensor]:
     parts = _parts(folder)
     model_states = sorted(folder.glob("*_model_states.pt"))
     if not model_states:
@@ -80,14 +94,21 @@ def consolidated(folder: Path) -> dict[str, Tensor]:
         raise CallamaError(f"the files in {folder} are of different stages of ZeRO; are they of one checkpoint?")
     stage = first.get("zero_stage")
     groups = _get(load_shard(model_states[0]), "param_shapes", list, model_states[0])
-    try:
-        if stage in (1, 2):
-            return dict(_of_stage_2(groups, [p["optimizer_state_dict"] for p in parts]))
-        if stage == 3:
-            return dict(_of_stage_3(groups, [p["optimizer_state_dict"] for p in parts]))
-    except (KeyError, RuntimeError, TypeError, IndexError) as error:
-        raise CallamaError(f"the parts in {folder} do not fit their shapes ({error}); is the copy complete?") from None
-    raise CallamaError(f"{folder} is of ZeRO stage {stage}; 1, 2 and 3 can be consolidated")
+    if stage not in (1, 2, 3):
+        raise CallamaError(f"{folder} is of ZeRO stage {stage}; 1, 2 and 3 can be consolidated")
+    key = "fp32_flat_groups" if stage == 3 else "single_partition_of_fp32_groups"
+    flats = [list(part["optimizer_state_dict"][key]) for part in parts]
+    for rank in range(1, len(flats)):
+        if _same(flats[rank], flats[rank - 1]):
+            raise CallamaError(f"{folder}: processes {rank - 1} and {rank} have the same part; is one file a copy?")
+    return dict((_of_stage_3 if stage == 3 else _of_stage_2)(groups, flats))
+
+
+def _same(part: list[Tensor], other: list[Tensor]) -> bool:
+    """Whether all numbers are equal and not all zero, as padding and new factors are."""
+    pairs = list(zip(part, other, strict=True))
+    ends = (slice(0, 1 << 16), slice(None))  # nearly always, the first numbers tell already
+    return all(torch.equal(a[end], b[end]) for end in ends for a, b in pairs) and any(a.any() for a in part)
 
 
 def _get(state: Any, key: str, kind: type, path: Path) -> Any:
@@ -102,30 +123,31 @@ def _parts(folder: Path) -> list[Any]:
         raise UsageError(f"{folder} holds no *_optim_states.pt of DeepSpeed; name a checkpoint or the job's folder")
     parts = [load_shard(found[rank]) for rank in sorted(found)]
     count = _get(parts[0], "optimizer_state_dict", dict, folder).get("partition_count")
-    expected = max(count) if isinstance(count, list) else count
+    counts = count if isinstance(count, list) else [count]
+    expected = max((n for n in counts if type(n) is int), default=None)
     if sorted(found) != list(range(expected or 0)):
         raise CallamaError(f"{folder} has the parts of processes {sorted(found)} of {expected}; is the copy complete?")
     return parts
 
 
-def _of_stage_2(groups: list[Any], parts: list[Any]) -> Iterator[tuple[str, Tensor]]:
+def _of_stage_2(groups: list[Any], flats: list[list[Tensor]]) -> Iterator[tuple[str, Tensor]]:
     """Each group's parts one behind the other are its parameters one behind the other, and padding."""
     for index, shapes in enumerate(groups):
-        flat = torch.cat([part["single_partition_of_fp32_groups"][index] for part in parts])
+        flat = torch.cat([of_rank[index] for of_rank in flats])
         at = 0
         for name, shape in shapes.items():
             yield name, flat.narrow(0, at, shape.numel()).view(shape).clone()
             at += shape.numel()
 
 
-def _of_stage_3(groups: list[Any], parts: list[Any]) -> Iterator[tuple[str, Tensor]]:
+def _of_stage_3(groups: list[Any], flats: list[list[Tensor]]) -> Iterator[tuple[str, Tensor]]:
     """Each parameter is cut into as many equal parts as there are processes, the last one padded."""
-    flats = [torch.cat(list(part["fp32_flat_groups"])) for part in parts]
+    wholes = [torch.cat(of_rank) for of_rank in flats]
     at = 0
     for shapes in groups:
         for name, shape in shapes.items():
-            each = -(-shape.numel() // len(parts))
-            whole = torch.cat([flat.narrow(0, at, each) for flat in flats])
+            each = -(-shape.numel() // len(wholes))
+            whole = torch.cat([flat.narrow(0, at, each) for flat in wholes])
             yield name, whole[: shape.numel()].view(shape)
             at += each
 
@@ -153,7 +175,7 @@ def consolidate(source: Path, out: Path) -> int:
     known = read_manifest(folder)
     carried: dict[str, Any] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
     facts: dict[str, Any] = {
-        "kind": "adapter", **own_facts(params), "source": folder.name, "dtype": "fp32", "dialect": tool_uses.NAME,
+        "kind": "adapter", **own_facts(params), "source": name_of(folder), "dtype": "fp32", "dialect": tool_uses.NAME,
         **carried,
     }  # fmt: skip
     with atomic_folder(out, facts) as temporary:

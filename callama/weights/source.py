@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError
+from callama.common.files import name_of
 from callama.contract import tool_uses
 from callama.model.params import ModelParams
 from callama.model.transformer import Transformer
@@ -62,7 +63,7 @@ class Source:
         """What an artefact made from this says about it in its manifest."""
         carried = {key: self.facts[key] for key in CARRIED if key in self.facts}
         return {
-            "source": self.path.name, "source_kind": self.kind, "dtype": dtype_word(self.tensors),
+            "source": name_of(self.path), "source_kind": self.kind, "dtype": dtype_word(self.tensors),
             "dialect": tool_uses.NAME, **carried,
         }  # fmt: skip
 

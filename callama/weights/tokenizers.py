@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from callama.common.errors import CallamaError
-from callama.common.files import write_json
 from callama.text.hf_tokenizer import is_llama3, meta_lines, spec_of
-from callama.text.tokenizer import Tokenizer, load_tokenizer
+from callama.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_of_spec
 from callama.weights.native import TOKENIZER_JSON, copy_tokenizer
 from callama.weights.seal import require_as_written
 from callama.weights.source import Source, check_tokenizer, find_tokenizer
@@ -29,22 +24,23 @@ def loaded_tokenizer(source: Source) -> Tokenizer | None:
     if isinstance(source.tokenizer, Path):
         tokenizer = load_tokenizer(source.tokenizer)
     else:
-        with tempfile.TemporaryDirectory() as temporary:
-            write_json(path := Path(temporary) / TOKENIZER_JSON, source.tokenizer)
-            try:
-                tokenizer = load_tokenizer(path)
-            except CallamaError as error:
-                raise CallamaError(str(error).replace(temporary, str(source.path))) from None
+        place = source.path if source.path.is_file() else source.path / TOKENIZER_JSON
+        tokenizer = tokenizer_of_spec(source.tokenizer, place)
     check_tokenizer(source, tokenizer.vocab_size)
     require_as_written(find_tokenizer(source.path))
     return tokenizer
 
 
-def write_meta_tokenizer(tokenizer: Path | Mapping[str, Any] | None, folder: Path) -> None:
-    """Llama 3's as ``tokenizer.model``, which Meta's loader wants; any other as it is."""
+def write_meta_tokenizer(source: Source, folder: Path) -> None:
+    """Llama 3's as ``tokenizer.model``, which Meta's loader wants; any other as it is.
+
+    Raises:
+        CallamaError: it is Llama 3's with tokens of its own.
+    """
+    tokenizer = source.tokenizer
     if tokenizer is not None and not (isinstance(tokenizer, Path) and tokenizer.name == META_TOKENIZER):
         spec = spec_of(tokenizer)
         if is_llama3(spec):
-            (folder / META_TOKENIZER).write_bytes(meta_lines(spec))
+            (folder / META_TOKENIZER).write_bytes(meta_lines(spec, source.path))
             return
     copy_tokenizer(tokenizer, folder)

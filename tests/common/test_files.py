@@ -12,7 +12,19 @@ import pytest
 
 from callama.common import files
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import MANIFEST, atomic_file, atomic_folder, read_json, read_manifest, sha256_file, write_json
+from callama.common.files import (
+    MANIFEST,
+    atomic_file,
+    atomic_folder,
+    name_of,
+    read_json,
+    read_manifest,
+    require_file,
+    require_replaceable,
+    sha256_file,
+    write_json,
+)
+from callama.common.verify import verify_folder
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -141,6 +153,84 @@ def test_what_callama_did_not_write_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"holds files without a MANIFEST.json"):
         write_folder(run, "new")
     assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_with_only_a_link_in_it_is_not_empty(tmp_path: Path) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    run.mkdir()
+    elsewhere.mkdir()
+    (run / "data").symlink_to(elsewhere)
+    with pytest.raises(UsageError, match=r"holds files without a MANIFEST.json"):
+        write_folder(run, "new")
+    assert (run / "data").is_symlink()
+
+
+def test_a_name_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
+    write_folder(tmp_path / ("é" * 127), "folder")
+    write_json(tmp_path / ("a" * 255), 1)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("writer", [atomic_file, lambda path: atomic_folder(path, {})])
+def test_folders_that_were_made_for_what_failed_go_again(
+    tmp_path: Path, writer: Callable[[Path], AbstractContextManager[Path]]
+) -> None:
+    (tmp_path / "old").mkdir()
+    with pytest.raises(RuntimeError), writer(tmp_path / "old" / "deep" / "a" / "b"):
+        raise RuntimeError
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
+    with pytest.raises(RuntimeError), writer(tmp_path / "old" / "deep" / "a" / "b"):
+        (tmp_path / "old" / "deep" / "mine").touch()
+        raise RuntimeError
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["deep", "mine", "old"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").is_file(), reason="mounts are listed on Linux only")
+def test_a_mount_point_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is where a disk is mounted.*name a folder inside"):
+        require_replaceable(Path("/proc"))
+    place, read = tmp_path / "a b", Path.read_bytes
+    place.mkdir()
+    line = b"1 2 8:1 / " + os.fsencode(place).replace(b" ", b"\\040") + b" rw - ext4 /dev/sda rw\n"
+    monkeypatch.setattr(Path, "read_bytes", lambda p: line if p.name == "mountinfo" else read(p))
+    with pytest.raises(UsageError, match="is where a disk is mounted"):
+        require_replaceable(place)
+
+
+def test_a_file_without_permission_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.pth").touch(0)
+    if os.geteuid() == 0:  # who may read everything
+
+        def denied(path: Path, *_: object) -> None:
+            raise PermissionError(errno.EACCES, "denied", str(path))
+
+        monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(CallamaError, match=r"no permission to read .*a\.pth; expected weights"):
+        require_file(tmp_path / "a.pth", "weights")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_a_manifest_with_what_json_cannot_say_is_refused_by_its_own_name(tmp_path: Path, number: str) -> None:
+    (tmp_path / MANIFEST).write_text(f'{{"merge_error": {{"max": {number}}}}}')
+    with pytest.raises(CallamaError, match=rf"{MANIFEST} holds NaN or infinity"):
+        read_manifest(tmp_path)
+
+
+def test_names_are_text_whatever_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder := tmp_path / "ü").mkdir()
+    monkeypatch.chdir(folder)
+    assert name_of(Path()) == name_of(Path("../ü")) == "ü" and name_of(Path("..")) == tmp_path.name
+    odd = Path(os.fsdecode(b"a\xff"))
+    assert name_of(odd) == "a\ufffd"
+    write_json(tmp_path / "a.json", str(odd))
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == str(odd)
+
+
+def test_a_manifest_that_names_no_files_verifies_nothing(tmp_path: Path) -> None:
+    for named in ({}, [], None):
+        (tmp_path / MANIFEST).write_text(json.dumps({"files": named}))
+        with pytest.raises(CallamaError, match="has no list of files"):
+            verify_folder(tmp_path)
 
 
 def folder_writer(path: Path) -> AbstractContextManager[Path]:

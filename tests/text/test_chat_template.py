@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from callama.contract.messages import Conversation
 from callama.text.chat_template import chat_template
 from callama.text.hf_tokenizer import PLAIN, SPLIT, is_llama3, meta_lines, spec_of, with_marks, without_marks
 from callama.text.render import Renderer
-from callama.text.tokenizer import Tokenizer
+from callama.text.tokenizer import Tokenizer, tokenizer_of_spec
 from tests.contract.strategies import texts
 from tests.text.test_render import CASES, conversation, spellable, talks
 
@@ -132,10 +133,65 @@ def test_marks_come_off_again(tokenizer: Tokenizer) -> None:
 
 def test_llama_3s_tokenizer_goes_to_hugging_face_and_back_unchanged(llama3: Tokenizer) -> None:
     spec = spec_of(llama3.file)
-    assert is_llama3(spec) and meta_lines(spec) == llama3.file.read_bytes()
+    assert is_llama3(spec) and meta_lines(spec, llama3.file) == llama3.file.read_bytes()
 
 
 def test_a_tokenizer_whose_special_tokens_cannot_be_guarded_is_refused(smollm2: Tokenizer, tmp_path: Path) -> None:
     odd = Tokenizer(tmp_path, smollm2.pieces, {**smollm2.special_tokens, "[PAD]": 7}, smollm2.encode)
-    with pytest.raises(CallamaError, match="special tokens that do not begin with '<'"):
+    with pytest.raises(CallamaError, match=r"special tokens that do not begin with '<' \(\[PAD\]\).*rename them"):
         chat_template(odd)
+    # A file for llama.cpp has no marks, so nothing is guarded there.
+    assert chat_template(odd, marks=False).startswith("{%-")
+
+
+FLAGS = {"rstrip": True, "lstrip": True, "single_word": True, "normalized": True}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_flags_and_dropout_of_a_strangers_file_change_no_ids(smollm2: Tokenizer, tmp_path: Path, name: str) -> None:
+    spec = spec_of(smollm2.file)
+    spec = {**spec, "model": {**spec["model"], "dropout": 0.5},
+            "added_tokens": [{**token, **FLAGS} for token in spec["added_tokens"]]}  # fmt: skip
+    tokenizer = tokenizer_of_spec(spec, tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(with_marks(spec)), encoding="utf-8")
+    library = PreTrainedTokenizerFast(tokenizer_file=str(path), chat_template=chat_template(tokenizer))
+    messages, _, with_tools = CASES[name]
+    raw = (talk := conversation(messages, with_tools)).to_dict()
+    found = library.apply_chat_template(raw["messages"], tools=raw["tools"] or None, return_dict=False)
+    assert found == Renderer(tokenizer).conversation(talk).ids
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "null", "3", "NaN", '"a"', '{"pre_tokenizer": {"pretokenizers": 3}}', '{"pre_tokenizer": 3}',
+     '{"pre_tokenizer": {"type": "Sequence", "pretokenizers": []}}', '{"model": {"vocab": 3}}', '{"model": []}'],
+)  # fmt: skip
+def test_a_broken_tokenizer_json_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content)
+    with pytest.raises(CallamaError, match=r"tokenizer\.json is not a tokenizer\.json of byte-level BPE"):
+        tokenizer_of_spec(spec_of(path), path)
+
+
+def test_a_tokenizer_without_a_place_for_marks_is_refused(smollm2: Tokenizer) -> None:
+    byte_level = {"type": "ByteLevel"}
+    spec = spec_of(smollm2.file)
+    for changed in ({"pre_tokenizer": None, "normalizer": byte_level}, {"normalizer": byte_level}):
+        with pytest.raises(CallamaError, match="move ByteLevel into the pre_tokenizer"):
+            with_marks({**spec, **changed})
+
+
+@pytest.mark.parametrize(("name", "number"), [("<tool_call>", 128_002), ("<tool_call>", 128_256), ("<|eot|>", 128_009)])
+def test_a_token_that_metas_file_cannot_hold_is_refused(llama3: Tokenizer, name: str, number: int) -> None:
+    spec = spec_of(llama3.file)
+    others = [token for token in spec["added_tokens"] if token["id"] != number]
+    spec["added_tokens"] = [*others, {"id": number, "content": name, "special": True, **FLAGS}]
+    with pytest.raises(CallamaError, match=rf"has the token '{re.escape(name)}' with id {number}, which Meta's"):
+        meta_lines(spec, llama3.file)
+
+
+def test_reserved_tokens_of_llama_3_0_have_other_numbers(llama3: Tokenizer) -> None:
+    spec = spec_of(llama3.file)
+    next(t for t in spec["added_tokens"] if t["id"] == 128_008)["content"] = "<|reserved_special_token_4|>"
+    assert meta_lines(spec, llama3.file) == llama3.file.read_bytes()

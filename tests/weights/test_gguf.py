@@ -1,6 +1,7 @@
 """GGUF in: the same numbers that other readers of the file see, or a refusal that names what is wrong."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from callama.model.attend import Documents
 from callama.model.params import ModelParams
 from callama.model.rope import rope_frequencies
 from callama.text.tokenizer import load_tokenizer
-from callama.weights.gguf_in import gguf_to_native
+from callama.weights.convert import convert
+from callama.weights.gguf_in import gguf_to_native, open_gguf, verify_gguf
 from callama.weights.names import ffn_keys
 from callama.weights.native import build_model, read_native
 from tests.fetch import embedded_gguf_path, embedded_model_dir
@@ -61,6 +63,8 @@ def write_gguf(
     architecture: str = "llama",
     fields: Mapping[str, Any] | None = None,
     extra: Mapping[str, np.ndarray] | None = None,
+    parts: int | None = None,
+    other: Mapping[str, int] | None = None,
 ) -> Path:
     """What llama.cpp's converter would write for a model of shape ``PARAMS``; None takes a field out."""
     values: dict[str, Any] = {
@@ -79,6 +83,11 @@ def write_gguf(
     writer.add_token_list(TOKENS)
     writer.add_token_types([3, 3] + [1] * (len(TOKENS) - 2))
     writer.add_token_merges(["Ġ t", "Ġt h"])
+    if parts is not None:
+        writer.add_uint16("split.count", parts)
+    for name, value in (other or {}).items():
+        writer.kv_data[0].pop(name)
+        writer.add_uint32(name, value)
     for name, tensor in state.items():
         data, raw_kind = KINDS[kind if tensor.dim() == 2 else "F32"](tensor.numpy())
         writer.add_tensor(gguf_name(name), data, raw_dtype=raw_kind)
@@ -277,3 +286,83 @@ def test_the_embedded_model_is_the_published_shape() -> None:
     }  # fmt: skip
     checkpoint = read_native(embedded_model_dir())
     assert checkpoint.tied and checkpoint.params.ffn_dim == 1536 and checkpoint.params.max_seq_len == 8192
+
+
+# A field beyond those that every file has, and what the refusal says of it.
+OTHER_ARITHMETIC: dict[str, int | float | str] = {
+    "rope.scaling.factor": 4.0, "rope.scale_linear": 2.0, "rope.dimension_count": 4, "attention.sliding_window": 128,
+    "logit_scale": 0.5, "attention.key_length": 64, "expert_count": 8, "attention.temperature_scale": 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", OTHER_ARITHMETIC)
+def test_a_field_that_asks_for_other_arithmetic_is_refused(tmp_path: Path, key: str) -> None:
+    path = write_gguf(tmp_path / "a.gguf", made(), fields={key: OTHER_ARITHMETIC[key]})
+    with pytest.raises(CallamaError, match=rf"a\.gguf: llama\.{re.escape(key)} is .*; callama's Llama has"):
+        gguf_to_native(path, tmp_path / "out")
+
+
+def test_fields_that_change_nothing_are_taken(tmp_path: Path) -> None:
+    fields = {"rope.dimension_count": PARAMS.head_dim, "rope.scale_linear": 1.0, "expert_count": 0,
+              "attention.key_length": PARAMS.head_dim, "vocab_size": len(TOKENS)}  # fmt: skip
+    gguf_to_native(write_gguf(tmp_path / "a.gguf", made(), fields=fields), tmp_path / "out")
+
+
+def raw_text(text: str) -> bytes:
+    return len(text).to_bytes(8, "little") + text.encode()
+
+
+def damaged(path: Path, fields: bytes, count: int) -> Path:
+    """A file that begins with these fields, the first ``count`` of which are to be read."""
+    head = b"GGUF" + (3).to_bytes(4, "little") + bytes(8) + count.to_bytes(8, "little")
+    path.write_bytes(head + fields + bytes(100_000))
+    return path
+
+
+def number(value: int, size: int = 4) -> bytes:
+    return value.to_bytes(size, "little")
+
+
+IMPOSSIBLE = {
+    "numbers without end": raw_text("a") + number(9) + number(4) + number(1 << 40, 8),
+    "texts without end": raw_text("a") + number(9) + number(8) + number(1 << 40, 8),
+    "a text without end": raw_text("a") + number(8) + number(1 << 40, 8),
+    "a name without end": number(1 << 40, 8),
+    "an unknown type": raw_text("a") + number(99),
+    "lists in lists": raw_text("a") + number(9) + (number(9) + number(1, 8)) * 3000,
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_lengths_are_held_against_the_file_before_anything_is_collected(tmp_path: Path, name: str) -> None:
+    path = damaged(tmp_path / "a.gguf", IMPOSSIBLE[name], 1)
+    for use in (open_gguf, verify_gguf):
+        with pytest.raises(CallamaError, match=r"a\.gguf is cut short or damaged"):
+            use(path)
+
+
+def test_a_damaged_file_at_the_destination_is_not_replaced(tmp_path: Path) -> None:
+    native = tmp_path / "native"
+    gguf_to_native(write_gguf(tmp_path / "a.gguf", made()), native)
+    path = damaged(tmp_path / "out.gguf", IMPOSSIBLE["lists in lists"], 1)
+    with pytest.raises(UsageError, match="is no GGUF file of callama's"):
+        convert(native, path, "gguf")
+
+
+def test_a_part_of_a_split_file_says_how_to_join_it(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "a.gguf", made(), parts=3)
+    with pytest.raises(CallamaError, match=r"one of 3 parts of a model \(field split\.count\).*llama-gguf-split"):
+        open_gguf(path)
+
+
+@pytest.mark.parametrize("key", ["tokens", "token_type", "merges"])
+def test_a_tokenizers_list_that_is_none_is_named(tmp_path: Path, key: str) -> None:
+    path = write_gguf(tmp_path / "a.gguf", made(), other={f"tokenizer.ggml.{key}": 7})
+    with pytest.raises(CallamaError, match=rf"the field tokenizer\.ggml\.{key} must be a list of"):
+        open_gguf(path)
+
+
+def test_divisors_without_elements_are_refused(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "a.gguf", made(), extra={"rope_freqs.weight": np.zeros(0, np.float32)})
+    with pytest.raises(CallamaError, match=r"tensor rope_freqs\.weight has the shape \(0,\)"):
+        open_gguf(path)

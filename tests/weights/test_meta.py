@@ -59,6 +59,14 @@ def test_trap_23_every_tensor_is_cut_as_metas_layers_are(tmp_path: Path) -> None
             assert torch.equal(part[name], tensor if dim is None else tensor.chunk(4, dim)[i]), name
 
 
+def test_a_name_without_a_dot_is_no_tensor_of_llama(tmp_path: Path) -> None:
+    meta, _ = exported(tmp_path, 2)
+    for number in range(2):
+        torch.save({**shard(meta, number), "odd": torch.ones(2, 2)}, meta / f"consolidated.{number:02}.pth")
+    with pytest.raises(CallamaError, match="has an unexpected tensor odd"):
+        open_meta(meta)
+
+
 def test_trap_24_params_json_is_what_metas_loaders_accept(tmp_path: Path) -> None:
     meta, _ = exported(tmp_path, 2, "Llama 3.1")
     params = json.loads((meta / "params.json").read_text())
