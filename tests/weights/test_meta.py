@@ -63,6 +63,7 @@ def test_a_name_without_a_dot_is_no_tensor_of_llama(tmp_path: Path) -> None:
     meta, _ = exported(tmp_path, 2)
     for number in range(2):
         torch.save({**shard(meta, number), "odd": torch.ones(2, 2)}, meta / f"consolidated.{number:02}.pth")
+        disown(meta / f"consolidated.{number:02}.pth")
     with pytest.raises(CallamaError, match="has an unexpected tensor odd"):
         open_meta(meta)
 
