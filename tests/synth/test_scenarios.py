@@ -203,7 +203,7 @@ def test_requests_come_in_other_languages() -> None:
     # One word for each: German, French, Spanish, Italian, Portuguese.
     words: dict[Side, str] = {
         "train": "Welche Quel ¿ Quanto em",
-        "validation": "Wie Quel ¿ Dove",  # none of these tools has requests in Portuguese
+        "validation": "Wie Quel ¿ Dove vou",
         "held_out": "Welche Quel ¿ Dove Onde",
     }
     for side, expected in words.items():
