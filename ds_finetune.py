@@ -33,8 +33,7 @@ def main() -> None:
     result = train(config.plain(), resume=args.resume, fresh=args.fresh)
     if first:
         print_summary(result)
-    leave()
 
 
 if __name__ == "__main__":
-    guarded(main)
+    guarded(main, leave)

@@ -52,9 +52,9 @@ def loading() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def guarded(run: Callable[[], object]) -> NoReturn:
-    """Runs and exits: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated. A user's mistake is one
-    message."""
+def guarded(run: Callable[[], object], leave: Callable[[int], NoReturn] = sys.exit) -> NoReturn:
+    """Runs and exits by ``leave``: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated. A user's mistake is
+    one message."""
     # Where output cannot be in UTF-8 (LC_ALL=C, a pipe of another system), a sign is spelt and the work not lost.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -65,10 +65,10 @@ def guarded(run: Callable[[], object]) -> NoReturn:
     # What is done is done: a signal while Python takes itself apart would only add a traceback.
     for number in _ENDED:
         signal.signal(number, signal.SIG_IGN)
-    sys.exit(status)
+    leave(status)
 
 
-def _outcome(run: Callable[[], object]) -> str | int | None:
+def _outcome(run: Callable[[], object]) -> int:
     try:
         run()
     except CallamaError as error:
@@ -78,7 +78,11 @@ def _outcome(run: Callable[[], object]) -> str | int | None:
         return _ended(signal.SIGINT)
     except SystemExit as error:
         # typer makes a status of Ctrl-C, without a word.
-        return next((_ended(number) for number in _ENDED if error.code == _status(number)), error.code)
+        code = error.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+            return 1
+        return next((_ended(number) for number in _ENDED if code == _status(number)), code or 0)
     except BrokenPipeError:
         # The reader of our output has gone; without this, Python complains once more while exiting.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

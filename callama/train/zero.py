@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 import torch.nn.functional as F
@@ -76,9 +76,15 @@ def join(config: TrainConfig) -> None:
     deepspeed.init_distributed(timeout=timedelta(minutes=TIMEOUT_MINUTES), verbose=False)
 
 
-def leave() -> None:
-    """Ends the connection to the other processes after a run that went well."""
-    torch.distributed.destroy_process_group()
+def leave(status: int) -> NoReturn:
+    """Ends this process without taking Python apart: DeepSpeed keeps its process groups to the last, and where one
+    of gloo's threads lets go of a tensor while Python is taken apart, the process is aborted
+    (https://github.com/pytorch/pytorch/issues/190489)."""
+    if status == 0 and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def is_lost(error: Exception) -> bool:

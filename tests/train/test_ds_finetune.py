@@ -97,3 +97,16 @@ def test_every_checkpoint_can_be_joined_by_itself(here: Path, tmp_path: Path) ->
     assert_bit_equal(tmp_path / "joined", newest)
     facts = read_manifest(tmp_path / "joined")
     assert facts["base"] == "model" and facts["dialect"] == read_manifest(newest)["dialect"]
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["--config-file", "missing.json"], 2)])
+def test_the_process_ends_with_its_status_and_nothing_after_it(arguments: list[str], status: int) -> None:
+    """A thread of gloo's that lets go of a tensor while Python is taken apart would abort the process."""
+    told = "atexit.register(print, 'taken apart')"
+    watched = f"import atexit, runpy; {told}; runpy.run_path('ds_finetune.py', {{}}, '__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", watched, *arguments], cwd=REPO, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == status
+    assert "taken apart" not in done.stdout
+    assert ("usage:" in done.stdout) if status == 0 else ("missing.json" in done.stderr)

@@ -81,8 +81,7 @@ def main() -> None:
         result = train(load_config(file), resume=word != "train")
         if RANK == "0":
             file.with_suffix(".result.json").write_text(json.dumps(result), encoding="utf-8")
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    guarded(main)
+    guarded(main, zero.leave)
