@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gguf
 import numpy as np
@@ -21,7 +21,8 @@ MAX_TEXTS, MAX_TEXT_BYTES, MAX_TENSORS = 1 << 21, 1 << 26, 1 << 17
 
 
 class _Bounded(gguf.GGUFReader):
-    """The library's reader, which checks lengths first and takes lists of numbers in one piece."""
+    """The library's reader, which checks lengths first and takes lists in one piece: of an array for every text of a
+    vocabulary it would make objects for seconds and half a gigabyte."""
 
     def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
         found = super()._get(offset, dtype, min(int(count), len(self.data)), override_order)
@@ -46,7 +47,21 @@ class _Bounded(gguf.GGUFReader):
             return 12 + int(values.nbytes), [kind, length, values], [2], [gguf.GGUFValueType.ARRAY, item]
         if length[0] > MAX_TEXTS:
             raise ValueError(f"the list at byte {int(orig_offs):,} has a length of {int(length[0]):,} texts")
-        return super()._get_field_parts(orig_offs, raw_type)
+        size, texts = self._texts(int(orig_offs) + 12, int(length[0]))
+        return 12 + size, [kind, length, *texts], list(range(2, 2 + len(texts))), [gguf.GGUFValueType.ARRAY, item]
+
+    def _texts(self, offset: int, count: int) -> tuple[int, list[memoryview]]:
+        """How many bytes ``count`` texts take, and the texts."""
+        data, at, texts = self.data.data, offset, []
+        order: Literal["little", "big"] = "little" if self.endianess == gguf.GGUFEndian.LITTLE else "big"
+        for _ in range(count):
+            length = int.from_bytes(data[at : at + 8], order)
+            text = data[at + 8 : at + 8 + length]
+            if length > MAX_TEXT_BYTES or len(text) != length:
+                raise ValueError(f"the text at byte {at:,} has a length of {length:,} bytes")
+            texts.append(text)
+            at += 8 + length
+        return at - offset, texts
 
     def _build_tensor_info(self, offs: int, count: int) -> Any:
         if count > MAX_TENSORS:

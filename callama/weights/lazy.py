@@ -18,7 +18,8 @@ from torch import Tensor
 from callama.common.errors import CallamaError
 from callama.weights.seal import SourceFile
 
-BLOCK_BYTES = 32 << 20
+# Below the 32 MiB from which on glibc's malloc takes new pages from the system for every block.
+BLOCK_BYTES = 24 << 20
 _LARGEST = {
     torch.float16: ("65,504, the largest of fp16", "--dtype bf16 or fp32"),
     torch.bfloat16: ("3.39e38, the largest of bf16", "--dtype fp32"),
@@ -40,7 +41,7 @@ class Lazy:
     files: tuple[SourceFile, ...] = ()
 
     def blocks(self) -> Iterator[Tensor]:
-        """All rows in order, in blocks of about 32 MiB (counted in fp32)."""
+        """All rows in order, in blocks of about 24 MiB (counted in fp32)."""
         row_bytes = 4 * math.prod(self.shape[1:])
         rows = max(self.step, BLOCK_BYTES // max(row_bytes, 1) // self.step * self.step)
         for start in range(0, self.shape[0], rows):
