@@ -27,7 +27,7 @@ from callama.text.hf_tokenizer import NORMAL, pre_tokenizer_name, spec_of
 from callama.text.markup import markup_of
 from callama.weights.gguf_head import read_head
 from callama.weights.gguf_in import NO_SEAL, ROPE_DIVISORS, SEAL, find_seal
-from callama.weights.lazy import Lazy, cast, check_files, of_tensor
+from callama.weights.lazy import Lazy, cast, check_files, of_tensor, read_ahead
 from callama.weights.names import gguf_name
 from callama.weights.pth import raw_bytes
 from callama.weights.source import Source, dtype_word
@@ -94,8 +94,8 @@ def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:
     head = path.read_bytes()
     with contextlib.closing(HashingFile(path, with_crc32=True)) as file, Meter("writing", total, "bytes") as meter:
         file.write(head + bytes(-len(head) % ALIGNMENT))
-        for tensor in tensors.values():
-            for block in tensor.blocks():
+        for _, blocks in read_ahead(tensors):
+            for block in blocks:
                 file.write(raw_bytes(block))
                 meter.advance(block.nbytes)
             file.write(bytes(-file.tell() % ALIGNMENT))

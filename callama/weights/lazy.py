@@ -8,8 +8,11 @@ mapped: pages of a mapping would count as this process's memory for as long as n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -55,6 +58,27 @@ class Lazy:
     def nbytes(self) -> int:
         """Size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_ahead(tensors: Mapping[str, Lazy]) -> Iterator[tuple[str, Iterator[Tensor]]]:
+    """Name and blocks of each tensor in turn, for a writer: while it writes one block, the next is read and computed in
+    another thread."""
+
+    def one_by_one() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in tensors.items():
+            for block in tensor.blocks():
+                yield name, block
+
+    def ahead() -> Iterator[tuple[str, Tensor]]:
+        blocks = one_by_one()
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(next, blocks, None)
+            while (found := coming.result()) is not None:
+                coming = reader.submit(next, blocks, None)
+                yield found
+
+    for name, found in groupby(ahead(), key=itemgetter(0)):
+        yield name, (block for _, block in found)
 
 
 def of_tensor(tensor: Tensor) -> Lazy:

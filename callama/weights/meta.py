@@ -9,7 +9,7 @@ row-parallel layers (wo, w2) along columns, norms not at all. Meta's loader alwa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import Checksums, atomic_folder, read_manifest, require_apart, write_json
 from callama.common.progress import Meter
 from callama.model.params import ModelParams
-from callama.weights.lazy import Lazy, check_files, joined, same_numbers
+from callama.weights.lazy import Lazy, check_files, joined, read_ahead, same_numbers
 from callama.weights.names import EMBEDDING, OUTPUT
 from callama.weights.native import PARAMS, own_facts, read_params
 from callama.weights.pth import PthWriter, open_pth
@@ -188,19 +188,19 @@ def write_meta(folder: Path, source: Source, count: int = 1) -> None:
         write_meta_tokenizer(source, temporary)
         with ExitStack() as stack:
             writers = [stack.enter_context(PthWriter(temporary / name, shapes)) for name in names]
-            for name, tensor in tensors.items():
-                _write_tensor(writers, name, tensor, meter)
+            for name, blocks in read_ahead(tensors):
+                _write_tensor(writers, name, blocks, tensors[name].shape[0], meter)
         check_files(tensors.values())
         checksums.update({name: writer.checksums for name, writer in zip(names, writers, strict=True)})
 
 
-def _write_tensor(writers: Sequence[PthWriter], name: str, tensor: Lazy, meter: Meter) -> None:
+def _write_tensor(writers: Sequence[PthWriter], name: str, blocks: Iterable[Tensor], rows: int, meter: Meter) -> None:
     dim = split_dim(name)
     with ExitStack() as stack:
         write = [stack.enter_context(writer.tensor(name)) for writer in writers]
         row = 0
-        for block in tensor.blocks():
-            for shard, piece in _pieces(block, dim, row, tensor.shape[0], len(writers)):
+        for block in blocks:
+            for shard, piece in _pieces(block, dim, row, rows, len(writers)):
                 write[shard](piece)
             row += len(block)
             meter.advance(block.nbytes)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from callama.common.errors import CallamaError
 from callama.common.files import Checksums, HashingFile, require_file
-from callama.weights.lazy import Lazy, finite, of_file
+from callama.weights.lazy import Lazy, finite, of_file, read_ahead
 from callama.weights.seal import SourceFile, changed, index_crc_in_manifest
 
 _STORAGES = {
@@ -307,9 +307,9 @@ def raw_bytes(block: Tensor) -> memoryview:
 def save_pth(path: Path, tensors: Mapping[str, Lazy], advance: Any = None) -> Checksums:
     """Writes a state dict, block by block; returns the file's checksums."""
     with PthWriter(path, tensors) as writer:
-        for name, tensor in tensors.items():
+        for name, blocks in read_ahead(tensors):
             with writer.tensor(name) as write:
-                for block in tensor.blocks():
+                for block in blocks:
                     write(block)
                     if advance:
                         advance(block.nbytes)

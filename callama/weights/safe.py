@@ -16,7 +16,7 @@ import torch
 
 from callama.common.errors import CallamaError
 from callama.common.files import Checksums, HashingFile, read_json, require_file, write_json
-from callama.weights.lazy import Lazy, finite, of_file
+from callama.weights.lazy import Lazy, finite, of_file, read_ahead
 from callama.weights.pth import raw_bytes
 from callama.weights.seal import SourceFile, crc_in_manifest
 
@@ -120,8 +120,8 @@ def save_safetensors(
     file = HashingFile(path, with_crc32=True)
     try:
         file.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors.values():
-            for block in tensor.blocks():
+        for _, blocks in read_ahead(tensors):
+            for block in blocks:
                 file.write(raw_bytes(block))
                 advance(block.nbytes)
     finally:
