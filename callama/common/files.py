@@ -325,7 +325,10 @@ def require_replaceable(path: Path) -> None:
     there = {p.relative_to(path).as_posix() for p in found} - {MANIFEST}
     if there and not (path / MANIFEST).is_file():
         raise UsageError(f"{path} holds files without a {MANIFEST}; choose an empty or new folder")
-    ours = read_manifest(path).get("files")
+    manifest = read_manifest(path)
+    if (path / MANIFEST).is_file() and "callama" not in manifest:
+        raise UsageError(f"{path} holds a {MANIFEST} that callama did not write; choose an empty or new folder")
+    ours = manifest.get("files")
     if foreign := sorted(there - set(ours if isinstance(ours, dict) else ())):
         raise UsageError(
             f"{path} holds {foreign[0]}, which is not in its {MANIFEST}; "

@@ -85,7 +85,10 @@ def merge_to_folder(
     check_base(base, adapter_path, known, base_weights)
     if (target := dtype or dtype_word(base.tensors)) not in DTYPES:
         raise UsageError(f"{base.path} is {target}; name what the merged weights shall be: --dtype {', '.join(DTYPES)}")
-    errors = measure(base, adapter, {name: merged(base.tensors, adapter, name) for name in DTYPES})
+    variants = {name: merged(base.tensors, adapter, name) for name in DTYPES}
+    # What is written: without ``dtype`` every tensor keeps its own, which may not be the others'.
+    variants[target] = merged(base.tensors, adapter, dtype)
+    errors = measure(base, adapter, variants)
     found = errors[target]
     if not math.isfinite(found.mean_logit):
         raise CallamaError(

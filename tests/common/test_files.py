@@ -155,6 +155,19 @@ def test_what_callama_did_not_write_is_never_replaced(tmp_path: Path) -> None:
     assert (run / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("theirs", [{"mine": 1}, {"files": {"a.bin": 1}}, {"files": {"a.bin": {"sha256": "0"}}}])
+def test_a_manifest_of_another_tool_does_not_make_a_folder_ours(tmp_path: Path, theirs: dict[str, object]) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / MANIFEST).write_text(json.dumps(theirs))
+    (run / "a.bin").write_text("mine")
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"run holds a MANIFEST.json that callama did not write"):
+            write_folder(run, "new")
+        (run / "a.bin").unlink(missing_ok=True)
+    assert json.loads((run / MANIFEST).read_text()) == theirs
+
+
 def test_a_folder_with_only_a_link_in_it_is_not_empty(tmp_path: Path) -> None:
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     run.mkdir()

@@ -189,3 +189,16 @@ def test_a_base_in_fp64_wants_a_dtype_before_anything_is_measured(
         merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
     assert "measuring" not in capsys.readouterr().err
     merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", dtype="fp32")
+
+
+def test_of_a_base_in_two_types_what_is_written_is_measured(tmp_path: Path) -> None:
+    """Most bytes are fp32 here, some layers bf16: that fp32 is exact says nothing about the result."""
+    model = tiny(LLAMA_3)
+    prepare(tmp_path, model, facts={})
+    state = read_native(tmp_path / "base").state
+    mixed = {name: t.bfloat16() if ".wq." in name else t for name, t in state.items()}
+    write_native(tmp_path / "base", model.params, mixed, None, {})
+    exact = merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "fp32", dtype="fp32")["fp32"]
+    written = merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "as_is")["fp32"]
+    assert read_native(tmp_path / "as_is").state["layers.0.attention.wq.weight"].dtype is torch.bfloat16
+    assert written.max_logit > 100 * exact.max_logit
