@@ -83,7 +83,7 @@ def read_original_config(path: Path, what: str, n_layers: int) -> AdapterConfig:
     config = read_config(path, what)
     if config.get("train_embedding"):
         raise CallamaError(f"{path}: adapters of the embedding (train_embedding) cannot be merged")
-    names = QV_ONLY if config.get("train_qv_only") else ALL_LINEAR
+    names = QV_ONLY if config.get("train_qv_only", True) else ALL_LINEAR  # the default of the original's own code
     lora = LoRAParams(_rank(config, "lora_rank", path), _number(config, "lora_scaling", path), 0.0, names)
     return AdapterConfig(path, lora, frozenset(all_modules(n_layers, names)))
 

@@ -20,7 +20,7 @@ from callama.common.files import MANIFEST, name_of, read_manifest, require_apart
 from callama.weights.adapter import Adapter, adapter_facts, find_adapter, read_adapter
 from callama.weights.budget import MergeError, measure
 from callama.weights.lazy import Lazy, in_range
-from callama.weights.native import WEIGHTS, open_native, write_native
+from callama.weights.native import PARAMS, WEIGHTS, open_native, read_params, write_native
 from callama.weights.source import DTYPES, Source, dtype_word
 
 MAX_CHANGED = 0.05
@@ -79,7 +79,9 @@ def merge_to_folder(
         raise UsageError(f"{config_dir} is not a folder; expected the one with the adapter's lora.json")
     require_apart(out, base_weights or base_dir, adapter_path, what="a source of this merge")
     require_replaceable(out)
-    base = open_native(base_dir, base_weights)
+    # The original's way: its script takes the model's shape from there too.
+    elsewhere = base_weights is not None and config_dir is not None and not (base_dir / PARAMS).is_file()
+    base = open_native(base_dir, base_weights, read_params(config_dir) if elsewhere and config_dir else None)
     adapter = read_adapter(adapter_path, base.params, config_dir)
     known = adapter_facts(adapter_path, config_dir)
     check_base(base, adapter_path, known, base_weights)
@@ -93,13 +95,14 @@ def merge_to_folder(
     if not math.isfinite(found.mean_logit):
         raise CallamaError(
             f"{base.path} merged with {adapter_path} into {target} computes NaN or infinite logits: numbers are too "
-            "large for it; nothing was written. Take --dtype fp32, or an adapter from before its training broke"
+            "large for it; nothing was written. Take callama merge with --dtype fp32, or an adapter from before its "
+            "training broke"
         )
     if found.changed_tokens > max_changed:
         raise CallamaError(
             f"merging into {target} changes {found.changed_tokens:.1%} of the greedy tokens on the probe set (at most "
             f"{max_changed:.1%} is allowed; |Δlogit| max {found.max_logit:.3g}, mean {found.mean_logit:.3g}); nothing "
-            "was written. Take --dtype fp32, or allow it with --max-changed"
+            "was written. Take callama merge with --dtype fp32, or allow it with --max-changed"
         )
     facts: dict[str, Any] = {
         **base.origin(), "adapter": name_of(adapter_path), "dtype": target,

@@ -46,7 +46,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for place in (root / "original/lora.pt", root / "zero/out/pytorch_model.bin"):
         torch.save(factors, place)
     for place in (root / "original", root / "zero"):
-        (place / "lora.json").write_text(json.dumps({"lora_rank": 4, "lora_scaling": 2.0}))
+        (place / "lora.json").write_text(json.dumps({"lora_rank": 4, "lora_scaling": 2.0, "train_qv_only": False}))
         shutil.copy(native / "params.json", place)
     assert all(same(open_source(root / kind).tensors, state) for kind in ("meta", "hf", "bin", "model.gguf"))
     return root

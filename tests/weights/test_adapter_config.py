@@ -180,6 +180,15 @@ def test_the_originals_settings_must_name_the_factors(tmp_path: Path, qv_only: b
     assert "lora.json" in str(found.value)
 
 
+def test_without_a_word_on_it_only_q_and_v_are_meant_as_in_the_originals_code(tmp_path: Path) -> None:
+    state = original(tmp_path, train_qv_only=True)
+    torch.save({n: t for n, t in state.items() if ".wq." in n or ".wv." in n}, tmp_path / "lora.pt")
+    settings = json.loads((tmp_path / "lora.json").read_text())
+    del settings["train_qv_only"]
+    (tmp_path / "lora.json").write_text(json.dumps(settings))
+    assert {name.rsplit(".", 1)[1] for name in read_adapter(tmp_path / "lora.pt", ROUNDED).factors} == {"wq", "wv"}
+
+
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -float("inf"), BIG, 1e13, True], ids=str.__call__)
 @pytest.mark.parametrize("key", ["lora_alpha", "lora_scaling", "lora_dropout"])
 def test_numbers_that_are_none_are_refused(tmp_path: Path, key: str, value: float) -> None:

@@ -153,7 +153,7 @@ def test_the_folder_that_zero_to_fp32_writes_merges_like_the_adapter(tmp_path: P
     state = {f"{n}.lora_{x}": t for n, pair in factors.items() for x, t in zip("ab", pair, strict=True)}
     folder = tmp_path / "converted" / "lora_state_consolidated.pt"
     folder.mkdir(parents=True)
-    (folder.parent / "lora.json").write_text(json.dumps({"lora_rank": 4, "lora_scaling": 2.0}))
+    (folder.parent / "lora.json").write_text(json.dumps({"lora_rank": 4, "lora_scaling": 2.0, "train_qv_only": False}))
     if how == "safetensors":
         save_file(state, folder / "model.safetensors")
     elif how == "whole":

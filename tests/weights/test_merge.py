@@ -130,16 +130,22 @@ def test_an_adapter_of_another_shape_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "merged").exists()
 
 
-def test_the_originals_files_merge_from_where_they_lie(tmp_path: Path) -> None:
-    """A .pt of factors, its lora.json in one folder, the base's weights in another."""
+@pytest.mark.parametrize("shape_in", ["base", "config"])
+def test_the_originals_files_merge_from_where_they_lie(tmp_path: Path, shape_in: str) -> None:
+    """A .pt of factors, its lora.json in one folder, the base's weights in another; params.json beside the base or
+    beside lora.json, from where the original takes it."""
     model, ids = tiny(LLAMA_3), tokens(12)
     prepare(tmp_path, model)
     factors = adapter_of(model, LORA).factors
     state = {f"{name}.lora_{x}": t for name, pair in factors.items() for x, t in zip("AB", pair, strict=True)}
     torch.save(state, tmp_path / "lora.pt")
     (tmp_path / "config").mkdir()
-    (tmp_path / "config" / "lora.json").write_text(json.dumps({"lora_rank": 4, "lora_scaling": 1.5}))
+    (tmp_path / "config" / "lora.json").write_text(
+        json.dumps({"lora_rank": 4, "lora_scaling": 1.5, "train_qv_only": False})
+    )
     (tmp_path / "base" / "consolidated.pth").rename(tmp_path / "elsewhere.pth")
+    if shape_in != "base":
+        (tmp_path / "base" / "params.json").rename(tmp_path / shape_in / "params.json")
     merge_to_folder(
         tmp_path / "base", tmp_path / "lora.pt", tmp_path / "merged",
         base_weights=tmp_path / "elsewhere.pth", config_dir=tmp_path / "config",
@@ -176,7 +182,9 @@ def test_every_layout_of_an_adapter_knows_its_base(tmp_path: Path, place: str) -
         folder = path if path.suffix == "" else path.parent
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, path if path.suffix else path / "pytorch_model.bin")
-        (settings or path.parent).joinpath("lora.json").write_text('{"lora_rank": 4, "lora_scaling": 1.5}')
+        (settings or path.parent).joinpath("lora.json").write_text(
+            '{"lora_rank": 4, "lora_scaling": 1.5, "train_qv_only": false}'
+        )
     with pytest.raises(CallamaError, match=r"was trained on weights 0123456789ab…, .*base has [0-9a-f]{12}…"):
         merge_to_folder(tmp_path / "base", path, tmp_path / "merged", config_dir=settings)
 
