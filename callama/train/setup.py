@@ -20,7 +20,7 @@ from callama.model.transformer import Transformer
 from callama.text.tokenizer import Tokenizer, load_tokenizer
 from callama.train.config import TrainConfig
 from callama.train.estimate import require_memory
-from callama.train.heap import give_back_freed_memory
+from callama.train.heap import give_back_freed_memory, keep_few_primitives
 from callama.weights.adapter import find_adapter
 from callama.weights.native import (
     WEIGHTS,
@@ -95,8 +95,10 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
     if config.method != "full":
         add_lora(model, config.lora.params())
     model.recompute = config.train.recompute
-    if model.recompute and device.type == "cpu":
-        give_back_freed_memory()
+    if device.type == "cpu":
+        keep_few_primitives()
+        if model.recompute:
+            give_back_freed_memory()
     return Run(
         model,
         checkpoint.params,

@@ -1,8 +1,11 @@
-"""With ``train.recompute`` on a CPU the process takes what is counted, not what malloc keeps for later."""
+"""What a run on a CPU does against a frayed heap: with ``train.recompute`` the process takes what is counted, not what
+malloc keeps for later; and little is kept of shapes that do not come again."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +50,32 @@ def test_running_blocks_again_takes_what_is_counted() -> None:
     )  # fmt: skip
     taken, counted = json.loads(done.stdout)
     assert 0.85 * counted < taken < 1.25 * counted
+
+
+# After as many shapes as are kept, is the first one prepared anew?
+SHAPES = """
+import torch
+from callama.train.heap import keep_few_primitives
+
+keep_few_primitives()
+weight = torch.zeros(576, 576, dtype=torch.bfloat16)
+for rows in range(1, 300):
+    torch.nn.functional.linear(torch.zeros(rows, 576, dtype=torch.bfloat16), weight)
+with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):
+    for rows in (299, 1):
+        torch.nn.functional.linear(torch.zeros(rows, 576, dtype=torch.bfloat16), weight)
+"""
+
+
+def test_few_of_the_shapes_that_were_are_kept() -> None:
+    def found(**settings: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", SHAPES],
+            cwd=REPO, env=os.environ | settings, capture_output=True, text=True, timeout=200, check=True,
+        )  # fmt: skip
+        return re.findall(r"create:(cache_\w+),cpu,matmul", done.stdout)
+
+    if not (kept := found(ONEDNN_PRIMITIVE_CACHE_CAPACITY="1024")):
+        pytest.skip("torch multiplies without oneDNN here")
+    assert kept == ["cache_hit", "cache_hit"], "what the user has set counts"
+    assert found() == ["cache_hit", "cache_miss"]
