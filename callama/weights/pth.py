@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, NamedTuple
 
 import torch
@@ -39,6 +41,7 @@ _DTYPES = {("torch", storage.__name__): dtype for dtype, storage in _STORAGES.it
 _ALIGNMENT = 64
 _LOCAL_HEADER_BYTES = 30
 _NO_CHECKSUM = 0  # what torch stores when told not to compute them (torch.serialization.set_crc32_options)
+_NUMBERING = ("PUT", "BINPUT", "LONG_BINPUT")
 _SIZES_FOLLOW = 0x08  # zip's flag: size and checksum stand behind the data
 
 
@@ -56,6 +59,8 @@ class _Described(NamedTuple):
 
 
 def _describe(storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> _Described:
+    if not all(type(n) is int and n >= 0 for n in (offset, *shape, *stride)):
+        raise pickle.UnpicklingError(f"a tensor's place is not in whole numbers: {short((offset, shape, stride))}")
     return _Described(storage, offset, shape, stride)
 
 
@@ -126,7 +131,9 @@ def open_pth(path: Path) -> dict[str, Lazy]:
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
-            state = _IndexUnpickler(io.BytesIO(_content(file, members["data.pkl"]))).load()
+            index = _content(file, members["data.pkl"])
+            _check_memo(index)
+            state = _IndexUnpickler(io.BytesIO(index)).load()
             order = _content(file, members["byteorder"]) if "byteorder" in members else b"little"
             if not isinstance(state, dict) or not all(
                 isinstance(k, str) and isinstance(v, _Described) for k, v in state.items()
@@ -139,8 +146,17 @@ def open_pth(path: Path) -> dict[str, Lazy]:
     except CallamaError:
         raise
     except Exception as error:  # the pickle virtual machine raises nearly anything on damaged bytes
-        raise CallamaError(f"{path} cannot be read as a checkpoint of plain tensors: {error}") from None
+        reason = str(error) or type(error).__name__
+        raise CallamaError(f"{path} cannot be read as a checkpoint of plain tensors: {reason}") from None
     return found
+
+
+def _check_memo(index: bytes) -> None:
+    """Makes sure that a pickle numbers no more objects than it can have, because the unpickler takes memory for as many
+    as the largest number says: five bytes could ask for 34 GB."""
+    for operation, number, _ in pickletools.genops(index):
+        if operation.name in _NUMBERING and number is not None and not 0 <= number < len(index):
+            raise pickle.UnpicklingError(f"it numbers an object {number:,}, but has only {len(index):,} bytes")
 
 
 def _start(file: Any, info: zipfile.ZipInfo) -> int:
