@@ -7,6 +7,7 @@ was lost when the file was quantised stays lost.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ def _params(fields: Fields, vocab_size: int, path: Path) -> ModelParams:
             "n_heads": int(get("attention.head_count")),
             "n_kv_heads": int(get("attention.head_count_kv", get("attention.head_count"))),
             "vocab_size": vocab_size,
-            "norm_eps": round(float(get("attention.layer_norm_rms_epsilon")), 10),
-            "rope_theta": float(get("rope.freq_base", 10_000.0)),
+            "norm_eps": _exact(get("attention.layer_norm_rms_epsilon"), "norm_eps", fields),
+            "rope_theta": _exact(get("rope.freq_base", 10_000.0), "rope_theta", fields),
             **ffn_keys(dim, ffn_dim),
         }
         return ModelParams.from_meta(meta, max_seq_len=int(get("context_length")))
@@ -76,17 +77,26 @@ def _params(fields: Fields, vocab_size: int, path: Path) -> ModelParams:
         raise CallamaError(f"{path}: the llama.* fields describe no model ({error})") from None
 
 
-def _stretched(params: ModelParams, divisors: torch.Tensor, path: Path) -> ModelParams:
+def _exact(found: float, name: str, fields: Fields) -> float:
+    """A number that GGUF keeps in single precision: the one that callama wrote beside it, unless another tool changed
+    it since, or else the shortest of those that single precision makes the same."""
+    single = np.float32(found)
+    with np.errstate(over="ignore"):
+        own = fields.get(f"callama.{name}", float("nan"))
+        return own if type(own) is float and np.float32(own) == single else float(str(single))
+
+
+def _stretched(params: ModelParams, divisors: torch.Tensor, fields: Fields, path: Path) -> ModelParams:
     """Params with Llama 3.1's RoPE scaling, which GGUF keeps as what each frequency is divided by
     (ggml-org/llama.cpp, ``convert_hf_to_gguf.py``)."""
     expected = rope_frequencies(params)
-    try:
-        scaled = params.scaled_by(round(float(divisors.max()), 3)) if divisors.shape == expected.shape else None
-    except ValueError as error:
-        raise CallamaError(f"{path}: {ROPE_DIVISORS}: {error}") from None
-    if scaled is None or not torch.allclose(rope_frequencies(scaled), expected / divisors, rtol=1e-4):
-        raise CallamaError(f"{path}: {ROPE_DIVISORS} is not Llama 3.1's scaling of RoPE, the only one callama knows")
-    return scaled
+    own = fields.get("callama.rope_scale_factor", float("nan"))
+    for factor in (own, round(float(divisors.max()), 3)) if divisors.shape == expected.shape else ():
+        with contextlib.suppress(ValueError):
+            scaled = params.scaled_by(factor)
+            if torch.allclose(rope_frequencies(scaled), expected / divisors, rtol=1e-4):
+                return scaled
+    raise CallamaError(f"{path}: {ROPE_DIVISORS} is not Llama 3.1's scaling of RoPE, the only one callama knows")
 
 
 def _check_kind(fields: Fields, path: Path) -> None:
@@ -209,7 +219,7 @@ def open_gguf(path: Path) -> Source:
     for tensor in reader.tensors:
         name = native_names.get(tensor.name)
         if tensor.name == ROPE_DIVISORS:
-            params = _stretched(params, _tensor(file, tensor).whole(), path)
+            params = _stretched(params, _tensor(file, tensor).whole(), fields, path)
         elif name is None:
             raise CallamaError(f"{path}: tensor {tensor.name} is not part of a Llama model of {params.n_layers} layers")
         else:

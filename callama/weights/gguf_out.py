@@ -128,6 +128,9 @@ def _add_shape(writer: Any, source: Source) -> None:
     writer.add_rope_freq_base(params.rope_theta)
     writer.add_rope_dimension_count(params.head_dim)
     writer.add_vocab_size(params.vocab_size)
+    # GGUF says these in single precision or, the factor, as what comes of it.
+    for key in ("norm_eps", "rope_theta", *(("rope_scale_factor",) if params.use_scaled_rope else ())):
+        writer.add_float64(f"callama.{key}", getattr(params, key))
     for key, value in {"version": __version__, **source.origin()}.items():
         writer.add_string(f"callama.{key}", str(value))
     writer.add_string(SEAL, NO_SEAL.decode())

@@ -34,16 +34,16 @@ TARGETS = ("native", "hf", "meta", "gguf")
 @st.composite
 def shapes(draw: st.DrawFn) -> tuple[ModelParams, bool]:
     kv_heads, group = draw(st.sampled_from([1, 2, 3, 8])), draw(st.sampled_from([1, 2, 4]))
-    # GGUF says by how much each frequency is divided; only wide heads have one that is divided by all of the factor.
     scaled = draw(st.booleans())
-    head_dim = draw(st.sampled_from([8, 16] if scaled else [4, 8, 16]))
+    head_dim = draw(st.sampled_from([4, 8, 16]))
     params = ModelParams(
         dim=kv_heads * group * head_dim, n_layers=draw(st.integers(1, 2)), n_heads=kv_heads * group,
         n_kv_heads=draw(st.sampled_from([kv_heads, None])) if group == 1 else kv_heads,
         vocab_size=draw(st.integers(300, 310)), multiple_of=draw(st.sampled_from([8, 24, 64])),
-        ffn_dim_multiplier=draw(st.sampled_from([None, 1.3])), norm_eps=draw(st.sampled_from([1e-5, 1e-6])),
-        rope_theta=500_000.0 if scaled else draw(st.sampled_from([10_000.0, 100_000.0])), use_scaled_rope=scaled,
-        rope_scale_factor=draw(st.sampled_from([8.0, 32.0])) if scaled else 8.0,
+        ffn_dim_multiplier=draw(st.sampled_from([None, 1.3])),
+        norm_eps=draw(st.sampled_from([1e-5, 1e-6, 1.5e-10, 1 / 3e5])),
+        rope_theta=500_000.0 if scaled else draw(st.sampled_from([10_000.0, 1_234_567.8912345])),
+        use_scaled_rope=scaled, rope_scale_factor=draw(st.sampled_from([8.0, 32.0, 3.14159265])) if scaled else 8.0,
         max_seq_len=draw(st.sampled_from([512, 8192, 131_072])),
     )  # fmt: skip
     return params, draw(st.booleans())

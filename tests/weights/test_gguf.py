@@ -26,7 +26,7 @@ from callama.text.tokenizer import load_tokenizer
 from callama.weights.convert import convert
 from callama.weights.gguf_in import gguf_to_native, open_gguf, verify_gguf
 from callama.weights.names import ffn_keys
-from callama.weights.native import build_model, read_native
+from callama.weights.native import build_model, read_native, write_native
 from tests.fetch import embedded_gguf_path, embedded_model_dir
 from tests.model.tiny import ROUNDED, tiny
 
@@ -366,3 +366,31 @@ def test_divisors_without_elements_are_refused(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "a.gguf", made(), extra={"rope_freqs.weight": np.zeros(0, np.float32)})
     with pytest.raises(CallamaError, match=r"tensor rope_freqs\.weight has the shape \(0,\)"):
         open_gguf(path)
+
+
+def test_a_small_epsilon_of_another_tool_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "a.gguf", made(), fields={"attention.layer_norm_rms_epsilon": 1.5e-10})
+    assert open_gguf(path).params.norm_eps == 1.5e-10
+
+
+def test_what_another_tool_changed_counts_and_not_what_callama_wrote_beside_it(tmp_path: Path) -> None:
+    scaled = replace(PARAMS, use_scaled_rope=True, rope_scale_factor=3.14159265, norm_eps=1 / 3e5, rope_theta=1e4 / 3)
+    gguf_to_native(write_gguf(tmp_path / "a.gguf", made()), tmp_path / "first")
+    write_native(tmp_path / "native", scaled, read_native(tmp_path / "first").state,
+                 tmp_path / "first/tokenizer.json", {})  # fmt: skip
+    convert(tmp_path / "native", tmp_path / "b.gguf", "gguf")
+    assert essentials(open_gguf(tmp_path / "b.gguf").params) == essentials(scaled)
+    reader = gguf.GGUFReader(tmp_path / "b.gguf", "r+")
+    for name, value in (("attention.layer_norm_rms_epsilon", 2e-6), ("rope.freq_base", 100_000.0)):
+        field = reader.fields[f"llama.{name}"]
+        field.parts[field.data[0]][0] = value
+    next(t for t in reader.tensors if t.name == "rope_freqs.weight").data[:] = llama3_divisors(
+        4.0, PARAMS.head_dim, 100_000.0
+    )
+    reader.data.flush()
+    found = open_gguf(tmp_path / "b.gguf").params
+    assert essentials(found) == (2e-6, 100_000.0, True, 4.0)
+
+
+def essentials(params: ModelParams) -> tuple[float, float, bool, float]:
+    return params.norm_eps, params.rope_theta, params.use_scaled_rope, params.rope_scale_factor
