@@ -19,12 +19,13 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
     with loading():
+        from callama.common.files import require_apart
         from callama.weights.convert import note_tokenizer
         from callama.weights.meta import write_meta
-        from callama.weights.native import open_native, read_params
+        from callama.weights.native import open_native
 
-    params = read_params(args.config_file)
-    source = open_native(args.ckpt_file.parent, args.ckpt_file, params)
+    require_apart(args.output_dir, args.config_file, args.ckpt_file)
+    source = open_native(args.ckpt_file.parent, args.ckpt_file, args.config_file)
     note_tokenizer(source, args.output_dir)
     write_meta(args.output_dir, source, args.num_shards)
     print(f"{args.output_dir}: Meta checkpoint, {args.num_shards} shard{'s' if args.num_shards > 1 else ''}")

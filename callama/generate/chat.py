@@ -109,5 +109,5 @@ class ChatModel:
 def _add_adapter(model: Transformer, folder: Path, path: Path) -> None:
     base = open_native(folder)
     adapter = read_adapter(path, base.params)
-    check_base(base, path, adapter_facts(path))
+    check_base(base, path, adapter, adapter_facts(path))
     load_adapter(add_lora(model, adapter.lora), adapter)

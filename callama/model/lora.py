@@ -39,8 +39,11 @@ class LoRAParams:
 
     @property
     def alpha(self) -> float:
-        """What PEFT calls ``lora_alpha``."""
-        return self.scaling * (math.sqrt(self.rank) if self.rslora else self.rank)
+        """What PEFT calls ``lora_alpha``: the shortest of the numbers that come nearest to this scaling again."""
+        divisor = math.sqrt(self.rank) if self.rslora else self.rank
+        product = self.scaling * divisor
+        numbers = (float(f"{product:.{digits}g}") for digits in range(1, 18))
+        return min(numbers, key=lambda alpha: abs(alpha / divisor - self.scaling))
 
 
 class LoRALinear(nn.Module):

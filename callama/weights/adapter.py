@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import torch
@@ -50,11 +51,13 @@ _CONSOLIDATED = (("pytorch_model", ".bin", open_pth), ("model", ".safetensors", 
 @dataclass(frozen=True)
 class Adapter:
     """``factors`` maps a layer (``layers.0.attention.wq``) to its fp32 A (rank, in) and B (out, rank), and
-    with DoRA ``magnitudes`` maps it to the lengths (out,) of its weight's rows."""
+    with DoRA ``magnitudes`` maps it to the lengths (out,) of its weight's rows. ``rest`` is what else a state dict
+    held: the base's own tensors, or trained ones, which are no adapter."""
 
     lora: LoRAParams
     factors: dict[str, tuple[Tensor, Tensor]]
     magnitudes: dict[str, Tensor] = field(default_factory=dict)
+    rest: dict[str, Lazy] = field(default_factory=dict)
 
     def cast(self, dtype: torch.dtype) -> Adapter:
         """The same, rounded.
@@ -67,7 +70,7 @@ class Adapter:
             for name, (a, b) in self.factors.items()
         }
         magnitudes = {name: held_by(m.to(dtype), f"{name}.magnitude") for name, m in self.magnitudes.items()}
-        return Adapter(self.lora, factors, magnitudes)
+        return replace(self, factors=factors, magnitudes=magnitudes)
 
 
 def adapter_of(model: Transformer, lora: LoRAParams) -> Adapter:
@@ -90,8 +93,7 @@ def save_adapter(folder: Path, adapter: Adapter, params: ModelParams, base: str)
         if (magnitude := adapter.magnitudes.get(module)) is not None:
             magnitude = permute_rows(magnitude[:, None], heads)[:, 0] if heads else magnitude
             tensors[f"{key}.lora_magnitude_vector"] = magnitude.cpu().contiguous()
-    # Such as 8.000000000000002, which alpha / sqrt(rank) times sqrt(rank) may be.
-    alpha = round(lora.alpha, 9)
+    alpha = lora.alpha
     every = set(adapter.factors) == set(all_modules(params.n_layers, lora.layers))
     targets = [HF_LINEAR[n] for n in lora.layers] if every else [peft_module(module) for module in adapter.factors]
     config = {
@@ -106,9 +108,16 @@ def save_adapter(folder: Path, adapter: Adapter, params: ModelParams, base: str)
 
 def find_adapter(path: Path) -> Path:
     """The adapter (or, after full fine-tuning, the model) that ``path`` means: itself, or the newest
-    checkpoint of a training job's folder."""
+    checkpoint of a training job's folder.
+
+    Raises:
+        UsageError: the job's folder says what cannot be a checkpoint's name.
+    """
     if (path / LATEST).is_file():
-        return path / (path / LATEST).read_text(encoding="utf-8", errors="replace").strip()
+        name = (path / LATEST).read_text(encoding="utf-8", errors="replace").strip()
+        if "\0" in name:
+            raise UsageError(f"{path / LATEST} names no folder, found {short(name)}; write a checkpoint's name into it")
+        return path / name
     return path
 
 
@@ -164,19 +173,40 @@ def adapter_of_state(path: Path, state: Mapping[str, Lazy], config_dir: Path, pa
     """The adapter in a state dict with our names, read from ``path``; ``lora.json`` lies in ``config_dir``.
 
     Raises:
-        CallamaError: it does not fit a model of this shape, or has no LoRA weights.
+        CallamaError: it does not fit a model of this shape, has no LoRA weights, or a file was changed.
     """
     what = f"the LoRA settings that {path.name} was trained with"
     config = read_original_config(config_dir / ORIGINAL_CONFIG, what, params.n_layers)
     halves: dict[str, dict[str, Tensor]] = {}
+    rest = {}
     for key, tensor in state.items():
         if match := _STATE_KEY.fullmatch(key.removeprefix("module.")):
-            halves.setdefault(match[1], {})[match[2].upper()] = tensor.whole().float()
+            halves.setdefault(match[1], {})[match[2].upper()] = _single(tensor.whole(), f"{path}: {key}")
         elif "lora_" in key:
             raise CallamaError(f"{path}: {key} is not a LoRA factor of a linear layer of Llama")
-    adapter = Adapter(config.lora, _pairs(halves, path))
-    require_as_written(path)
+        else:
+            rest[key.removeprefix("module.")] = tensor
+    adapter = Adapter(config.lora, _pairs(halves, path), rest=rest)
+    require_as_written(config.path, *{file.path for tensor in state.values() for file in tensor.files})
     return _checked(path, adapter, config, params)
+
+
+def no_factor(path: Path, name: str, what: str) -> CallamaError:
+    """The error of a trained tensor beside an adapter's factors; ``what`` says what is wrong with it."""
+    return CallamaError(
+        f"{path} holds {name} besides LoRA factors, {what}. If it was trained, put it into the base's file and take it "
+        "out of this one; if not, only take it out"
+    )
+
+
+def require_factors_only(path: Path, adapter: Adapter) -> None:
+    """Makes sure that an adapter from ``path`` loses nothing where there is no base to hold the rest against.
+
+    Raises:
+        CallamaError: the file held other tensors than factors.
+    """
+    if name := next(iter(adapter.rest), None):
+        raise no_factor(path, name, "which no adapter folder can hold")
 
 
 def adapter_facts(path: Path, config_dir: Path | None = None) -> dict[str, Any]:
@@ -222,12 +252,16 @@ def _read_peft(folder: Path, params: ModelParams) -> Adapter:
         heads = head_count(name, params) if part != "A" else None
         if heads and tensor.ndim and tensor.shape[0] == heads * params.head_dim:
             tensor = unpermute_rows(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None], heads).view(tensor.shape)
-        found.setdefault(module_name(match[1], name), {})[part] = tensor.float()
+        found.setdefault(module_name(match[1], name), {})[part] = _single(tensor, f"{folder / WEIGHTS}: {key}")
     magnitudes = {module: parts.pop("magnitude") for module, parts in found.items() if "magnitude" in parts}
     adapter = Adapter(config.lora, _pairs(found, folder / WEIGHTS), magnitudes)
     if set(magnitudes) != (set(adapter.factors) if (dora := config.lora.dora) else set()):
         raise CallamaError(f"{folder / WEIGHTS}: use_dora is {dora} in {CONFIG}, which the tensors contradict")
     return _checked(folder, adapter, config, params)
+
+
+def _single(factor: Tensor, name: str) -> Tensor:
+    return held_by(factor.float(), name, "an adapter from before its training broke")
 
 
 def _pairs(halves: dict[str, dict[str, Tensor]], path: Path) -> dict[str, tuple[Tensor, Tensor]]:

@@ -11,13 +11,21 @@ from callama.common.files import atomic_folder, name_of, require_apart, require_
 from callama.contract import tool_uses
 from callama.model.params import ModelParams
 from callama.weights import adapter as adapters
-from callama.weights.adapter import adapter_facts, find_adapter, is_adapter, read_adapter, save_adapter
+from callama.weights.adapter import (
+    adapter_facts,
+    find_adapter,
+    is_adapter,
+    read_adapter,
+    require_factors_only,
+    save_adapter,
+)
 from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.gguf_in import open_gguf
 from callama.weights.gguf_out import write_gguf
 from callama.weights.hf import CONFIG, SHARD_BYTES, open_hf, write_hf
 from callama.weights.meta import open_meta, shard_files, write_meta
 from callama.weights.native import PARAMS, WEIGHTS, open_native, own_facts, read_params, write_native
+from callama.weights.seal import require_as_written
 from callama.weights.source import DTYPES, Source, warn
 from callama.weights.tokenizers import loaded_tokenizer
 
@@ -91,6 +99,7 @@ def convert(
     if to == "peft":
         raise UsageError(f"{source_path} is no adapter; --to peft takes a checkpoint of a run or the original's files")
     source = open_source(source_path).as_dtype(dtype)
+    require_apart(out, source.path)
     note_tokenizer(source, out)
     if to == "native":
         write_native(out, source.params, source.tensors, source.tokenizer, source.origin())
@@ -115,9 +124,10 @@ def note_tokenizer(source: Source, out: Path) -> None:
 
 def _convert_adapter(path: Path, out: Path, dtype: str | None) -> None:
     """An adapter in any layout becomes a folder that ``peft`` and vLLM load as it is."""
-    path = find_adapter(path)
+    require_apart(out, path := find_adapter(path))
     params = _params_beside(path)
     adapter = read_adapter(path, params)
+    require_factors_only(path, adapter)
     if adapter.lora.rank > MAX_VLLM_RANK:
         raise CallamaError(f"{path} has rank {adapter.lora.rank}; vLLM serves at most {MAX_VLLM_RANK}")
     if adapter.lora.dora:
@@ -140,4 +150,6 @@ def _convert_adapter(path: Path, out: Path, dtype: str | None) -> None:
 def _params_beside(path: Path) -> ModelParams:
     place = next((f for f in (path / PARAMS, path.parent / PARAMS) if f.is_file()), path.parent / PARAMS)
     require_file(place, "the base model's params.json beside its adapter: the order of q's and k's rows depends on it")
-    return read_params(place)
+    params = read_params(place)
+    require_as_written(place)
+    return params

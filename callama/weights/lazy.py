@@ -136,15 +136,16 @@ def cast(tensor: Lazy, dtype: torch.dtype) -> Lazy:
     return replace(tensor, dtype=dtype, read=lambda start, stop: tensor.read(start, stop).to(dtype))
 
 
-def held_by(rounded: Tensor, name: str) -> Tensor:
-    """The same finite numbers after rounding, of which a type that could not hold them makes infinity.
+def held_by(rounded: Tensor, name: str, otherwise: str = "") -> Tensor:
+    """The same finite numbers after rounding, of which a type that could not hold them makes infinity. ``otherwise`` is
+    what to take instead, where that is no other type.
 
     Raises:
         CallamaError: it has.
     """
     if rounded.numel() and not all(extreme.isfinite() for extreme in rounded.aminmax()):
         largest, instead = _LARGEST.get(rounded.dtype, ("1.80e308, the largest of fp64", "other weights"))
-        raise CallamaError(f"{name} has numbers beyond {largest}: take {instead}")
+        raise CallamaError(f"{name} has numbers beyond {largest}: take {otherwise or instead}")
     return rounded
 
 

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import MANIFEST, name_of, read_manifest, require_apart, require_replaceable
-from callama.weights.adapter import Adapter, adapter_facts, find_adapter, read_adapter
+from callama.weights.adapter import Adapter, adapter_facts, find_adapter, no_factor, read_adapter
+from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.budget import MergeError, measure
-from callama.weights.lazy import Lazy, in_range
-from callama.weights.native import PARAMS, WEIGHTS, open_native, read_params, write_native
+from callama.weights.lazy import Lazy, cast, in_range, same_numbers
+from callama.weights.native import PARAMS, WEIGHTS, open_native, write_native
 from callama.weights.source import DTYPES, Source, dtype_word
 
 MAX_CHANGED = 0.05
@@ -74,17 +75,20 @@ def merge_to_folder(
         CallamaError: the adapter was trained on another base, or rounding changes more than
             ``max_changed`` of the greedy tokens of the probe set.
     """
-    adapter_path = find_adapter(adapter_path)
+    sources = [adapter_path, find_adapter(adapter_path)]
+    sources += [base_dir, find_adapter(base_dir)] if base_weights is None else [base_weights]
+    sources += [] if config_dir is None else [config_dir / ORIGINAL_CONFIG]
+    adapter_path = sources[1]
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(f"{config_dir} is not a folder; expected the one with the adapter's lora.json")
-    require_apart(out, base_weights or base_dir, adapter_path, what="a source of this merge")
+    require_apart(out, *sources, what="a source of this merge")
     require_replaceable(out)
     # The original's way: its script takes the model's shape from there too.
     elsewhere = base_weights is not None and config_dir is not None and not (base_dir / PARAMS).is_file()
-    base = open_native(base_dir, base_weights, read_params(config_dir) if elsewhere and config_dir else None)
+    base = open_native(base_dir, base_weights, config_dir / PARAMS if elsewhere and config_dir else None)
     adapter = read_adapter(adapter_path, base.params, config_dir)
     known = adapter_facts(adapter_path, config_dir)
-    check_base(base, adapter_path, known, base_weights)
+    check_base(base, adapter_path, adapter, known, base_weights)
     if (target := dtype or dtype_word(base.tensors)) not in DTYPES:
         raise UsageError(f"{base.path} is {target}; name what the merged weights shall be: --dtype {', '.join(DTYPES)}")
     variants = {name: merged(base.tensors, adapter, name) for name in DTYPES}
@@ -114,12 +118,15 @@ def merge_to_folder(
     return errors
 
 
-def check_base(base: Source, adapter_path: Path, facts: Mapping[str, Any], weights: Path | None = None) -> None:
+def check_base(
+    base: Source, adapter_path: Path, adapter: Adapter, facts: Mapping[str, Any], weights: Path | None = None
+) -> None:
     """Makes sure that an adapter, of which ``facts`` are known, was trained on this base, as far as either says.
     ``weights`` names the base's state dict where it lies elsewhere.
 
     Raises:
-        CallamaError: it was trained on other weights, or the base's manifest tells of another file.
+        CallamaError: it was trained on other weights, or other tensors as well, or the base's manifest tells of another
+            file.
     """
     path = weights or base.path / WEIGHTS
     files = read_manifest(path.parent).get("files")
@@ -133,3 +140,7 @@ def check_base(base: Source, adapter_path: Path, facts: Mapping[str, Any], weigh
             f"{adapter_path} was trained on weights {trained_on[:12]}…, {path.parent} has {found[:12]}…: name the "
             "checkpoint that it was trained on (its manifest's base), or convert that again without --dtype"
         )
+    for name, tensor in adapter.rest.items():
+        own = base.tensors.get(name)
+        if own is None or not same_numbers(cast(tensor, torch.float64), cast(own, torch.float64)):
+            raise no_factor(adapter_path, name, "which is not the base's: only factors are merged")

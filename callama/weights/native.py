@@ -206,20 +206,21 @@ def build_packed(
     return model
 
 
-def open_native(folder: Path, weights: Path | None = None, params: ModelParams | None = None) -> Source:
-    """A native checkpoint for conversion: nothing but its index is read.
+def open_native(folder: Path, weights: Path | None = None, params_file: Path | None = None) -> Source:
+    """A native checkpoint for conversion: nothing but its index is read. ``weights`` and ``params_file`` name files
+    that lie elsewhere.
 
     Raises:
         UsageError: a file is missing.
         CallamaError: params and tensors disagree, naming the first tensor at fault, or a file was changed.
     """
-    folder = _native_folder(folder)
-    params = params or read_params(folder)
+    asked_by = params_file or _native_folder(folder) / PARAMS
+    params, folder = read_params(asked_by), _native_folder(folder)
     path = weights or folder / WEIGHTS
     tensors = open_pth(path)
     tensors.pop(_ROPE_CONSTANT, None)
-    check_state(path, tensors, params, str(folder / PARAMS))
-    require_as_written(folder / PARAMS)
+    check_state(path, tensors, params, str(asked_by))
+    require_as_written(asked_by / PARAMS if asked_by.is_dir() else asked_by)
     return Source("native checkpoint", folder, params, tensors, find_tokenizer(folder), read_manifest(folder))
 
 

@@ -18,7 +18,7 @@ from callama.common.errors import CallamaError
 from callama.common.files import Checksums, HashingFile, read_json, require_file, write_json
 from callama.weights.lazy import Lazy, finite, of_file, read_ahead
 from callama.weights.pth import raw_bytes
-from callama.weights.seal import SourceFile, crc_in_manifest
+from callama.weights.seal import SourceFile, crc_in_manifest, require_as_written
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 _WORDS = {dtype: word for word, dtype in _DTYPES.items()}
@@ -81,7 +81,7 @@ def open_sharded(folder: Path, stem: str, suffix: str, open_one: Callable[[Path]
 
     Raises:
         UsageError: a file is missing.
-        CallamaError: a file is damaged, or does not hold what the index says.
+        CallamaError: a file is damaged, or does not hold what the index says, or the index was changed.
     """
     single, index = folder / f"{stem}{suffix}", folder / f"{stem}{suffix}{INDEX_SUFFIX}"
     if not index.is_file():
@@ -97,6 +97,7 @@ def open_sharded(folder: Path, stem: str, suffix: str, open_one: Callable[[Path]
             f"{folder} holds {single.name} and {index.name}, which names other files: two models in one folder; "
             "take away the one that you do not mean"
         )
+    require_as_written(index)
     files = {name: open_one(require_file(folder / name, f"a shard that {index.name} names"))
              for name in dict.fromkeys(places.values())}  # fmt: skip
     for tensor, name in places.items():

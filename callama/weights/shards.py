@@ -20,12 +20,19 @@ from torch import Tensor
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_folder, name_of, read_manifest, require_apart
 from callama.contract import tool_uses
-from callama.weights.adapter import adapter_of_state, base_name, find_adapter, save_adapter
+from callama.weights.adapter import (
+    adapter_of_state,
+    base_name,
+    find_adapter,
+    require_factors_only,
+    save_adapter,
+)
 from callama.weights.adapter_config import CONFIG as ADAPTER_CONFIG
 from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.lazy import finite, of_tensor
 from callama.weights.native import PARAMS, WEIGHTS, own_facts, read_params
 from callama.weights.pth import require_zip
+from callama.weights.seal import require_as_written
 
 _RANK = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt")
 
@@ -74,7 +81,8 @@ def consolidated(folder: Path) -> dict[str, Tensor]:
     """The trained parameters in a checkpoint's folder, whole, in fp32, by their names.
 
     Raises:
-        UsageError: there are no files of DeepSpeed. CallamaError: they are damaged or do not fit together.
+        UsageError: there are no files of DeepSpeed.
+        CallamaError: they are damaged, were changed or do not fit together.
     """
     try:
         return _consolidated(folder)
@@ -89,6 +97,7 @@ def _consolidated(folder: Path) -> dict[str, Tensor]:
     model_states = sorted(folder.glob("*_model_states.pt"))
     if not model_states:
         raise CallamaError(f"{folder} has no *_model_states.pt, which names the parameters; is the copy complete?")
+    require_as_written(model_states[0])
     first = _get(parts[0], "optimizer_state_dict", dict, folder)
     if any(_get(p, "optimizer_state_dict", dict, folder).get("zero_stage") != first.get("zero_stage") for p in parts):
         raise CallamaError(f"the files in {folder} are of different stages of ZeRO; are they of one checkpoint?")
@@ -121,6 +130,7 @@ def _parts(folder: Path) -> list[Any]:
     found = {int(m[1]): p for p in folder.iterdir() if (m := _RANK.search(p.name))} if folder.is_dir() else {}
     if not found:
         raise UsageError(f"{folder} holds no *_optim_states.pt of DeepSpeed; name a checkpoint or the job's folder")
+    require_as_written(*found.values())
     parts = [load_shard(found[rank]) for rank in sorted(found)]
     count = _get(parts[0], "optimizer_state_dict", dict, folder).get("partition_count")
     counts = count if isinstance(count, list) else [count]
@@ -160,7 +170,7 @@ def consolidate(source: Path, out: Path) -> int:
 
     Raises:
         UsageError: a file is missing, or ``out`` lies in the source.
-        CallamaError: files are damaged or do not fit together.
+        CallamaError: files are damaged, were changed or do not fit together.
     """
     require_apart(out, source, folder := find_adapter(source))
     lora = next((p for p in (folder / ORIGINAL_CONFIG, folder.parent / ORIGINAL_CONFIG) if p.is_file()), None)
@@ -170,8 +180,10 @@ def consolidate(source: Path, out: Path) -> int:
         raise UsageError(f"{folder / ORIGINAL_CONFIG} does not exist; the adapter's rank and scaling stand in it")
     params_file = next((p for p in (folder / PARAMS, folder.parent / PARAMS) if p.is_file()), folder / PARAMS)
     params = read_params(params_file)
+    require_as_written(params_file, folder / ADAPTER_CONFIG)
     state = {name: finite(of_tensor(tensor), folder, name) for name, tensor in consolidated(folder).items()}
     adapter = adapter_of_state(folder, state, lora.parent, params)
+    require_factors_only(folder, adapter)
     known = read_manifest(folder)
     carried: dict[str, Any] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
     facts: dict[str, Any] = {

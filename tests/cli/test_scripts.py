@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from callama.cli.dialogues import DIALOGUES
+from callama.common.files import atomic_folder
 from callama.data.read import read_conversations
 from tests import tiny
 from tests.cli.conftest import REPO, Run, RunHere
@@ -126,6 +127,23 @@ def test_to_metas_shards_and_back(here: RunHere, world: Path, tmp_path: Path) ->
     done = here("scripts/convert_from_meta_weights.py", "--llama3-dir", "meta", "--output-dir", "native")
     assert (done.status, done.out) == (0, "native: native checkpoint\n"), done.err
     assert (tmp_path / "native" / "consolidated.pth").read_bytes() == (model / "consolidated.pth").read_bytes()
+
+
+def test_the_settings_of_shards_are_a_source_too(here: RunHere, world: Path, tmp_path: Path) -> None:
+    """Their folder is not replaced, and what callama wrote into it is held against its manifest."""
+    model, settings = world / "model", tmp_path / "settings"
+    with atomic_folder(settings, {}) as folder:
+        shutil.copy(model / "params.json", folder)
+    flags = ["--ckpt-file", model / "consolidated.pth", "--num-shards", "1", "--output-dir"]
+    for file in (settings, settings / "params.json"):
+        done = here("scripts/convert_to_meta_weights.py", "--config-file", file, *flags, settings)
+        assert done.status == 2 and "settings is also the source" in done.err
+    with (settings / "params.json").open("a") as params:
+        params.write(" ")
+    for file in (settings, settings / "params.json"):
+        done = here("scripts/convert_to_meta_weights.py", "--config-file", file, *flags, "meta")
+        assert done.status == 1 and "params.json was changed or damaged after callama wrote it" in done.err
+    assert not (tmp_path / "meta").exists()
 
 
 def test_shards_without_a_tokenizer_are_told_of(here: RunHere, world: Path, tmp_path: Path) -> None:

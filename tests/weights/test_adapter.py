@@ -230,6 +230,17 @@ def test_the_scale_of_rslora_is_alpha_over_the_root_of_the_rank(tmp_path: Path) 
     assert (config["r"], config["lora_alpha"], config["use_rslora"]) == (9, 6, True)
 
 
+@pytest.mark.parametrize("rslora", [False, True])
+@pytest.mark.parametrize("alpha", [16.0, 0.3, 1e-11, -2.1, 4 / 3, 0.0])
+@pytest.mark.parametrize("rank", [1, 3, 4, 24])
+def test_alpha_is_written_as_it_was_or_shorter(tmp_path: Path, rank: int, alpha: float, rslora: bool) -> None:
+    scaling = alpha / (rank**0.5 if rslora else rank)
+    saved(tmp_path, lora=LoRAParams(rank, scaling, rslora=rslora))
+    assert read_adapter(tmp_path, ROUNDED).lora.scaling == scaling
+    written = json.loads((tmp_path / "adapter_config.json").read_text())["lora_alpha"]
+    assert len(str(written)) <= len(str(alpha)) and written == pytest.approx(alpha, rel=1e-15)
+
+
 @pytest.mark.parametrize("text", ["[]", "3", "{"])
 def test_a_configuration_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
     saved(tmp_path)

@@ -223,3 +223,20 @@ def test_rounding_an_adapter_to_a_type_that_cannot_hold_it_is_refused(
     (adapter.magnitudes[name] if dora else b)[0] = value
     with pytest.raises(CallamaError, match=rf"{name}\.\w+ has numbers beyond .*, the largest of \w+16: take --dtype"):
         adapter.cast(dtype)
+
+
+def test_numbers_of_an_adapter_that_fp32_cannot_hold_are_refused(tmp_path: Path) -> None:
+    """An adapter is kept in fp32, whatever it was in."""
+    said = r"has numbers beyond 3\.40e38, the largest of fp32: take an adapter from before its training broke"
+    saved(tmp_path / "peft", lora=LoRAParams(3, 2.0, dora=True))
+    state = {key: tensor.double() for key, tensor in load_file(tmp_path / "peft" / WEIGHTS).items()}
+    for part in ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector"):
+        key = next(key for key in state if key.endswith(part))
+        save_file({**state, key: state[key] * 1e39}, tmp_path / "peft" / WEIGHTS)
+        with pytest.raises(CallamaError, match=rf"{WEIGHTS}: {key} {said}"):
+            read_adapter(tmp_path / "peft", ROUNDED)
+    state = {key: tensor.double() for key, tensor in original(tmp_path).items()}
+    key = next(iter(state))
+    torch.save({**state, key: state[key] * 1e39}, tmp_path / "lora.pt")
+    with pytest.raises(CallamaError, match=rf"lora\.pt: {key} {said}"):
+        read_adapter(tmp_path / "lora.pt", ROUNDED)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import sha256_file
+from callama.common.files import atomic_folder, sha256_file
 from callama.weights.convert import convert, open_source
 from callama.weights.merge import merge_to_folder
 from callama.weights.meta import open_meta, write_meta
@@ -53,6 +53,29 @@ def test_an_adapter_file_of_callamas_own_folder_keeps_it_as_it_is(whole: Path, t
     shutil.copytree(whole / "peft", tmp_path / "peft")
     with pytest.raises(UsageError, match="is also a source of this merge"):
         merge_to_folder(whole / "native", tmp_path / "peft", tmp_path / "peft/merged")
+
+
+def test_no_folder_that_is_read_is_replaced(whole: Path, native: Path, tmp_path: Path) -> None:
+    """That of --config-dir, and what a job's ``latest`` names outside of the job."""
+    shutil.copytree(whole / "peft", tmp_path / "far")
+    for job in ("adapters", "models"):
+        (tmp_path / job).mkdir()
+        (tmp_path / job / "latest").write_text("../far" if job == "adapters" else "../native")
+    with atomic_folder(tmp_path / "step", {}) as step:
+        shutil.copytree(whole / "original", step, dirs_exist_ok=True)
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError, match="step is also a source of this merge"):
+        merge_to_folder(native, whole / "original/lora.pt", tmp_path / "step", config_dir=tmp_path / "step")
+    with pytest.raises(UsageError, match="far is also the source"):
+        convert(tmp_path / "adapters", tmp_path / "far", "peft")
+    with pytest.raises(UsageError, match="far is also a source of this merge"):
+        merge_to_folder(native, tmp_path / "adapters", tmp_path / "far")
+    for to in ("native", "hf", "meta"):
+        with pytest.raises(UsageError, match="native is also the source"):
+            convert(tmp_path / "models", native, to)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="native is also a source of this merge"):
+        merge_to_folder(tmp_path / "models", tmp_path / "far", native)
+    assert snapshot(tmp_path) == before
 
 
 def test_a_gguf_file_is_replaced_only_where_callama_wrote_it(native: Path, tmp_path: Path) -> None:

@@ -275,6 +275,11 @@ def test_a_jobs_folder_whose_newest_checkpoint_cannot_be_read_is_wrong_use(tmp_p
     (tmp_path / "latest").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="is neither an adapter folder"):
         read_adapter(find_adapter(tmp_path), PARAMS)
+    (tmp_path / "latest").write_bytes(b"step\0")
+    with pytest.raises(
+        UsageError, match=r"latest names no folder, found 'step\\x00'; write a checkpoint's name into it"
+    ):
+        find_adapter(tmp_path)
 
 
 def test_a_gguf_field_that_is_no_text_is_named(sources: Path) -> None:

@@ -31,7 +31,8 @@ from tests.weights.formats import disown, random_state, same, snapshot
 # each (test_bad_input.py), and the list of them one.
 READ = (
     "native/params.json", "native/tokenizer.json", "meta/params.json", "meta/tokenizer.json",
-    "hf/model-00002-of-00003.safetensors", "hf/config.json", "hf/tokenizer.json", "peft/adapter_model.safetensors",
+    "hf/model-00002-of-00003.safetensors", "hf/model.safetensors.index.json", "hf/config.json",
+    "hf/tokenizer.json", "peft/adapter_model.safetensors",
     "peft/adapter_config.json", "model.gguf",
 )  # fmt: skip
 
