@@ -14,7 +14,9 @@ def main() -> None:
         "--base-ckpt-path models/Llama-3-8B-Instruct/consolidated.pth "
         "--lora-ckpt-path checkpoints/llama3_fc/step_000400 --output-dir checkpoints/finetuned_merged",
     )
-    parser.add_argument("--config-dir", type=Path, required=True, help="folder of the adapter file's lora.json")
+    parser.add_argument(
+        "--config-dir", type=Path, required=True, help="folder of the .pt file's lora.json; a PEFT folder has its own"
+    )
     parser.add_argument("--base-ckpt-path", type=Path, required=True, help="the base's consolidated.pth or its folder")
     parser.add_argument("--lora-ckpt-path", type=Path, required=True, help="adapter folder, or the original's .pt file")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")

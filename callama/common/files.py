@@ -54,14 +54,22 @@ def read_json(path: Path, what: str) -> Any:
 
     Raises:
         UsageError: the file is missing.
-        CallamaError: it is not JSON, with line and column.
+        CallamaError: it is not JSON, with line and column, or holds a number of thousands of digits.
     """
     require_file(path, what)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        why = "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
-        raise CallamaError(f"{path} is not JSON ({why}); expected {what}") from None
+    except (ValueError, RecursionError) as error:
+        raise CallamaError(f"{path} is not JSON ({why_no_json(error)}); expected {what}") from None
+
+
+def why_no_json(error: Exception) -> str:
+    """What kept a file's content from being read as JSON, in words for its user."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no UTF-8 text"
+    # Python reads no longer ones, and says so in words for programmers.
+    long = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
+    return f"it holds a number of more than {sys.get_int_max_str_digits():,} digits" if long else str(error)
 
 
 class Checksums(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 
 # Llama 3.2 1B and 3B stretch RoPE 32-fold, every other scaled model 8-fold; params.json cannot say so.
 _FACTOR_32_SHAPES = {(2048, 16), (3072, 28)}
+META_FACTOR = 8.0  # of Meta's own code (llama-models, llama3/model.py, apply_scaling)
 _MAX_LAYERS = 1000  # the largest Llama 3 has 126
 _MAX_SIZE = 1 << 24  # of any side of a matrix; what is larger is damage
 _MAX_NUMBER = 1e12  # RoPE bases of long contexts come to 1e9
@@ -70,7 +71,7 @@ class ModelParams:
             raise ValueError(f"n_layers must be at most {_MAX_LAYERS}, found {given['n_layers']}")
         if max_seq_len is not None and (type(max_seq_len) is not int or not 0 < max_seq_len <= MAX_CONTEXT):
             raise ValueError(f"the context must be a whole number of tokens from 1 to 2^31, found {short(max_seq_len)}")
-        factor = 32.0 if (given["dim"], given["n_layers"]) in _FACTOR_32_SHAPES else 8.0
+        factor = 32.0 if (given["dim"], given["n_layers"]) in _FACTOR_32_SHAPES else META_FACTOR
         context = max_seq_len or (131_072 if scaled else 8192)
         params = cls(**given, rope_scale_factor=factor, max_seq_len=context)
         if not 0 < (width := params.ffn_dim) <= _MAX_SIZE:

@@ -13,6 +13,7 @@ from callama.common.errors import CallamaError
 from callama.text.tokenizer import LLAMA3_PATTERN
 
 CONTROL, USER_DEFINED = 3, 4
+LLAMA3_STEPS = "llama-bpe"
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 
 
@@ -30,7 +31,7 @@ def pre_tokenizer(name: str) -> list[dict[str, Any]]:
     by_name = {
         "gpt-2": [gpt2],
         "smollm": [{"type": "Digits", "individual_digits": True}, gpt2],
-        "llama-bpe": [_split(LLAMA3_PATTERN), {**_BYTE_LEVEL, "use_regex": False}],
+        LLAMA3_STEPS: [_split(LLAMA3_PATTERN), {**_BYTE_LEVEL, "use_regex": False}],
     }
     if name not in by_name:
         raise CallamaError(f"GGUF pre-tokenizer {name!r} is not known; known are {', '.join(by_name)}")
@@ -54,7 +55,7 @@ def tokenizer_json(
     model = {
         "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
         "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-        "ignore_merges": pre == "llama-bpe",
+        "ignore_merges": pre == LLAMA3_STEPS,
         "vocab": {token: i for i, token in enumerate(tokens)},
         "merges": [merge.split(" ") for merge in merges],
     }  # fmt: skip

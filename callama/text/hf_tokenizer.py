@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.common.files import read_json
-from callama.text.gguf_vocab import CONTROL, pre_tokenizer, tokenizer_json
+from callama.text.gguf_vocab import CONTROL, LLAMA3_STEPS, pre_tokenizer, tokenizer_json
 from callama.text.tokenizer import BYTE_TO_LETTER, LLAMA3_RANKS, llama3_specials, not_bpe, read_ranks
 
 SPLIT, PLAIN = "\ufdd0", "\ufdd1"
@@ -60,19 +60,25 @@ def _spec(path: Path) -> Spec:
     token's every pair of tokens is listed, in the order of the ranks of what they make.
     """
     ranks = read_ranks(path)
-    merges = [
-        f"{_letters(piece[:cut])} {_letters(piece[cut:])}"
-        for piece in sorted(ranks, key=lambda p: ranks[p])
-        for cut in range(1, len(piece))
-        if piece[:cut] in ranks and piece[cut:] in ranks
-    ]
     specials = llama3_specials()
     tokens = [_letters(piece) for piece in sorted(ranks, key=lambda p: ranks[p])]
+    merges = [" ".join(pair) for pair in _pairs(tokens)]
     types = [NORMAL] * len(tokens) + [CONTROL] * len(specials)
-    spec = tokenizer_json([*tokens, *specials], types, merges, "llama-bpe")
+    spec = tokenizer_json([*tokens, *specials], types, merges, LLAMA3_STEPS)
     for name in specials:
         del spec["model"]["vocab"][name]
     return spec
+
+
+def _pairs(tokens: Sequence[str]) -> list[tuple[str, str]]:
+    """Every pair of tokens that makes one, in the order of what they make, and then of their lengths."""
+    known = set(tokens)
+    return [
+        (token[:cut], token[cut:])
+        for token in tokens
+        for cut in range(1, len(token))
+        if token[:cut] in known and token[cut:] in known
+    ]
 
 
 def is_llama3(spec: Mapping[str, Any]) -> bool:
@@ -88,7 +94,8 @@ def meta_lines(spec: Mapping[str, Any], place: Path) -> bytes:
     """The content of ``tokenizer.model`` for Llama 3's ``tokenizer.json``.
 
     Raises:
-        CallamaError: it has a special token of its own, which ``tokenizer.model`` cannot say.
+        CallamaError: it has a special token of its own, or cuts text in another way than Llama 3's, which
+            ``tokenizer.model`` cannot say.
     """
     known = {number: name for name, number in llama3_specials().items()}
     for token in spec.get("added_tokens") or ():
@@ -101,24 +108,58 @@ def meta_lines(spec: Mapping[str, Any], place: Path) -> bytes:
             )
     letters = {letter: byte for byte, letter in BYTE_TO_LETTER.items()}
     by_id = {i: token for token, i in spec["model"]["vocab"].items()}
-    pieces = [bytes(letters[c] for c in by_id[i]) for i in range(LLAMA3_RANKS)]
+    tokens = [by_id.get(i, "") for i in range(LLAMA3_RANKS)]
+    if why := _unlike_llama3(spec, tokens):
+        raise CallamaError(
+            f"the tokenizer of {place} {why}, so Meta's tokenizer.model, which cannot say that, would give other ids; "
+            "convert --to native or hf instead, or put Meta's own tokenizer.model there, if it is the model's"
+        )
+    pieces = [bytes(letters[c] for c in token) for token in tokens]
     return b"".join(base64.b64encode(piece) + b" %d\n" % rank for rank, piece in enumerate(pieces))
 
 
+def _unlike_llama3(spec: Mapping[str, Any], tokens: Sequence[str]) -> str:
+    """What makes a tokenizer of Llama 3's size give other ids than Llama 3's ranks do; nothing where they agree."""
+    rank = {token: i for i, token in enumerate(tokens)}
+    if len(rank) != LLAMA3_RANKS or "" in rank:
+        return "leaves out ids of ordinary tokens"
+    if spec.get("normalizer") or _step_name(spec) != LLAMA3_STEPS:
+        return "changes text, or cuts it into words, in another way than Llama 3's"
+    given = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in spec["model"]["merges"]]
+    made = [rank.get("".join(pair), -1) for pair in given]
+    # Which of several pairs that make one token comes first is the converter's choice; Hugging Face's has its own.
+    in_order = made == sorted(made) and sorted(given) == sorted(_pairs(tokens))
+    return "" if in_order and spec["model"].get("ignore_merges") else "has other merges than Llama 3's, or other rules"
+
+
+def _step_name(spec: Mapping[str, Any]) -> str | None:
+    given = spec.get("pre_tokenizer") or {}
+    steps = [_essence(step) for step in given.get("pretokenizers", [given])]
+    known = (LLAMA3_STEPS, "smollm", "gpt-2")
+    return next((name for name in known if steps == [_essence(step) for step in pre_tokenizer(name)]), None)
+
+
 def pre_tokenizer_name(spec: Mapping[str, Any], place: Path) -> str:
-    """llama.cpp's name for how a ``tokenizer.json`` cuts text into words.
+    """llama.cpp's name for how a ``tokenizer.json`` cuts text into tokens. The name also says whether words that are
+    tokens are looked up before any merge (``ignore_merges``).
 
     Raises:
         CallamaError: it has none that callama knows.
     """
-    given = spec.get("pre_tokenizer") or {}
-    steps = given.get("pretokenizers", [given])
-    for name in ("llama-bpe", "smollm", "gpt-2"):
-        if [_essence(step) for step in steps] == [_essence(step) for step in pre_tokenizer(name)]:
-            return name
-    raise CallamaError(
-        f"the tokenizer in {place} cuts text in a way that llama.cpp has no name for: {json.dumps(given)}"
-    )
+    if normalizer := spec.get("normalizer"):
+        raise CallamaError(
+            f"the tokenizer in {place} has a normalizer, which GGUF has no place for: {json.dumps(normalizer)}; "
+            "convert --to hf"
+        )
+    if (name := _step_name(spec)) is None:
+        given = json.dumps(spec.get("pre_tokenizer") or {})
+        raise CallamaError(f"the tokenizer in {place} cuts text in a way that llama.cpp has no name for: {given}")
+    if (found := bool(spec["model"].get("ignore_merges"))) != (name == LLAMA3_STEPS):
+        raise CallamaError(
+            f"the tokenizer in {place} has ignore_merges {str(found).lower()}, and llama.cpp the opposite for all that "
+            f"cut text into words as it does ({name}), so text would get other ids; convert --to hf"
+        )
+    return name
 
 
 def _essence(step: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ import tiktoken
 import tokenizers
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import sha256_file
+from callama.common.files import sha256_file, why_no_json
 
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
 _PLAIN_PATTERN = (
@@ -199,7 +199,7 @@ def _load_tokenizers_json(path: Path) -> Tokenizer:
     try:
         spec = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise not_bpe(path, "it is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)) from None
+        raise not_bpe(path, why_no_json(error)) from None
     return tokenizer_of_spec(spec, path)
 
 

@@ -79,16 +79,21 @@ def read_head(path: Path) -> Any:
     require_file(path, "a GGUF model")
     try:
         return _Bounded(path)
-    except Exception:  # on damaged bytes the library raises nearly anything, which says nothing to a user
+    except Exception as error:  # on damaged bytes the library raises nearly anything, which says nothing to a user
         with path.open("rb") as file:
             if (start := file.read(4)) and not b"GGUF".startswith(start):
                 raise CallamaError(
                     f"{path} is not a GGUF file: it begins with {start!r}, expected b'GGUF'; name a GGUF file, or a "
                     "model's folder"
                 ) from None
+        newer = (
+            f". Or a tensor is of a kind that the gguf library does not know ({error}): update it, or take another kind"
+            if gguf.GGMLQuantizationType.__name__ in str(error)
+            else ""
+        )
         raise CallamaError(
             f"{path} is cut short or damaged: its head tells of more than its {path.stat().st_size:,} bytes, or of "
-            "what no GGUF file has; copy or download it again"
+            f"what no GGUF file has; copy or download it again{newer}"
         ) from None
 
 

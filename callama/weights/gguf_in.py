@@ -36,6 +36,8 @@ _BEFORE_SEAL = (
     len(SEAL).to_bytes(8, "little") + SEAL.encode() + int(gguf.GGUFValueType.STRING).to_bytes(4, "little")
     + len(NO_SEAL).to_bytes(8, "little")
 )  # fmt: skip
+# The size of the sealed file. Tools that change one write all its fields again; what has another size is their file.
+SEALED_BYTES = "callama.bytes"
 _PLAIN = {
     gguf.GGMLQuantizationType.F32: torch.float32,
     gguf.GGMLQuantizationType.F16: torch.float16,
@@ -161,10 +163,21 @@ def find_seal(head: bytes) -> int | None:
     return None if at < 0 else at + len(_BEFORE_SEAL)
 
 
-def _source_file(path: Path, head_bytes: int) -> SourceFile:
+def size_field(size: int) -> bytes:
+    """The field that tells of a sealed file's size, as it stands in the file's head."""
+    kind = int(gguf.GGUFValueType.UINT64).to_bytes(4, "little")
+    return len(SEALED_BYTES).to_bytes(8, "little") + SEALED_BYTES.encode() + kind + size.to_bytes(8, "little")
+
+
+def is_sealed(reader: Any, path: Path) -> bool:
+    """Whether a file is callama's, and not what another tool made of one."""
+    return bool(Fields(reader, path).get(SEALED_BYTES, 0) == path.stat().st_size)
+
+
+def _source_file(reader: Any, path: Path) -> SourceFile:
     with path.open("rb") as file:
-        head = file.read(head_bytes)
-    if (at := find_seal(head)) is None:
+        head = file.read(reader.data_offset)
+    if (at := find_seal(head)) is None or not is_sealed(reader, path):
         return SourceFile(path)
     after = at + len(NO_SEAL)
     return SourceFile(path, head[at:after].decode("ascii", "replace"), head[:at] + NO_SEAL + head[after:])
@@ -187,8 +200,9 @@ def verify_gguf(path: Path) -> int:
         UsageError: another tool wrote it.
         CallamaError: it is damaged.
     """
-    start, size = read_head(path).data_offset, path.stat().st_size
-    file = _source_file(path, start)
+    reader = read_head(path)
+    start, size = reader.data_offset, path.stat().st_size
+    file = _source_file(reader, path)
     if not file.sealed:
         raise UsageError(f"{path} has no checksum inside; only what callama wrote can be verified")
     with Meter("verifying", size - start, "bytes") as meter:
@@ -209,7 +223,7 @@ def open_gguf(path: Path) -> Source:
     reader = read_head(path)
     if reader.byte_order != "I":
         raise CallamaError(f"{path} was written for machines of another byte order, which callama does not read")
-    fields, file = Fields(reader, path), _source_file(path, reader.data_offset)
+    fields, file = Fields(reader, path), _source_file(reader, path)
     _check_kind(fields, path)
     tokens = fields.items("tokenizer.ggml.tokens", texts=True)
     params = _params(fields, len(tokens), path)

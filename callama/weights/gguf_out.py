@@ -26,7 +26,7 @@ from callama.text.gguf_vocab import CONTROL, USER_DEFINED
 from callama.text.hf_tokenizer import NORMAL, pre_tokenizer_name, spec_of
 from callama.text.markup import markup_of
 from callama.weights.gguf_head import read_head
-from callama.weights.gguf_in import NO_SEAL, ROPE_DIVISORS, SEAL, find_seal
+from callama.weights.gguf_in import NO_SEAL, ROPE_DIVISORS, SEAL, SEALED_BYTES, find_seal, is_sealed, size_field
 from callama.weights.lazy import Lazy, cast, check_files, of_tensor, read_ahead
 from callama.weights.names import gguf_name
 from callama.weights.pth import raw_bytes
@@ -84,7 +84,7 @@ def write_gguf(path: Path, source: Source) -> None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        return any(key.startswith("callama.") for key in read_head(path).fields)
+        return is_sealed(read_head(path), path)
     except CallamaError:
         return False
 
@@ -92,8 +92,11 @@ def _is_ours(path: Path) -> bool:
 def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:
     total = sum(tensor.nbytes for tensor in tensors.values())
     head = path.read_bytes()
+    head += bytes(-len(head) % ALIGNMENT)
+    size = len(head) + sum(tensor.nbytes + -tensor.nbytes % ALIGNMENT for tensor in tensors.values())
+    head = head.replace(size_field(0), size_field(size), 1)
     with contextlib.closing(HashingFile(path, with_crc32=True)) as file, Meter("writing", total, "bytes") as meter:
-        file.write(head + bytes(-len(head) % ALIGNMENT))
+        file.write(head)
         for _, blocks in read_ahead(tensors):
             for block in blocks:
                 file.write(raw_bytes(block))
@@ -132,8 +135,10 @@ def _add_shape(writer: Any, source: Source) -> None:
     for key in ("norm_eps", "rope_theta", *(("rope_scale_factor",) if params.use_scaled_rope else ())):
         writer.add_float64(f"callama.{key}", getattr(params, key))
     for key, value in {"version": __version__, **source.origin()}.items():
-        writer.add_string(f"callama.{key}", str(value))
+        # A manifest may hold half a character's escape, which no text field can.
+        writer.add_string(f"callama.{key}", str(value).encode(errors="backslashreplace").decode())
     writer.add_string(SEAL, NO_SEAL.decode())
+    writer.add_uint64(SEALED_BYTES, 0)
 
 
 def _add_tokenizer(writer: Any, source: Source) -> None:

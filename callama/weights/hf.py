@@ -13,6 +13,8 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
+import torch
+
 from callama.common.errors import CallamaError
 from callama.common.files import Checksums, atomic_folder, read_json, read_manifest, write_json
 from callama.common.progress import Meter
@@ -23,9 +25,9 @@ from callama.text.hf_tokenizer import spec_of, with_marks
 from callama.text.markup import LLAMA3, markup_of
 from callama.text.render import Renderer
 from callama.text.tokenizer import Tokenizer
-from callama.weights.lazy import Lazy, check_files, same_numbers
+from callama.weights.lazy import Lazy, cast, check_files, same_numbers
 from callama.weights.names import EMBEDDING, OUTPUT, ffn_keys, from_hf_order, hf_name, to_hf_order
-from callama.weights.native import own_facts
+from callama.weights.native import TOKENIZER_JSON, own_facts
 from callama.weights.pth import open_pth
 from callama.weights.safe import INDEX_SUFFIX, open_safetensors, open_sharded, save_sharded
 from callama.weights.seal import require_as_written
@@ -62,14 +64,17 @@ def open_hf(folder: Path) -> Source:
     check_state(folder, renamed, params, str(folder / CONFIG))
     tied = read_json(folder / CONFIG, "").get("tie_word_embeddings", False)
     if tied and OUTPUT in renamed:
-        if not same_numbers(renamed.pop(OUTPUT), renamed[EMBEDDING]):
+        pair = renamed.pop(OUTPUT), renamed[EMBEDDING]
+        wider = torch.promote_types(*(tensor.dtype for tensor in pair))
+        if not same_numbers(*(cast(tensor, wider) for tensor in pair)):
             raise CallamaError(f"{folder}: {CONFIG} says tie_word_embeddings, but lm_head.weight is another matrix")
     elif not tied and OUTPUT not in renamed:
         raise CallamaError(f"{folder} lacks lm_head.weight, and {CONFIG} does not say tie_word_embeddings")
     tensors = {name: from_hf_order(name, tensor, params) for name, tensor in renamed.items()}
-    tokenizer = find_tokenizer(folder)
     require_as_written(folder / CONFIG)
-    spec = spec_of(tokenizer) if tokenizer and tokenizer.suffix == ".json" else tokenizer
+    # Beside it may lie the tokenizer.model that it was once made from, without what was added or renamed since.
+    own = folder / TOKENIZER_JSON
+    spec = spec_of(own) if own.is_file() else find_tokenizer(folder)
     return Source("Hugging Face folder", folder, params, tensors, spec, read_manifest(folder))
 
 
@@ -98,9 +103,9 @@ def _read_config(path: Path) -> ModelParams:
         for key in _SIZES:
             if type(raw[key]) is not int or not 0 < raw[key] <= MAX_CONTEXT:
                 raise ValueError(f"{key} must be a whole number above zero, at most 2^31, found {short(raw[key])}")
-        dim, heads = raw["hidden_size"], raw["num_attention_heads"]
-        if (width := raw.get("head_dim") or dim // heads) * heads != dim:
-            raise ValueError(f"head_dim {short(width)} times {short(heads)} heads is not hidden_size {dim}")
+        dim, heads, width = raw["hidden_size"], raw["num_attention_heads"], raw.get("head_dim")
+        if width is not None and (type(width) is not int or width * heads != dim):
+            raise ValueError(f"head_dim {short(width)} times {heads} heads is not hidden_size {dim}")
         meta = {
             "dim": dim, "n_layers": raw["num_hidden_layers"], "n_heads": heads,
             "n_kv_heads": raw.get("num_key_value_heads", heads), "vocab_size": raw["vocab_size"],
@@ -142,7 +147,7 @@ def write_hf(folder: Path, source: Source, shard_bytes: int = SHARD_BYTES) -> No
         write_json(temporary / CONFIG, _config(source, ids))
         write_json(temporary / "generation_config.json", ids)
         if tokenizer and source.tokenizer:
-            write_json(temporary / "tokenizer.json", _with_begin(with_marks(spec_of(source.tokenizer)), tokenizer))
+            write_json(temporary / TOKENIZER_JSON, _with_begin(with_marks(spec_of(source.tokenizer)), tokenizer))
             write_json(temporary / "tokenizer_config.json", _tokenizer_config(tokenizer, source.params))
             (temporary / "chat_template.jinja").write_text(chat_template(tokenizer), encoding="utf-8")
         checksums.update(save_sharded(temporary, tensors, shard_bytes, meter.advance))

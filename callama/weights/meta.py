@@ -17,15 +17,15 @@ from pathlib import Path
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import Checksums, atomic_folder, read_manifest, require_apart, write_json
+from callama.common.files import MANIFEST, Checksums, atomic_folder, read_manifest, require_apart, write_json
 from callama.common.progress import Meter
-from callama.model.params import ModelParams
+from callama.model.params import META_FACTOR, ModelParams
 from callama.weights.lazy import Lazy, check_files, joined, read_ahead, same_numbers
 from callama.weights.names import EMBEDDING, OUTPUT
 from callama.weights.native import PARAMS, own_facts, read_params
 from callama.weights.pth import PthWriter, open_pth
 from callama.weights.seal import require_as_written
-from callama.weights.source import Source, check_state, expected_shapes, find_tokenizer
+from callama.weights.source import Source, check_state, expected_shapes, find_tokenizer, warn
 from callama.weights.tokenizers import loaded_tokenizer, write_meta_tokenizer
 
 SHARD_COUNTS = (1, 2, 4, 8)
@@ -173,6 +173,12 @@ def write_meta(folder: Path, source: Source, count: int = 1) -> None:
         CallamaError: the source's tokenizer belongs to another model.
     """
     check_divisible(source.params, count)
+    if source.params.use_scaled_rope and (factor := source.params.rope_scale_factor) != META_FACTOR:
+        warn(
+            f"this model stretches RoPE {factor:g}-fold, which Meta's params.json cannot say: Meta's own code takes "
+            f"{META_FACTOR:g} for every model and gives other logits. callama reads it from {folder / MANIFEST}: keep "
+            "that file"
+        )
     require_apart(folder, source.path)
     loaded_tokenizer(source)
     tensors = dict(source.tensors)

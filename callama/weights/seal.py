@@ -98,10 +98,14 @@ def index_crc_in_manifest(path: Path) -> str | None:
 
 def changed(path: Path, what: str, *, inside: bool = False) -> CallamaError:
     """The error of a file whose checksum (``what``) is not the one that callama gave it."""
-    own = "" if inside else f"; if the change is yours, take the file's entry out of {MANIFEST}"
+    own = (
+        "take its field callama.crc32 out with gguf-new-metadata --remove-metadata callama.crc32"
+        if inside
+        else f"take the file's entry out of {MANIFEST}"
+    )
     return CallamaError(
         f"{path} was changed or damaged after callama wrote it: its {what} is not the one in "
-        f"{'its fields' if inside else f'{MANIFEST} beside it'}. Copy or make it again{own}"
+        f"{'its fields' if inside else f'{MANIFEST} beside it'}. Copy or make it again; if the change is yours, {own}"
     )
 
 

@@ -111,9 +111,13 @@ def check_tokenizer(source: Source, vocab_size: int) -> None:
         CallamaError: it has another number of tokens than the embedding has rows.
     """
     if vocab_size != source.params.vocab_size:
+        cut = f"model.resize_token_embeddings({vocab_size}) of transformers"
+        way = (
+            f"; or its embedding was padded: cut it first, with {cut}" if vocab_size < source.params.vocab_size else ""
+        )
         raise CallamaError(
             f"the tokenizer in {source.path} has {vocab_size:,} tokens, the model {source.params.vocab_size:,}: "
-            "this tokenizer belongs to another model"
+            f"this tokenizer belongs to another model{way}"
         )
 
 

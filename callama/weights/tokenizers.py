@@ -8,7 +8,7 @@ from callama.text.hf_tokenizer import is_llama3, meta_lines, spec_of
 from callama.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_of_spec
 from callama.weights.native import TOKENIZER_JSON, copy_tokenizer
 from callama.weights.seal import require_as_written
-from callama.weights.source import Source, check_tokenizer, find_tokenizer
+from callama.weights.source import Source, check_tokenizer
 
 META_TOKENIZER = "tokenizer.model"
 
@@ -22,12 +22,13 @@ def loaded_tokenizer(source: Source) -> Tokenizer | None:
     if source.tokenizer is None:
         return None
     if isinstance(source.tokenizer, Path):
-        tokenizer = load_tokenizer(source.tokenizer)
+        place, tokenizer = source.tokenizer, load_tokenizer(source.tokenizer)
     else:
         place = source.path if source.path.is_file() else source.path / TOKENIZER_JSON
         tokenizer = tokenizer_of_spec(source.tokenizer, place)
     check_tokenizer(source, tokenizer.vocab_size)
-    require_as_written(find_tokenizer(source.path))
+    if place != source.path:
+        require_as_written(place)
     return tokenizer
 
 

@@ -282,7 +282,7 @@ def test_read_json_says_what_is_wrong_and_where(tmp_path: Path) -> None:
         read_json(tmp_path / "gone.json", "settings")
     with pytest.raises(UsageError, match="is a folder; expected settings"):
         read_json(tmp_path, "settings")
-    for content in (b'{\n"a": }', b"\xff", b"[" * 100_000):
+    for content in (b'{\n"a": }', b"\xff", b"[" * 100_000, b"9" * 5000):
         (tmp_path / "a.json").write_bytes(content)
         with pytest.raises(CallamaError, match=r"a.json is not JSON \(.*expected settings"):
             read_json(tmp_path / "a.json", "settings")

@@ -16,7 +16,16 @@ from callama.common.errors import CallamaError
 from callama.contract.jsontext import canonical_result
 from callama.contract.messages import Conversation
 from callama.text.chat_template import chat_template
-from callama.text.hf_tokenizer import PLAIN, SPLIT, is_llama3, meta_lines, spec_of, with_marks, without_marks
+from callama.text.hf_tokenizer import (
+    PLAIN,
+    SPLIT,
+    is_llama3,
+    meta_lines,
+    pre_tokenizer_name,
+    spec_of,
+    with_marks,
+    without_marks,
+)
 from callama.text.render import Renderer
 from callama.text.tokenizer import Tokenizer, tokenizer_of_spec
 from tests.contract.strategies import texts
@@ -189,6 +198,74 @@ def test_a_token_that_metas_file_cannot_hold_is_refused(llama3: Tokenizer, name:
     spec["added_tokens"] = [*others, {"id": number, "content": name, "special": True, **FLAGS}]
     with pytest.raises(CallamaError, match=rf"has the token '{re.escape(name)}' with id {number}, which Meta's"):
         meta_lines(spec, llama3.file)
+
+
+def digits_one_by_one(spec: Any) -> None:
+    spec["pre_tokenizer"]["pretokenizers"].insert(0, {"type": "Digits", "individual_digits": True})
+
+
+def swapped_ids(spec: Any) -> None:
+    vocab = spec["model"]["vocab"]
+    vocab["ing"], vocab["er"] = vocab["er"], vocab["ing"]
+
+
+def id_left_out(spec: Any) -> None:
+    spec["model"]["vocab"]["ing"] = 128_256
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (digits_one_by_one, "cuts it into words, in another way"),
+        (lambda spec: spec.update(normalizer={"type": "Lowercase"}), "changes text"),
+        (lambda spec: spec["model"].update(ignore_merges=False), "has other merges than Llama 3's, or other rules"),
+        (lambda spec: spec["model"]["merges"].pop(), "has other merges"),
+        (lambda spec: spec["model"]["merges"].insert(0, spec["model"]["merges"].pop()), "has other merges"),
+        (swapped_ids, "has other merges"),
+        (id_left_out, "leaves out ids of ordinary tokens"),
+    ],
+)
+def test_a_tokenizer_of_llama_3s_size_that_cuts_text_in_another_way_is_no_tokenizer_model(
+    llama3: Tokenizer, change: Callable[[Any], object], why: str
+) -> None:
+    change(spec := spec_of(llama3.file))
+    with pytest.raises(CallamaError, match=f"{why}.*tokenizer.model.* would give other ids; convert --to native"):
+        meta_lines(spec, llama3.file)
+
+
+def test_llama_3s_merges_as_hugging_face_orders_them_are_llama_3s(llama3: Tokenizer) -> None:
+    """Of pairs that make the same token, the one whose parts have the lower ids comes first (transformers,
+    ``convert_slow_tokenizer.py``); ours go by the length of the first part."""
+    spec = spec_of(llama3.file)
+    vocab, ours = spec["model"]["vocab"], [tuple(merge) for merge in spec["model"]["merges"]]
+    theirs = sorted(ours, key=lambda pair: (vocab["".join(pair)], vocab[pair[0]], vocab[pair[1]]))
+    assert theirs != ours
+    spec["model"]["merges"] = [" ".join(pair) for pair in theirs]
+    assert meta_lines(spec, llama3.file) == llama3.file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"normalizer": {"type": "NFC"}}, "has a normalizer, which GGUF has no place for: .*NFC.*; convert --to hf"),
+        ({"model": {"ignore_merges": True}}, "has ignore_merges true, and llama.cpp the opposite .*smollm"),
+    ],
+)
+def test_what_gguf_cannot_say_of_a_tokenizer_is_refused(
+    smollm2: Tokenizer, changes: dict[str, Any], message: str
+) -> None:
+    spec = spec_of(smollm2.file)
+    assert pre_tokenizer_name(spec, smollm2.file) == "smollm"
+    with pytest.raises(CallamaError, match=message):
+        pre_tokenizer_name({**spec, **changes, "model": {**spec["model"], **changes.get("model", {})}}, smollm2.file)
+
+
+def test_llama_3s_words_want_ignore_merges(llama3: Tokenizer) -> None:
+    spec = spec_of(llama3.file)
+    assert pre_tokenizer_name(spec, llama3.file) == "llama-bpe"
+    del spec["model"]["ignore_merges"]
+    with pytest.raises(CallamaError, match=r"has ignore_merges false, and llama.cpp the opposite .*\(llama-bpe\)"):
+        pre_tokenizer_name(spec, llama3.file)
 
 
 def test_reserved_tokens_of_llama_3_0_have_other_numbers(llama3: Tokenizer) -> None:

@@ -315,3 +315,15 @@ def test_a_folder_that_may_not_be_read_or_is_no_folder_is_wrong_use(sources: Pat
         convert(sources / place, sources / "out", "hf")
     with pytest.raises(UsageError, match="is neither an adapter folder"):
         read_adapter(sources / place, PARAMS)
+
+
+NUMBERED = [*(name for name in FILES if name.endswith(".json")), "native/MANIFEST.json", "peft/MANIFEST.json"]
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_a_number_of_thousands_of_digits_is_one_clear_message(sources: Path, name: str) -> None:
+    """Python itself refuses to read it, in words for programmers."""
+    path = sources / name
+    disown(path)
+    path.write_text(path.read_text().replace("{", '{"odd": %s,' % ("9" * 5000), 1))
+    assert_refused(sources, name, rf"{re.escape(path.name)} is .*it holds a number of more than 4,300 digits")

@@ -355,6 +355,19 @@ def test_a_part_of_a_split_file_says_how_to_join_it(tmp_path: Path) -> None:
         open_gguf(path)
 
 
+def test_a_kind_of_tensor_that_the_library_does_not_know_is_told(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "a.gguf", made())
+    content = bytearray(path.read_bytes())
+    at = content.index(b"output_norm.weight") + len("output_norm.weight") + 4 + 8  # one dimension, its length
+    assert content[at : at + 4] == number(gguf.GGMLQuantizationType.F32)
+    content[at : at + 4] = number(4711)
+    path.write_bytes(content)
+    with pytest.raises(
+        CallamaError, match=r"Or a tensor is of a kind that the gguf library does not know \(.*4711\)? is"
+    ):
+        open_gguf(path)
+
+
 @pytest.mark.parametrize("key", ["tokens", "token_type", "merges"])
 def test_a_tokenizers_list_that_is_none_is_named(tmp_path: Path, key: str) -> None:
     path = write_gguf(tmp_path / "a.gguf", made(), other={f"tokenizer.ggml.{key}": 7})

@@ -1,18 +1,22 @@
 """Hugging Face folders: what transformers loads computes what ours does, and comes back bit for bit."""
 
 import json
+import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from callama.common.errors import CallamaError, UsageError
 from callama.model.attend import Documents
 from callama.text.tokenizer import load_tokenizer
-from callama.weights.convert import convert
+from callama.weights.convert import Target, convert
 from callama.weights.hf import stop_ids
 from callama.weights.native import build_model, read_native
 from tests.fetch import llama3_tokenizer_path
@@ -104,6 +108,61 @@ def change(**values: Any) -> Callable[[Path], None]:
         path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
     return damage
+
+
+def test_a_folder_with_both_tokenizers_has_the_one_of_tokenizer_json(tmp_path: Path) -> None:
+    """Many folders keep the tokenizer.model from before tokens were renamed or added."""
+    native, _ = write_model(tmp_path)
+    convert(native, tmp_path / "hf", "hf")
+    shutil.copy(llama3_tokenizer_path(), tmp_path / "hf" / "tokenizer.model")
+    targets: tuple[Target, ...] = ("native", "hf")
+    for to in targets:
+        convert(tmp_path / "hf", tmp_path / "again", to)
+        assert not (tmp_path / "again" / "tokenizer.model").exists()
+        assert load_tokenizer(tmp_path / "again").pieces == load_tokenizer(native).pieces
+    (tmp_path / "hf" / "tokenizer.json").unlink()
+    with pytest.raises(CallamaError, match="has 128,256 tokens, the model 400"):
+        convert(tmp_path / "hf", tmp_path / "out", "native")
+
+
+def test_tied_matrices_may_be_kept_in_two_types(tmp_path: Path) -> None:
+    native, state = write_model(tmp_path, "Llama 3.2")
+    convert(native, tmp_path / "hf", "hf")
+    path = tmp_path / "hf" / "model.safetensors"
+    (tmp_path / "hf" / "MANIFEST.json").unlink()
+    tensors = load_file(path)
+    save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].float()}, path)
+    convert(tmp_path / "hf", tmp_path / "back", "native")
+    assert same(read_native(tmp_path / "back").state, state)
+    save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].float() * 1.0001}, path)
+    with pytest.raises(CallamaError, match=r"says tie_word_embeddings, but lm_head\.weight is another matrix"):
+        convert(tmp_path / "hf", tmp_path / "out", "native")
+
+
+def test_a_padded_vocabulary_tells_how_to_cut_it(tmp_path: Path) -> None:
+    native, _ = write_model(tmp_path)
+    convert(native, tmp_path / "hf", "hf")
+    (tmp_path / "hf" / "MANIFEST.json").unlink()
+    change(vocab_size=416)(tmp_path / "hf")
+    path = tmp_path / "hf" / "model.safetensors"
+    wide = {"model.embed_tokens.weight", "lm_head.weight"}
+    save_file({n: F.pad(t, (0, 0, 0, 16)) if n in wide else t for n, t in load_file(path).items()}, path)
+    with pytest.raises(CallamaError, match=r"has 400 tokens, the model 416: .*model\.resize_token_embeddings\(400\)"):
+        convert(tmp_path / "hf", tmp_path / "out", "native")
+
+
+@pytest.mark.parametrize("width", [[0], [0] * 3, "16", 16.0, True, 0, -16, 10**400])
+def test_a_width_of_heads_that_is_none_is_named_before_it_is_multiplied(tmp_path: Path, width: Any) -> None:
+    """A list times sixty million heads took 350 MB, and times 2^31 all memory."""
+    native, _ = write_model(tmp_path)
+    convert(native, tmp_path / "hf", "hf")
+    change(head_dim=width, num_attention_heads=60_000_000)(tmp_path / "hf")
+    tracemalloc.start()
+    with pytest.raises(CallamaError, match=r"config\.json: head_dim .* times 60000000 heads is not hidden_size 128"):
+        convert(tmp_path / "hf", tmp_path / "out", "native")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 << 20
 
 
 def cut(hf: Path) -> None:

@@ -83,6 +83,18 @@ def test_trap_26_a_tied_model_gets_a_copy_of_its_embedding_for_metas_loader(tmp_
     assert open_meta(meta).tied and open_meta(meta).params.rope_scale_factor == 32.0
 
 
+def test_trap_26_metas_own_code_has_one_factor_for_all_which_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported(tmp_path, 1, "Llama 3.1")
+    exported(tmp_path, 1, "Llama 3")
+    assert "note:" not in capsys.readouterr().err
+    meta, _ = exported(tmp_path, 1, "Llama 3.2")
+    said = capsys.readouterr().err
+    assert "note: this model stretches RoPE 32-fold, which Meta's params.json cannot say" in said
+    assert f"callama reads it from {meta / 'MANIFEST.json'}: keep that file" in said
+
+
 def test_norms_that_differ_a_little_between_ranks_are_taken_from_the_first(tmp_path: Path) -> None:
     meta, state = exported(tmp_path, 2)
     second = shard(meta, 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,6 +198,45 @@ def test_a_gguf_file_is_verified_by_the_checksum_inside_it(sources: Path, tmp_pa
     path.write_bytes(content.replace(b"callama.crc32", b"another.crc32"))
     with pytest.raises(UsageError, match="has no checksum inside; only what callama wrote can be verified"):
         verify_gguf(path)
+
+
+def rewritten(path: Path, out: Path, *options: str) -> Path:
+    """What the ``gguf`` package's own tool makes of a file, all its fields included."""
+    tool = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", "--force", *options, str(path), str(out)]
+    subprocess.run(tool, check=True, capture_output=True)
+    return out
+
+
+def test_a_file_that_another_tool_wrote_from_ours_is_its_own(sources: Path, tmp_path: Path) -> None:
+    """The seal is copied with the other fields; it is neither held against what it was not made for, nor does it make
+    the file callama's to replace."""
+    path = rewritten(sources / "model.gguf", sources / "edited.gguf", "--general-name", "a longer name than before")
+    assert find_seal(path.read_bytes())
+    convert(path, tmp_path / "out", "native")
+    assert same(read_native(tmp_path / "out").state, read_native(sources / "native").state)
+    before = sha256_file(path)
+    with pytest.raises(UsageError, match="has no checksum inside; only what callama wrote can be verified"):
+        verify_gguf(path)
+    with pytest.raises(UsageError, match=r"edited\.gguf is there and is no GGUF file of callama's"):
+        convert(sources / "native", path, "gguf")
+    assert sha256_file(path) == before
+    convert(sources / "native", sources / "model.gguf", "gguf")
+
+
+def test_a_file_changed_on_purpose_without_changing_its_size_has_a_way_on(sources: Path, tmp_path: Path) -> None:
+    path = sources / "model.gguf"
+    path.write_bytes(path.read_bytes().replace(b"converted by callama", b"converted by somebod", 1))
+    option = "--remove-metadata callama.crc32"
+    with pytest.raises(CallamaError, match=f"if the change is yours, .* with gguf-new-metadata {option}"):
+        convert(path, tmp_path / "out", "native")
+    convert(rewritten(path, tmp_path / "new.gguf", *option.split()), tmp_path / "out", "native")
+
+
+def test_a_manifest_with_half_a_character_goes_into_gguf(sources: Path, tmp_path: Path) -> None:
+    manifest = sources / "native/MANIFEST.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "dialect": "\ud800"}))
+    convert(sources / "native", tmp_path / "a.gguf", "gguf")
+    assert gguf.GGUFReader(tmp_path / "a.gguf").fields["callama.dialect"].contents() == "\\ud800"
 
 
 @pytest.mark.parametrize("share", [0, 2, 7, 40, 0.01, 0.02, 0.5, 0.999])
