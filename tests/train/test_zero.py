@@ -30,6 +30,7 @@ from callama.weights.native import read_params, write_native
 from callama.weights.shards import consolidate, load_shard
 from tests import tiny
 from tests.train.reference import adapter_tensors, assert_bit_equal
+from tests.weights.formats import disown
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs callama[deepspeed]"),
@@ -189,6 +190,9 @@ def test_a_part_with_code_in_it_is_refused(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "zero2" / "job", job)
     part = next(find_adapter(job).glob("*_optim_states.pt"))
     torch.save({"optimizer_state_dict": Path("/tmp")}, part)
+    with pytest.raises(CallamaError, match="was changed or damaged after callama wrote it"):
+        consolidate(job, tmp_path / "out")
+    disown(part)
     with pytest.raises(CallamaError, match="cannot be read as a part of a DeepSpeed checkpoint"):
         consolidate(job, tmp_path / "out")
     part.unlink()
