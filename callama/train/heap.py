@@ -17,9 +17,9 @@ _PRIMITIVES = 256
 
 
 def keep_few_primitives() -> None:
-    """oneDNN keeps what it prepared for the latest 1,024 shapes, for each in small blocks that stay; a micro-batch
-    comes back to fewer than 256, and the next one has others. It heeds this until it is first used, and what the user
-    has set counts."""
+    """oneDNN keeps what it prepared for the latest 1,024 shapes, for each in small blocks that stay. Only a micro-batch
+    comes back to its own, and for the demo's 64 were enough. It heeds this until it is first used, and what the
+    user has set counts."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_PRIMITIVES))
 
 
