@@ -40,7 +40,7 @@ from callama.weights.pth import open_pth
 from callama.weights.safe import INDEX_SUFFIX, open_safetensors, open_sharded, save_safetensors
 from callama.weights.seal import require_as_written
 
-WEIGHTS, LATEST = "adapter_model.safetensors", "latest"
+WEIGHTS, OLDER_WEIGHTS, LATEST = "adapter_model.safetensors", "adapter_model.bin", "latest"
 _MODULES = {peft_module(module).partition(".0.")[2]: module.split(".")[-1] for module in all_modules(1)}
 _KEY = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.(lora_[AB]\.weight|lora_magnitude_vector)")
 _STATE_KEY = re.compile(r"(layers\.\d+\.\w+\.w[qkvo123])\.lora_([ABab])")
@@ -241,22 +241,24 @@ def _consolidated(path: Path) -> dict[str, Lazy] | None:
 
 def _read_peft(folder: Path, params: ModelParams) -> Adapter:
     config = read_peft_config(folder / CONFIG, params.n_layers)
-    require_file(folder / WEIGHTS, "the adapter's weights")
+    older = not (folder / WEIGHTS).is_file() and (folder / OLDER_WEIGHTS).is_file()
+    weights = folder / (OLDER_WEIGHTS if older else WEIGHTS)
+    require_file(weights, "the adapter's weights")
     found: dict[str, dict[str, Tensor]] = {}
-    for key, lazy in open_safetensors(folder / WEIGHTS).items():
+    for key, lazy in (open_pth if older else open_safetensors)(weights).items():
         match = _KEY.fullmatch(key)
         if match is None or match[2] not in _MODULES:
-            raise CallamaError(f"{folder / WEIGHTS}: tensor {key!r} is not a LoRA factor of Llama")
+            raise CallamaError(f"{weights}: tensor {key!r} is not a LoRA factor of Llama")
         name, tensor = _MODULES[match[2]], lazy.whole()
         part = "A" if match[3] == "lora_A.weight" else "B" if match[3] == "lora_B.weight" else "magnitude"
         heads = head_count(name, params) if part != "A" else None
         if heads and tensor.ndim and tensor.shape[0] == heads * params.head_dim:
             tensor = unpermute_rows(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None], heads).view(tensor.shape)
-        found.setdefault(module_name(match[1], name), {})[part] = _single(tensor, f"{folder / WEIGHTS}: {key}")
+        found.setdefault(module_name(match[1], name), {})[part] = _single(tensor, f"{weights}: {key}")
     magnitudes = {module: parts.pop("magnitude") for module, parts in found.items() if "magnitude" in parts}
-    adapter = Adapter(config.lora, _pairs(found, folder / WEIGHTS), magnitudes)
+    adapter = Adapter(config.lora, _pairs(found, weights), magnitudes)
     if set(magnitudes) != (set(adapter.factors) if (dora := config.lora.dora) else set()):
-        raise CallamaError(f"{folder / WEIGHTS}: use_dora is {dora} in {CONFIG}, which the tensors contradict")
+        raise CallamaError(f"{weights}: use_dora is {dora} in {CONFIG}, which the tensors contradict")
     return _checked(folder, adapter, config, params)
 
 

@@ -70,7 +70,7 @@ def _holds_model(folder: Path) -> bool:
 
 
 def _holds_adapter(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (adapters.WEIGHTS, ORIGINAL_CONFIG))
+    return any((folder / name).is_file() for name in (adapters.WEIGHTS, adapters.OLDER_WEIGHTS, ORIGINAL_CONFIG))
 
 
 def convert(

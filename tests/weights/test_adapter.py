@@ -14,6 +14,7 @@ from torch import Tensor
 from callama.common.errors import CallamaError, UsageError
 from callama.model.lora import ALL_LINEAR, QV_ONLY, LoRAParams, add_lora
 from callama.weights.adapter import (
+    WEIGHTS,
     Adapter,
     adapter_of,
     find_adapter,
@@ -91,6 +92,14 @@ def test_trap_25_peft_reads_the_adapter_and_computes_the_same(tmp_path: Path, la
     theirs = PeftModel.from_pretrained(base, tmp_path).eval()(ids[None]).logits[0]
     assert (logits(ours, ids) - theirs).abs().max() <= 1e-4
     assert (theirs - before).abs().max() > 1e-2, "an adapter without effect proves nothing"
+
+
+def test_an_adapter_that_an_older_peft_wrote_is_read(tmp_path: Path) -> None:
+    adapter = saved(tmp_path / "new", LLAMA_3)
+    model = PeftModel.from_pretrained(hf_model(LLAMA_3, tied=False), tmp_path / "new")
+    model.save_pretrained(tmp_path / "old", safe_serialization=False)
+    assert not (tmp_path / "old" / WEIGHTS).exists()
+    assert same(read_adapter(tmp_path / "old", LLAMA_3), adapter)
 
 
 def test_trap_25_only_the_rows_of_b_of_q_and_k_are_permuted(tmp_path: Path) -> None:
