@@ -328,6 +328,8 @@ def require_replaceable(path: Path) -> None:
         raise UsageError(f"{path} is a file; expected a folder to write")
     if _is_mount(path):
         raise UsageError(f"{path} is where a disk is mounted, which cannot be replaced; name a folder inside it")
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise UsageError(f"{path} is where you are, and would be replaced under you; name a new folder")
     # macOS puts a .DS_Store into every folder that was looked at.
     found = [p for p in path.rglob("*") if (p.is_symlink() or not p.is_dir()) and p.name != ".DS_Store"]
     there = {p.relative_to(path).as_posix() for p in found} - {MANIFEST}

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+
 from callama.common.errors import CallamaError
 from callama.common.files import read_json
 from callama.text.gguf_vocab import CONTROL, LLAMA3_STEPS, pre_tokenizer, tokenizer_json
@@ -90,6 +92,22 @@ def is_llama3(spec: Mapping[str, Any]) -> bool:
     return len(ordinary) == LLAMA3_RANKS and all(added.get(name) == ours[name] for name in (begin, end))
 
 
+def require_ids(spec: Mapping[str, Any], place: Path) -> None:
+    """Makes sure that Hugging Face's library gives the added tokens of ``place``'s tokenizer their own ids: it numbers
+    them one behind the other, whatever the file says.
+
+    Raises:
+        CallamaError: it does not.
+    """
+    library = tokenizers.Tokenizer.from_str(json.dumps(spec))
+    for token in spec.get("added_tokens") or ():
+        if (found := library.token_to_id(token["content"])) != token["id"]:
+            raise CallamaError(
+                f"the tokenizer of {place} leaves ids out: {token['content']!r} has {token['id']}, and Hugging Face's "
+                f"library would give it {found}; convert --to native or gguf instead"
+            )
+
+
 def meta_lines(spec: Mapping[str, Any], place: Path) -> bytes:
     """The content of ``tokenizer.model`` for Llama 3's ``tokenizer.json``.
 
@@ -112,7 +130,8 @@ def meta_lines(spec: Mapping[str, Any], place: Path) -> bytes:
     if why := _unlike_llama3(spec, tokens):
         raise CallamaError(
             f"the tokenizer of {place} {why}, so Meta's tokenizer.model, which cannot say that, would give other ids; "
-            "convert --to native or hf instead, or put Meta's own tokenizer.model there, if it is the model's"
+            "convert --to native or hf instead, or first --to native and put Meta's own tokenizer.model beside its "
+            "weights, if it is the model's"
         )
     pieces = [bytes(letters[c] for c in token) for token in tokens]
     return b"".join(base64.b64encode(piece) + b" %d\n" % rank for rank, piece in enumerate(pieces))

@@ -8,6 +8,7 @@ was lost when the file was quantised stays lost.
 from __future__ import annotations
 
 import contextlib
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,9 @@ from callama.weights.seal import SourceFile
 from callama.weights.source import Source, check_state, expected_shapes
 
 ROPE_DIVISORS = "rope_freqs.weight"
-# callama's own files: the CRC-32 of the whole file, with NO_SEAL where it stands itself. A text field in GGUF is length
-# and bytes of its name, the number of its type, length and bytes of the text.
-SEAL, NO_SEAL = "callama.crc32", b"0" * 8
-_BEFORE_SEAL = (
-    len(SEAL).to_bytes(8, "little") + SEAL.encode() + int(gguf.GGUFValueType.STRING).to_bytes(4, "little")
-    + len(NO_SEAL).to_bytes(8, "little")
-)  # fmt: skip
+# callama's own files: the CRC-32 of the whole file, with NO_SEAL where it stands itself; and that of its head, with
+# NO_SEAL for both, which tells an edit of another tool that left the size as it was.
+SEAL, HEAD_SEAL, NO_SEAL = "callama.crc32", "callama.head_crc32", b"0" * 8
 # The size of the sealed file. Tools that change one write all its fields again; what has another size is their file.
 SEALED_BYTES = "callama.bytes"
 _PLAIN = {
@@ -88,7 +85,7 @@ def _exact(found: float, name: str, fields: Fields) -> float:
         return own if type(own) is float and np.float32(own) == single else float(str(single))
 
 
-def _stretched(params: ModelParams, divisors: torch.Tensor, fields: Fields, path: Path) -> ModelParams:
+def _stretched(params: ModelParams, divisors: torch.Tensor, fields: Fields, file: SourceFile) -> ModelParams:
     """Params with Llama 3.1's RoPE scaling, which GGUF keeps as what each frequency is divided by
     (ggml-org/llama.cpp, ``convert_hf_to_gguf.py``)."""
     expected = rope_frequencies(params)
@@ -98,7 +95,8 @@ def _stretched(params: ModelParams, divisors: torch.Tensor, fields: Fields, path
             scaled = params.scaled_by(factor)
             if torch.allclose(rope_frequencies(scaled), expected / divisors, rtol=1e-4):
                 return scaled
-    raise CallamaError(f"{path}: {ROPE_DIVISORS} is not Llama 3.1's scaling of RoPE, the only one callama knows")
+    file.check()
+    raise CallamaError(f"{file.path}: {ROPE_DIVISORS} is not Llama 3.1's scaling of RoPE, the only one callama knows")
 
 
 def _check_kind(fields: Fields, path: Path) -> None:
@@ -157,10 +155,13 @@ def _tensor(file: SourceFile, tensor: Any) -> Lazy:
     return finite(Lazy(shape, torch.float32, read, files=(file,)), file.path, tensor.name)
 
 
-def find_seal(head: bytes) -> int | None:
-    """Where in a file's head its CRC-32 stands; None in files of other tools."""
-    at = head.find(_BEFORE_SEAL)
-    return None if at < 0 else at + len(_BEFORE_SEAL)
+def find_seal(head: bytes, name: str = SEAL) -> int | None:
+    """Where in a file's head its CRC-32 stands (``HEAD_SEAL``: that of the head); None in files of other tools."""
+    # A text field in GGUF is length and bytes of its name, the number of its type, length and bytes of the text.
+    before = len(name).to_bytes(8, "little") + name.encode() + int(gguf.GGUFValueType.STRING).to_bytes(4, "little")
+    before += len(NO_SEAL).to_bytes(8, "little")
+    at = head.find(before)
+    return None if at < 0 else at + len(before)
 
 
 def size_field(size: int) -> bytes:
@@ -174,9 +175,28 @@ def is_sealed(reader: Any, path: Path) -> bool:
     return bool(Fields(reader, path).get(SEALED_BYTES, 0) == path.stat().st_size)
 
 
-def _source_file(reader: Any, path: Path) -> SourceFile:
+def has_own_head(reader: Any, path: Path) -> bool:
+    """Whether everything in a file's head is as callama wrote it."""
+    head = _head(reader, path)
+    for name in (SEAL, HEAD_SEAL):
+        if (at := find_seal(head, name)) is None:
+            return False
+        told, head = head[at : at + len(NO_SEAL)], head[:at] + NO_SEAL + head[at + len(NO_SEAL) :]
+    return told == crc32_text(head)
+
+
+def crc32_text(content: bytes) -> bytes:
+    """A CRC-32 as it stands in a file, in place of ``NO_SEAL``."""
+    return f"{zlib.crc32(content):08x}".encode()
+
+
+def _head(reader: Any, path: Path) -> bytes:
     with path.open("rb") as file:
-        head = file.read(reader.data_offset)
+        return file.read(reader.data_offset)
+
+
+def _source_file(reader: Any, path: Path) -> SourceFile:
+    head = _head(reader, path)
     if (at := find_seal(head)) is None or not is_sealed(reader, path):
         return SourceFile(path)
     after = at + len(NO_SEAL)
@@ -233,7 +253,7 @@ def open_gguf(path: Path) -> Source:
     for tensor in reader.tensors:
         name = native_names.get(tensor.name)
         if tensor.name == ROPE_DIVISORS:
-            params = _stretched(params, _tensor(file, tensor).whole(), fields, path)
+            params = _stretched(params, _tensor(file, tensor).whole(), fields, file)
         elif name is None:
             raise CallamaError(f"{path}: tensor {tensor.name} is not part of a Llama model of {params.n_layers} layers")
         else:

@@ -26,7 +26,18 @@ from callama.text.gguf_vocab import CONTROL, USER_DEFINED
 from callama.text.hf_tokenizer import NORMAL, pre_tokenizer_name, spec_of
 from callama.text.markup import markup_of
 from callama.weights.gguf_head import read_head
-from callama.weights.gguf_in import NO_SEAL, ROPE_DIVISORS, SEAL, SEALED_BYTES, find_seal, is_sealed, size_field
+from callama.weights.gguf_in import (
+    HEAD_SEAL,
+    NO_SEAL,
+    ROPE_DIVISORS,
+    SEAL,
+    SEALED_BYTES,
+    crc32_text,
+    find_seal,
+    has_own_head,
+    is_sealed,
+    size_field,
+)
 from callama.weights.lazy import Lazy, cast, check_files, of_tensor, read_ahead
 from callama.weights.names import gguf_name
 from callama.weights.pth import raw_bytes
@@ -84,7 +95,7 @@ def write_gguf(path: Path, source: Source) -> None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        return is_sealed(read_head(path), path)
+        return is_sealed(reader := read_head(path), path) and has_own_head(reader, path)
     except CallamaError:
         return False
 
@@ -95,6 +106,9 @@ def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:
     head += bytes(-len(head) % ALIGNMENT)
     size = len(head) + sum(tensor.nbytes + -tensor.nbytes % ALIGNMENT for tensor in tensors.values())
     head = head.replace(size_field(0), size_field(size), 1)
+    at, of_head = find_seal(head), find_seal(head, HEAD_SEAL)
+    assert at is not None and of_head is not None, "the head was written without their places"
+    head = head[:of_head] + crc32_text(head) + head[of_head + len(NO_SEAL) :]
     with contextlib.closing(HashingFile(path, with_crc32=True)) as file, Meter("writing", total, "bytes") as meter:
         file.write(head)
         for _, blocks in read_ahead(tensors):
@@ -102,9 +116,8 @@ def _append(path: Path, tensors: Mapping[str, Lazy]) -> None:
                 file.write(raw_bytes(block))
                 meter.advance(block.nbytes)
             file.write(bytes(-file.tell() % ALIGNMENT))
-    at = find_seal(head)
     crc32 = file.checksums.crc32
-    assert at is not None and crc32, "the head was written without its place"
+    assert crc32 is not None
     with path.open("r+b") as sealed:
         sealed.seek(at)
         sealed.write(crc32.encode())
@@ -137,7 +150,8 @@ def _add_shape(writer: Any, source: Source) -> None:
     for key, value in {"version": __version__, **source.origin()}.items():
         # A manifest may hold half a character's escape, which no text field can.
         writer.add_string(f"callama.{key}", str(value).encode(errors="backslashreplace").decode())
-    writer.add_string(SEAL, NO_SEAL.decode())
+    for name in (SEAL, HEAD_SEAL):
+        writer.add_string(name, NO_SEAL.decode())
     writer.add_uint64(SEALED_BYTES, 0)
 
 

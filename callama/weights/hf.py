@@ -21,7 +21,7 @@ from callama.common.progress import Meter
 from callama.contract import tool_uses
 from callama.model.params import MAX_CONTEXT, ModelParams
 from callama.text.chat_template import chat_template
-from callama.text.hf_tokenizer import spec_of, with_marks
+from callama.text.hf_tokenizer import require_ids, spec_of, with_marks
 from callama.text.markup import LLAMA3, markup_of
 from callama.text.render import Renderer
 from callama.text.tokenizer import Tokenizer
@@ -97,9 +97,14 @@ def _read_config(path: Path) -> ModelParams:
         for key, plain in _PLAIN.items():
             if part.get(key, plain) != plain:
                 raise CallamaError(f"{path}: {key} is {short(part[key])}; callama's Llama has {plain!r}")
+    rope = {"rope_theta": raw.get("rope_theta", 10_000.0), **(raw.get("rope_scaling") or {})}
+    newer = raw.get("rope_parameters") or {}
+    if raw.get("rope_scaling") and any(rope.get(key) != value for key, value in newer.items()):
+        raise CallamaError(
+            f"{path}: rope_scaling and rope_parameters disagree; take out the one that is not the model's"
+        )
     try:
-        rope = {"rope_theta": raw.get("rope_theta", 10_000.0), **(raw.get("rope_scaling") or {}),
-                **(raw.get("rope_parameters") or {})}  # fmt: skip
+        rope |= newer
         for key in _SIZES:
             if type(raw[key]) is not int or not 0 < raw[key] <= MAX_CONTEXT:
                 raise ValueError(f"{key} must be a whole number above zero, at most 2^31, found {short(raw[key])}")
@@ -147,7 +152,9 @@ def write_hf(folder: Path, source: Source, shard_bytes: int = SHARD_BYTES) -> No
         write_json(temporary / CONFIG, _config(source, ids))
         write_json(temporary / "generation_config.json", ids)
         if tokenizer and source.tokenizer:
-            write_json(temporary / TOKENIZER_JSON, _with_begin(with_marks(spec_of(source.tokenizer)), tokenizer))
+            spec = spec_of(source.tokenizer)
+            require_ids(spec, source.path)
+            write_json(temporary / TOKENIZER_JSON, _with_begin(with_marks(spec), tokenizer))
             write_json(temporary / "tokenizer_config.json", _tokenizer_config(tokenizer, source.params))
             (temporary / "chat_template.jinja").write_text(chat_template(tokenizer), encoding="utf-8")
         checksums.update(save_sharded(temporary, tensors, shard_bytes, meter.advance))

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import MANIFEST, name_of, read_manifest, require_apart, require_replaceable
+from callama.model.params import ModelParams
 from callama.weights.adapter import Adapter, adapter_facts, find_adapter, no_factor, read_adapter
 from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.budget import MergeError, measure
 from callama.weights.lazy import Lazy, cast, in_range, same_numbers
-from callama.weights.native import PARAMS, WEIGHTS, open_native, write_native
+from callama.weights.native import PARAMS, WEIGHTS, open_native, read_params, write_native
 from callama.weights.source import DTYPES, Source, dtype_word
 
 MAX_CHANGED = 0.05
@@ -72,7 +73,7 @@ def merge_to_folder(
 
     Raises:
         UsageError: a file is missing, or ``out`` is the base or the adapter itself.
-        CallamaError: the adapter was trained on another base, or rounding changes more than
+        CallamaError: the adapter was trained on another base, as far as is known, or rounding changes more than
             ``max_changed`` of the greedy tokens of the probe set.
     """
     sources = [adapter_path, find_adapter(adapter_path)]
@@ -89,6 +90,7 @@ def merge_to_folder(
     adapter = read_adapter(adapter_path, base.params, config_dir)
     known = adapter_facts(adapter_path, config_dir)
     check_base(base, adapter_path, adapter, known, base_weights)
+    _check_shape(base, config_dir, adapter_path)
     if (target := dtype or dtype_word(base.tensors)) not in DTYPES:
         raise UsageError(f"{base.path} is {target}; name what the merged weights shall be: --dtype {', '.join(DTYPES)}")
     variants = {name: merged(base.tensors, adapter, name) for name in DTYPES}
@@ -111,11 +113,37 @@ def merge_to_folder(
     facts: dict[str, Any] = {
         **base.origin(), "adapter": name_of(adapter_path), "dtype": target,
         **{key: known[key] for key in ("dialect",) if key in known},
-        "merge_error": {name: error._asdict() for name, error in errors.items()},
+        # None: a type that cannot hold these weights; JSON has no infinity.
+        "merge_error": {n: e._asdict() if math.isfinite(e.mean_logit) else None for n, e in errors.items()},
     }  # fmt: skip
     written = {name: in_range(tensor, name) for name, tensor in merged(base.tensors, adapter, dtype).items()}
     write_native(out, base.params, written, base.tokenizer, facts)
     return errors
+
+
+def _check_shape(base: Source, config_dir: Path | None, adapter_path: Path) -> None:
+    """Makes sure that a params.json beside the adapter, often the only word on its base, is the base's.
+
+    Raises:
+        CallamaError: it describes another model.
+    """
+    folder = adapter_path if adapter_path.is_dir() else adapter_path.parent
+    for place in (config_dir, folder):
+        if place is None or not (file := place / PARAMS).is_file():
+            continue
+        wanted, found = (_arithmetic(params) for params in (read_params(file), base.params))
+        for key in found:
+            if wanted[key] != found[key]:
+                raise CallamaError(
+                    f"{file} tells of a base with {key} {wanted[key]}, {base.path} has {found[key]}: the adapter was "
+                    "trained on another model; name that one, or take this params.json away if it is not the adapter's"
+                )
+
+
+def _arithmetic(params: ModelParams) -> dict[str, Any]:
+    """What Meta's params.json says of the numbers that a model computes."""
+    names = ("dim", "n_layers", "n_heads", "kv_heads", "ffn_dim", "norm_eps", "rope_theta", "use_scaled_rope")
+    return {name: getattr(params, name) for name in names}
 
 
 def check_base(

@@ -91,22 +91,22 @@ def save_tensors(value: Any, path: Path) -> None:
             raise
 
 
-def read_params(place: Path) -> ModelParams:
-    """The model's shape from ``params.json`` (or the folder it lies in) and, where there is one, the
-    manifest beside it.
+def read_params(place: Path, weights: Path | None = None) -> ModelParams:
+    """The model's shape from ``params.json`` (or the folder it lies in) and, where there is one, the manifest beside
+    ``weights``, or else beside it.
 
     Raises:
         UsageError: no params.json. CallamaError: its content is not a Llama 3 shape.
     """
     path = place / PARAMS if place.is_dir() else place
     raw = read_json(path, "Meta's params.json of a native checkpoint")
-    facts = read_manifest(path.parent)
+    beside = path.parent if weights is None or not (weights.parent / MANIFEST).is_file() else weights.parent
+    facts = read_manifest(beside)
     if not isinstance(raw, Mapping):
         raise CallamaError(f"{path} must be a JSON object")
     for key in ("max_seq_len", "rope_scale_factor"):
         if type(value := facts.get(key, 1)) not in (int, float) or not 1 <= value <= MAX_CONTEXT:
-            place = path.parent / MANIFEST
-            raise CallamaError(f"{place}: {key} must be a number above zero, at most 2^31: {short(value)}")
+            raise CallamaError(f"{beside / MANIFEST}: {key} must be a number above zero, at most 2^31: {short(value)}")
     try:
         params = ModelParams.from_meta(raw, max_seq_len=facts.get("max_seq_len"))
     except (TypeError, ValueError) as error:
@@ -135,8 +135,8 @@ def read_native(folder: Path, weights: Path | None = None) -> NativeCheckpoint:
         CallamaError: params and tensors disagree, naming the first tensor at fault.
     """
     folder = _native_folder(folder)
-    params = read_params(folder)
     path = weights or folder / WEIGHTS
+    params = read_params(folder, path)
     state = load_tensors(path)
     state.pop(_ROPE_CONSTANT, None)
     check_state(path, state, params, str(folder / PARAMS))
@@ -215,8 +215,9 @@ def open_native(folder: Path, weights: Path | None = None, params_file: Path | N
         CallamaError: params and tensors disagree, naming the first tensor at fault, or a file was changed.
     """
     asked_by = params_file or _native_folder(folder) / PARAMS
-    params, folder = read_params(asked_by), _native_folder(folder)
+    folder = _native_folder(folder)
     path = weights or folder / WEIGHTS
+    params = read_params(asked_by, path)
     tensors = open_pth(path)
     tensors.pop(_ROPE_CONSTANT, None)
     check_state(path, tensors, params, str(asked_by))

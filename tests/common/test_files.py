@@ -198,6 +198,14 @@ def test_folders_that_were_made_for_what_failed_go_again(
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["deep", "mine", "old"]
 
 
+def test_the_folder_that_one_is_in_is_not_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "here" / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "inside")
+    for place in (Path(), Path(".."), tmp_path / "here"):
+        with pytest.raises(UsageError, match="is where you are, and would be replaced under you; name a new folder"):
+            require_replaceable(place)
+
+
 @pytest.mark.skipif(not Path("/proc/self/mountinfo").is_file(), reason="mounts are listed on Linux only")
 def test_a_mount_point_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"is where a disk is mounted.*name a folder inside"):

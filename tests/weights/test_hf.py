@@ -4,6 +4,7 @@ import json
 import shutil
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from callama.common.errors import CallamaError, UsageError
 from callama.model.attend import Documents
 from callama.text.tokenizer import load_tokenizer
-from callama.weights.convert import Target, convert
+from callama.weights.convert import Target, convert, open_source
 from callama.weights.hf import stop_ids
-from callama.weights.native import build_model, read_native
+from callama.weights.native import build_model, read_native, write_native
+from callama.weights.tokenizers import loaded_tokenizer
 from tests.fetch import llama3_tokenizer_path
-from tests.weights.formats import FAMILIES, SCALED, SHAPE, same, snapshot, write_model
+from tests.weights.formats import FAMILIES, SCALED, SHAPE, random_state, same, snapshot, write_model
 
 FILES = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
          "MANIFEST.json"}  # fmt: skip
@@ -165,6 +167,34 @@ def test_a_width_of_heads_that_is_none_is_named_before_it_is_multiplied(tmp_path
     assert peak < 50 << 20
 
 
+LLAMA3_ROPE = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}  # fmt: skip
+
+
+def test_rope_may_be_told_twice_in_the_same_words(tmp_path: Path) -> None:
+    native, _ = write_model(tmp_path, "Llama 3.1")
+    convert(native, tmp_path / "hf", "hf")
+    change(rope_parameters={**LLAMA3_ROPE, "rope_theta": SCALED.rope_theta})(tmp_path / "hf")
+    (tmp_path / "hf" / "MANIFEST.json").unlink()
+    found = open_source(tmp_path / "hf").params
+    assert (found.use_scaled_rope, found.rope_scale_factor, found.rope_theta) == (True, 8.0, SCALED.rope_theta)
+
+
+def test_a_tokenizer_that_leaves_ids_out_cannot_be_one_of_hugging_face(tmp_path: Path) -> None:
+    native, _ = write_model(tmp_path)
+    spec = json.loads((native / "tokenizer.json").read_text())
+    spec["added_tokens"].append({**spec["added_tokens"][0], "content": "<|late|>", "id": 403})
+    params = replace(SHAPE, vocab_size=404)
+    write_native(tmp_path / "odd", params, random_state(params, tied=False), spec, {})
+    tokenizer = loaded_tokenizer(open_source(tmp_path / "odd"))
+    assert tokenizer is not None and tokenizer.special("<|late|>") == 403
+    with pytest.raises(CallamaError, match=r"'<\|late\|>' has 403, and Hugging Face's library would give it 400"):
+        convert(tmp_path / "odd", tmp_path / "hf", "hf")
+    assert not (tmp_path / "hf").exists()
+
+
 def cut(hf: Path) -> None:
     path = hf / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
@@ -188,6 +218,8 @@ def other_tokenizer(hf: Path) -> None:
         (change(model_type="qwen2"), "model_type is 'qwen2'; callama reads 'llama'"),
         (change(attention_bias=True), "attention_bias is True; callama's Llama has False"),
         (change(rope_scaling={"rope_type": "yarn", "factor": 4.0}), "RoPE is scaled by 'yarn'"),
+        (change(rope_scaling=LLAMA3_ROPE, rope_parameters={"rope_type": "default"}), "rope_parameters disagree"),
+        (change(rope_scaling=LLAMA3_ROPE, rope_parameters={"rope_theta": 123.0}), "rope_parameters disagree"),
         (change(head_dim=99), "head_dim 99 times 8 heads is not hidden_size 128"),
         (change(num_hidden_layers=1), r"tensor model\.layers\.1\.\S+ is not part of a Llama model of 1 layers"),
         (change(num_hidden_layers=3), r"lacks tensor layers\.2"),

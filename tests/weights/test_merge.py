@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, sha256_file
+from callama.common.files import atomic_folder, read_manifest, sha256_file
 from callama.model.lora import LoRAParams, add_lora, lora_modules
 from callama.model.params import ModelParams
 from callama.model.transformer import Transformer
@@ -83,6 +83,29 @@ def test_merging_is_what_peft_merges(tmp_path: Path, changes: dict[str, bool]) -
     for name, tensor in read_native(tmp_path / "merged").state.items():
         if ".wq." not in name and ".wk." not in name:
             torch.testing.assert_close(tensor, theirs[hf_name(name)], rtol=0, atol=1e-6)
+
+
+def test_an_adapter_whose_params_json_is_another_models_is_refused(tmp_path: Path) -> None:
+    prepare(tmp_path, tiny(LLAMA_3), facts={})
+    own = json.loads((tmp_path / "base" / "params.json").read_text())
+    for key, value in (("rope_theta", 10_000.0), ("use_scaled_rope", True), ("norm_eps", 1e-6), ("n_heads", 8)):
+        (tmp_path / "adapter" / "params.json").write_text(json.dumps({**own, key: value}))
+        with pytest.raises(CallamaError, match=rf"params\.json tells of a base with \w+ {value}, .*base has "):
+            merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    (tmp_path / "adapter" / "params.json").write_text(json.dumps(own))
+    merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+
+
+def test_a_type_that_cannot_hold_the_merge_is_no_obstacle_to_another(tmp_path: Path) -> None:
+    model = tiny(LLAMA_3)
+    with torch.no_grad():
+        dict(model.named_parameters())["layers.0.feed_forward.w2.weight"][0, 0] = 1e5  # beyond fp16
+    prepare(tmp_path, model, dtype=torch.bfloat16)
+    errors = merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged", max_changed=1)
+    told = read_manifest(tmp_path / "merged")["merge_error"]
+    assert told == {"fp32": errors["fp32"]._asdict(), "bf16": errors["bf16"]._asdict(), "fp16": None}
+    with pytest.raises(CallamaError, match=r"into fp16 computes NaN or infinite logits"):
+        merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "small", dtype="fp16", max_changed=1)
 
 
 @torch.no_grad()

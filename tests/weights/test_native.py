@@ -17,7 +17,7 @@ from callama.common import files
 from callama.common.errors import CallamaError, UsageError
 from callama.model.params import ModelParams
 from callama.weights import native
-from callama.weights.native import build_model, load_tensors, read_native, write_native
+from callama.weights.native import build_model, load_tensors, open_native, read_native, write_native
 from tests.model.tiny import FAMILIES, LLAMA_3, LLAMA_3_1, ROUNDED, logits, tiny, tokens
 from tests.weights.formats import disown
 
@@ -73,6 +73,14 @@ def test_trap_26_the_rope_factor_and_the_context_survive_through_the_manifest(tm
     assert read_native(tmp_path / "out").params == params
     (tmp_path / "out" / "MANIFEST.json").unlink()  # as Meta ships it
     assert read_native(tmp_path / "out").params == replace(params, rope_scale_factor=8.0, max_seq_len=131_072)
+
+
+def test_trap_26_what_stands_beside_the_weights_counts_where_params_json_lies_elsewhere(tmp_path: Path) -> None:
+    params = replace(ROUNDED, use_scaled_rope=True, rope_scale_factor=16.0, max_seq_len=777)
+    write(tmp_path / "out", params)
+    (tmp_path / "params.json").write_bytes((tmp_path / "out" / "params.json").read_bytes())
+    weights = tmp_path / "out" / "consolidated.pth"
+    assert open_native(weights.parent, weights, tmp_path / "params.json").params == params
 
 
 def test_a_built_model_computes_what_was_saved_and_never_writes_to_the_file(tmp_path: Path) -> None:

@@ -223,6 +223,28 @@ def test_a_file_that_another_tool_wrote_from_ours_is_its_own(sources: Path, tmp_
     convert(sources / "native", sources / "model.gguf", "gguf")
 
 
+def test_an_edit_that_left_the_size_as_it_was_is_not_replaced(sources: Path, tmp_path: Path) -> None:
+    """A head is filled up to 32 bytes, so that a name may grow without the file."""
+    path = sources / "model.gguf"
+    name = gguf.GGUFReader(path).fields["general.name"].contents()
+    edited = rewritten(path, tmp_path / "edited.gguf", "--general-name", name[::-1])
+    before = sha256_file(edited)
+    assert edited.stat().st_size == path.stat().st_size and before != sha256_file(path)
+    with pytest.raises(UsageError, match=r"edited\.gguf is there and is no GGUF file of callama's"):
+        convert(sources / "native", edited, "gguf")
+    assert sha256_file(edited) == before
+
+
+def test_a_damaged_scaling_of_rope_is_told_as_damage(sources: Path, tmp_path: Path) -> None:
+    path = sources / "model.gguf"
+    content = bytearray(path.read_bytes())
+    divisors = next(t for t in gguf.GGUFReader(path).tensors if t.name == "rope_freqs.weight")
+    content[int(divisors.data_offset) + 2] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(CallamaError, match=r"model\.gguf was changed or damaged after callama wrote it"):
+        convert(path, tmp_path / "out", "native")
+
+
 def test_a_file_changed_on_purpose_without_changing_its_size_has_a_way_on(sources: Path, tmp_path: Path) -> None:
     path = sources / "model.gguf"
     path.write_bytes(path.read_bytes().replace(b"converted by callama", b"converted by somebod", 1))
