@@ -26,10 +26,12 @@ class _Stop:
 
     def __init__(self) -> None:
         self._wishes = Wishes()
+        self.heard: signal.Signals | None = None
 
     def __call__(self, number: int, _: object) -> None:
         if not self._wishes.is_new():
             return
+        self.heard = signal.Signals(number)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         sys.exit(_status(number))
@@ -61,14 +63,14 @@ def guarded(run: Callable[[], object], leave: Callable[[int], NoReturn] = sys.ex
     stop = _Stop()
     for number in _ENDED:
         signal.signal(number, stop)
-    status = _outcome(run)
+    status = _outcome(run, stop)
     # What is done is done: a signal while Python takes itself apart would only add a traceback.
     for number in _ENDED:
         signal.signal(number, signal.SIG_IGN)
     leave(status)
 
 
-def _outcome(run: Callable[[], object]) -> int:
+def _outcome(run: Callable[[], object], stop: _Stop) -> int:
     try:
         run()
     except CallamaError as error:
@@ -91,6 +93,11 @@ def _outcome(run: Callable[[], object]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         return 1
+    except Exception:
+        # In the middle of a library the exception that was to end it all may come out as another one.
+        if stop.heard is None:
+            raise
+        return _ended(stop.heard)
     return 0
 
 

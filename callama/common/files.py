@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from callama import __version__
 from callama.common.errors import CallamaError, UsageError
+from callama.common.signals import held
 
 MANIFEST = "MANIFEST.json"
 _BLOCK_BYTES = 8 << 20
@@ -291,13 +292,16 @@ def atomic_folder(
             yield temporary
             _write_manifest(temporary, facts, checksums or {})
             require_replaceable(path)
-            if path.exists():
-                _swap(temporary, path)
-            else:
-                temporary.replace(path)
-            _sync(path.parent)
+            with held():
+                if path.exists():
+                    _swap(temporary, path)
+                else:
+                    temporary.replace(path)
+                _sync(path.parent)
+                shutil.rmtree(temporary, ignore_errors=True)  # the old one
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            with held():
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def require_apart(out: Path, *sources: Path, what: str = "the source") -> None:

@@ -4,8 +4,13 @@ one wish, and hearing it twice must not break off what the first one began."""
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
 _SAME_WISH_SECONDS = 1.0
 
 
@@ -22,3 +27,20 @@ class Wishes:
             return False
         self._heard = now
         return True
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """A signal that asks to end waits until the block is through, for what must not be left half done."""
+    if threading.current_thread() is not threading.main_thread():  # no handler runs here
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for wish in came:
+            signal.raise_signal(wish)

@@ -111,7 +111,13 @@ def _check_alike(files: Sequence[Path], shards: Sequence[Mapping[str, Lazy]]) ->
 
 
 def _check_count(folder: Path, shards: Sequence[Mapping[str, Lazy]], params: ModelParams) -> None:
-    rows = shards[0][EMBEDDING].shape[0] if EMBEDDING in shards[0] else 0
+    shape = shards[0][EMBEDDING].shape if EMBEDDING in shards[0] else (0,)
+    if len(shards) > 1 and shape == (params.vocab_size, params.dim // len(shards)):
+        raise CallamaError(
+            f"{folder}: {EMBEDDING} is cut along its columns, as the original project's script does and Meta's code "
+            "for Llama 3 does not read; convert the native checkpoint again, with scripts/convert_to_meta_weights.py"
+        )
+    rows = shape[0]
     if rows and rows * len(shards) < params.vocab_size and params.vocab_size % rows == 0:
         raise CallamaError(
             f"{folder} has {len(shards)} of {params.vocab_size // rows} shards: each holds {rows:,} of the "

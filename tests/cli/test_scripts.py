@@ -172,6 +172,27 @@ def test_output_that_is_no_utf_8_loses_no_result() -> None:
     assert done.returncode == 0 and r"max |\u0394logit|" in done.stdout and not done.stderr, done.stderr
 
 
+def test_a_signal_that_comes_out_as_another_exception_is_still_one_line() -> None:
+    """As torch's device contexts make of it, when it comes in the wrong moment."""
+    code = """
+import signal, sys
+from callama.cli.common import guarded
+def run():
+    try:
+        if len(sys.argv) > 1:
+            signal.raise_signal(int(sys.argv[1]))
+    finally:
+        raise RuntimeError("trying to pop from empty mode stack")
+guarded(run)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    for number, status, said in (((), 1, None), ((2,), 130, "interrupted\n"), ((15,), 143, "terminated\n")):
+        command = [sys.executable, "-c", code, *map(str, number)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == status
+        assert done.stderr == said if said else "Traceback" in done.stderr
+
+
 def test_sources_may_be_named_at_once_or_one_by_one(here: RunHere, world: Path, tmp_path: Path) -> None:
     for name, numbers in (("a.jsonl", range(30)), ("b.jsonl", range(30, 50))):
         tiny.write_conversations(tmp_path / name, map(tiny.conversation, numbers))

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import shutil
+import signal
 import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -196,6 +198,24 @@ def test_folders_that_were_made_for_what_failed_go_again(
         (tmp_path / "old" / "deep" / "mine").touch()
         raise RuntimeError
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["deep", "mine", "old"]
+
+
+def test_a_signal_while_the_old_folder_goes_leaves_the_new_one_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_folder(tmp_path / "out", "old")
+    remove = shutil.rmtree
+
+    def interrupted(path: Path, **options: bool) -> None:
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGINT)
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(tmp_path / "out", "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert json.loads((tmp_path / "out" / "MANIFEST.json").read_text())["step"] == "new"
 
 
 def test_the_folder_that_one_is_in_is_not_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

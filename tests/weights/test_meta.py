@@ -129,6 +129,14 @@ def cut_short(meta: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
+def columns(meta: Path) -> None:
+    """As the original project's script cuts it."""
+    whole = torch.cat([shard(meta, i)["tok_embeddings.weight"] for i in range(4)])
+    (meta / "MANIFEST.json").unlink()
+    for i, part in enumerate(whole.chunk(4, dim=1)):
+        torch.save({**shard(meta, i), "tok_embeddings.weight": part.clone()}, meta / f"consolidated.0{i}.pth")
+
+
 def other_params(meta: Path) -> None:
     path = meta / "params.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "n_layers": 3}))
@@ -145,6 +153,7 @@ def other_params(meta: Path) -> None:
         ),
         (other_shape, r"are shards of different models: layers\.0\.attention\.wq\.weight is"),
         (other_names, r"are shards of different models: only one has"),
+        (columns, r"tok_embeddings\.weight is cut along its columns, as the original project's script does"),
         (cut_short, r"consolidated\.02\.pth is not in torch's zip format: it is cut short"),
         (other_params, r"lacks tensor layers\.2\.\S+ by the shape in .*params\.json"),
     ],
