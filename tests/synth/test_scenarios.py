@@ -231,9 +231,13 @@ def test_long_lists_are_long() -> None:
 
 
 def test_without_tools_nothing_is_called() -> None:
+    systems = set()
     for c in made("no_tools"):
         assert not c.tools
         assert spoken(c) == ["user", "assistant"]
+        systems |= {m.content or "" for m in c.messages if m.role == "system"}
+    assert systems
+    assert not re.search("tool|function", " ".join(systems))
 
 
 def test_missing_values_are_asked_for_in_a_question() -> None:
