@@ -118,7 +118,8 @@ def _check_echo(plan: Plan, text: str) -> None:
     words = bare_words(text).split()
     source = " | ".join(bare_words(told) for told in (plan.told, ALSO, ASSISTANT))
     for start in range(len(words) - _ECHO + 1):
-        if (run := " ".join(words[start : start + _ECHO])) and f" {run} " in f" {source} ":
+        run = " ".join(words[start : start + _ECHO])
+        if f" {run} " in f" {source} ":
             raise DropError(Refusal.INSTRUCTION, run, text)
 
 

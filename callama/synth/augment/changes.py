@@ -54,12 +54,12 @@ _CLOSING = re.compile(
 # Words that tools of all kinds share.
 _VAGUE = frozenset(("about", "all", "any", "api", "are", "available", "based", "between", "can", "create", "data",
                     "delete", "detail", "details", "given", "help", "how", "info", "information", "need", "new", "one",
-                    "provide", "set", "specific", "specified", "tell", "that", "this", "two", "update", "use", "user", "using",
-                    "want", "what", "with", "you", "your"))  # fmt: skip
+                    "provide", "set", "specific", "specified", "tell", "that", "this", "two", "update", "use", "user",
+                    "using", "want", "what", "with", "you", "your"))  # fmt: skip
 # Last words of parameters whose values a tool looks up; of those whose values the user makes up, beside.
 _NAMED = frozenset(("activity", "airline", "airport", "artist", "author", "band", "brand", "category", "city",
-                    "company", "country", "cuisine", "currency", "destination", "film", "genre", "language", "location", "movie",
-                    "name", "origin", "place", "shape", "song", "species", "sport", "state", "station", "team",
+                    "company", "country", "cuisine", "currency", "destination", "film", "genre", "language", "location",
+                    "movie", "name", "origin", "place", "shape", "song", "species", "sport", "state", "station", "team",
                     "title", "town"))  # fmt: skip
 _FREE_TEXT = frozenset(("body", "comment", "content", "description", "keyword", "keywords", "message", "note", "notes",
                         "query", "sample", "subject", "text"))  # fmt: skip
