@@ -82,7 +82,7 @@ class Endpoint:
             UsageError: the address is not one of http or https.
         """
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise UsageError(f"--endpoint {url!r} is no address; expected one such as http://localhost:8000/v1")
+            raise UsageError(f"{url!r} is no address of a server; expected one such as http://localhost:8000/v1")
         self.url, self.name = url.rstrip("/") + "/chat/completions", name
         self.max_new_tokens, self.slots, self.patience = max_new_tokens, slots, patience or Patience()
         self.pace, self.usage = pace or Pace(), Usage()

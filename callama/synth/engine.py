@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from callama.common.errors import UsageError
 from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, Message, ToolCall
-from callama.synth.catalogue import FOLDER, OWN, Side, load_catalogue
+from callama.synth.catalogue import FOLDER, OWN, Catalogue, Side, load_catalogue
 from callama.synth.disguise import Costume, as_written, dress
 from callama.synth.names import spelled
 from callama.synth.scenarios import CASTS, SCENARIOS, shares
@@ -25,6 +26,7 @@ from callama.synth.stage import Calls, NoFitError, NoSceneError, Results, Say, S
 GROUP_SIZE: Mapping[Side, int] = {"train": 6, "validation": 1, "held_out": 1}
 _ALONE = 0.15  # how often a group's first tool has no other beside it
 _SYSTEM = 0.15
+_OF_TOOLS = re.compile(r"\b(?:tool|function)", re.IGNORECASE)
 _TRIES = 200  # tools may be drawn that cannot play the one scenario that is wanted
 
 
@@ -92,11 +94,17 @@ def group(
             dress(spec, used[spec.name], taken, rng) if side == "train" and spec.side != OWN else as_written(spec)
         )
     tools = tuple(costumes[s.name].tool for s in rng.sample(cast, len(cast)))
-    system = [Message("system", rng.choice(catalogue.talk["system"]))] if rng.random() < _SYSTEM else []
+    system = [Message("system", rng.choice(_systems(catalogue, bool(tools))))] if rng.random() < _SYSTEM else []
     return [
         Conversation((*system, *_messages(scene.turns, costumes)), tools, {"scenario": scenario, "side": side})
         for scenario, scene in scenes
     ]
+
+
+def _systems(catalogue: Catalogue, with_tools: bool) -> list[str]:
+    """What a system may say: where there are no tools, nothing of them."""
+    said: list[str] = catalogue.talk["system"]
+    return said if with_tools else [text for text in said if not _OF_TOOLS.search(text)]
 
 
 def _scenes(stage: Stage, weights: Mapping[str, float], size: int) -> list[tuple[str, Scene]]:

@@ -10,34 +10,16 @@ from difflib import SequenceMatcher
 from callama.common.errors import CallamaError
 from callama.contract.messages import Conversation, Message, ToolCall
 from callama.data.audit import check_made
-from callama.data.quarantine import DropError, Reason
+from callama.data.quarantine import DropError
 from callama.evaluate.reply import Reply
 from callama.teach.plan import Plan
+from callama.teach.reasons import MAX_REQUEST_CHARS, Refusal
+from callama.teach.sense import bare_words, check_request, check_words
 
-MAX_REQUEST_CHARS = 4_000
 _QUOTES = "\"'“”`"
 _PARROT_RATIO = 0.85
-_WORD = re.compile(r"\w+")
 # Control characters but for line ends and tabs; what stands for a turn's end or a role in a model's own language.
 _FOREIGN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffd]|<\|[^|<>\n]{1,60}\|>|</?s>|\[/?INST\]")
-
-
-class Refusal(Reason):
-    """Why what a teacher wrote is not kept, beside the audits' reasons."""
-
-    REQUEST_NOT_TEXT = "request_not_text", "The teacher wrote no message of a user: a call, JSON, or nothing."
-    REQUEST_TOO_LONG = "request_too_long", f"The user's message is longer than {MAX_REQUEST_CHARS:,} characters."
-    ANSWER_MALFORMED = "answer_malformed", "The teacher's answer holds a broken call."
-    NOT_AS_PLANNED = "not_as_planned", "The answer calls other functions than the scenario wants, or calls at all."
-    FOREIGN_TEXT = "foreign_text", "A text holds control characters or a model's special tokens."
-    PARROTED = "parroted", "The answer repeats the user's message."
-    REPEATED = "repeated", "The user's message was written before."
-    NO_QUESTION = "no_question", "A value is missing and the answer does not ask."
-
-
-def bare_words(text: str) -> str:
-    """A text without case and punctuation: what makes two texts the same."""
-    return " ".join(_WORD.findall(text.casefold()))
 
 
 def _alike(one: str, other: str) -> bool:
@@ -50,7 +32,7 @@ def _check_text(text: str) -> None:
         raise DropError(Refusal.FOREIGN_TEXT, repr(found[0]), text)
 
 
-def request_of(reply: Reply) -> str:
+def request_of(plan: Plan, reply: Reply) -> str:
     """The user's message.
 
     Raises:
@@ -64,6 +46,7 @@ def request_of(reply: Reply) -> str:
     if len(text) > MAX_REQUEST_CHARS:
         raise DropError(Refusal.REQUEST_TOO_LONG, f"{len(text):,} characters", text)
     _check_text(text)
+    check_request(plan, text)
     return text
 
 
@@ -80,10 +63,10 @@ def conversation_of(plan: Plan, request: str, reply: Reply) -> Conversation:
         named, wanted = (", ".join(sorted(names.elements())) or "nothing" for names in (called, Counter(plan.wanted)))
         raise DropError(Refusal.NOT_AS_PLANNED, f"calls {named}; wanted: {wanted}", reply.text)
     _check_text(reply.text)
-    if not reply.calls and _alike(request, reply.text):
-        raise DropError(Refusal.PARROTED, "", reply.text)
-    if plan.scenario == "missing_argument" and "?" not in reply.text:
-        raise DropError(Refusal.NO_QUESTION, "", reply.text)
+    if not reply.calls:
+        if _alike(request, reply.text):
+            raise DropError(Refusal.PARROTED, "", reply.text)
+        check_words(plan, request, reply.text)
     calls = tuple(_in_order(call, plan, index) for index, call in enumerate(reply.calls))
     answer = Message("assistant", None if calls else reply.text.strip(), calls)
     made = Conversation((Message("user", request), answer), plan.tools, {"scenario": plan.scenario})

@@ -29,6 +29,8 @@ _MANNERS = (
     "formal", "an order, without please",
 )  # fmt: skip
 _OPTIONAL = 0.4
+ALSO = "; and, in the same message, this: "  # between two wishes
+_WANTS = "Write a message in which a user wants this: {wish}."
 _WRITER = (
     "You write messages that users send to an assistant with tools. You answer with the message alone: no quotation "
     "marks around it, no comment, no JSON."
@@ -41,13 +43,32 @@ ASSISTANT = (
 
 
 @dataclass(frozen=True)
+class Wish:
+    """What the user wants of a function, the values that the message says, by parameter, and the parameter whose value
+    is missing, if one is."""
+
+    spec: ToolSpec
+    said: Mapping[str, Any]
+    gap: str = ""
+
+    @property
+    def text(self) -> str:
+        """As the teacher is told."""
+        listed = ", ".join(f"{label(n)} {_written(v)}" for n, v in self.said.items())
+        return f"{self.spec.task}, with {listed}" if listed else self.spec.task
+
+
+@dataclass(frozen=True)
 class Plan:
-    """One conversation to be written; ``wanted`` are the functions that the answer calls, in any order."""
+    """One conversation to be written; ``wanted`` are the functions that the answer calls, in any order, ``told`` is the
+    instruction but for the tools and wishes."""
 
     scenario: str
     tools: tuple[Tool, ...]
     wanted: tuple[str, ...]
+    wishes: tuple[Wish, ...]
     instruction: str
+    told: str
 
     def writing(self) -> Conversation:
         """What the teacher is sent to get the user's message."""
@@ -88,19 +109,18 @@ def _plan(name: str, stage: Stage) -> Plan:
         text = (
             "Write a message of small talk, or a question of general knowledge, that none of these tools can help with."
         )
-        return _finished(name, offered, (), text, rng)
+        return _finished(name, offered, (), (), text, rng)
     if name == "decline":
         absent = stage.absent()
         offered = stage.others(1 + stage.count(50, 35, 15), [absent])
-        return _finished(name, offered, (), f"Write a message in which a user wants this: {_wish(absent, rng)}.", rng)
+        return _finished(name, offered, (), (_wish(absent, rng),), _WANTS, rng)
     if name == "missing_argument":
         spec = stage.pick(lambda s: s.required)
         gap = rng.choice(sorted(spec.required))
-        text = (
-            f"Write a message in which a user wants this: {_wish(spec, rng, gap)}. The user forgets to say the "
-            f"{label(gap)}: neither it nor any value for it may occur."
-        )
-        return _finished(name, [spec, *stage.others(stage.count(60, 30, 10), [spec])], (), text, rng)
+        wish = _wish(spec, rng, gap)
+        text = f"{_WANTS} The user forgets to say the {label(gap)}: neither it nor any value for it may occur."
+        offered = [spec, *stage.others(stage.count(60, 30, 10), [spec])]
+        return _finished(name, offered, (), (wish,), text, rng)
     specs = [stage.pick()]
     if name == "parallel_same":
         specs = [stage.pick(lambda s: s.required and s.again)] * 2
@@ -108,36 +128,39 @@ def _plan(name: str, stage: Stage) -> Plan:
         specs += stage.others(1, specs)
         if len(specs) < 2:
             raise NoFitError
-    wishes = "; and, in the same message, this: ".join(_wish(s, rng) for s in specs)
+    wishes = tuple(_wish(s, rng) for s in specs)
     beside = stage.others(1 + stage.count(45, 35, 20) if name == "choice" else stage.count(60, 30, 10), specs)
     if name == "choice" and not beside:
         raise NoFitError
     shown = [*{s.name: s for s in specs}.values(), *beside]
-    text = f"Write a message in which a user wants this: {wishes}."
-    return _finished(name, shown, tuple(s.name for s in specs), text, rng)
+    return _finished(name, shown, tuple(s.name for s in specs), wishes, _WANTS, rng)
 
 
-def _wish(spec: ToolSpec, rng: random.Random, without: str = "") -> str:
-    """A task and the values that the message has to say."""
+def _wish(spec: ToolSpec, rng: random.Random, gap: str = "") -> Wish:
     made = make_values(spec, rng)
-    said = {n: v for n, v in made.items() if n != without and (n in spec.required or rng.random() < _OPTIONAL)}
-    if not said:
-        return spec.task
-    listed = ", ".join(f"{label(n)} {_written(v)}" for n, v in said.items())
-    return f"{spec.task}, with {listed}"
+    said = {n: v for n, v in made.items() if n != gap and (n in spec.required or rng.random() < _OPTIONAL)}
+    return Wish(spec, said, gap)
 
 
 def _written(value: Any) -> str:
     return value if isinstance(value, str) else dumps(value)
 
 
-def _finished(name: str, offered: Sequence[ToolSpec], wanted: tuple[str, ...], text: str, rng: random.Random) -> Plan:
+def _finished(
+    name: str,
+    offered: Sequence[ToolSpec],
+    wanted: tuple[str, ...],
+    wishes: tuple[Wish, ...],
+    text: str,
+    rng: random.Random,
+) -> Plan:
     if not offered:
         raise NoFitError
     tools = tuple(s.tool for s in rng.sample(offered, len(offered)))
     shown = dumps([t.to_dict()["function"] for t in tools])
-    rules = (
-        f"Manner: {rng.choice(_MANNERS)}. Say every value that is given here, exactly as it is given, and invent no "
-        "others. Do not name any tool."
+    told = (
+        f"{text}\nManner: {rng.choice(_MANNERS)}. Say every value that is given here, exactly as it is given, and "
+        "invent no others. Do not name any tool."
     )
-    return Plan(name, tools, wanted, f"The assistant has these tools:\n{shown}\n\n{text}\n{rules}")
+    filled = told.replace("{wish}", ALSO.join(wish.text for wish in wishes), 1)
+    return Plan(name, tools, wanted, wishes, f"The assistant has these tools:\n{shown}\n\n{filled}", told)

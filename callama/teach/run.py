@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 import threading
 from collections import Counter
@@ -31,12 +32,15 @@ from callama.synth.catalogue import Catalogue, Side, load_catalogue
 from callama.synth.own import write_own_catalogue
 from callama.synth.own_sets import QUARANTINE, REPORT, remarks_report
 from callama.synth.write import HELD_OUT, TRAIN
-from callama.teach.judge import Refusal, bare_words, conversation_of, request_of
+from callama.teach.judge import conversation_of, request_of
 from callama.teach.plan import Plan, plan
+from callama.teach.reasons import Refusal
+from callama.teach.sense import bare_words
 from callama.tools.loaded import Loaded
 
 MAX_NEW_TOKENS = 1024
 _SPARE = 4  # items tried for each that is wanted
+_SAME, _SAME_SHARE = 3, 0.2  # answers in words that are alike: so many, or this share of all in words
 FAILED = "teacher_failed"
 
 
@@ -132,6 +136,7 @@ class _Work:
         self._scenarios, self._journal = scenarios, journal
         self._failed = 0  # in a row
         self._said: set[str] = set()  # requests kept so far, of all sides
+        self._answers = Counter[str]()  # answers in words kept so far
         self.drops: Counter[str] = Counter()
         self.refused: list[str] = []
 
@@ -166,12 +171,18 @@ class _Work:
         if judged.reason:
             return judged
         record = json.loads(judged.line)
-        said = bare_words(record["messages"][0]["content"])
-        if said not in self._said:
+        said, answer = (bare_words(message["content"] or "") for message in record["messages"])
+        answer = re.sub(r"\d+", "0", answer)
+        if said in self._said:
+            reason = Refusal.REPEATED
+        elif answer and self._answers[answer] >= max(_SAME, _SAME_SHARE * self._answers.total()):
+            reason = Refusal.SAME_ANSWER
+        else:
             self._said.add(said)
+            self._answers.update([answer] if answer else [])
             return judged
-        entry = quarantine_line(Record(number, f"{side} {number}", "", record), DropError(Refusal.REPEATED))
-        return Judged(entry, Refusal.REPEATED.value)
+        entry = quarantine_line(Record(number, f"{side} {number}", "", record), DropError(reason))
+        return Judged(entry, reason.value)
 
     def _wave(self, side: Side, numbers: range, meter: Meter) -> list[Judged]:
         found: dict[int, Judged] = {}
@@ -226,7 +237,7 @@ class _Work:
             if written.kind == "failed":
                 raise _FailedError(written.reason)
             told["request"] = written.text
-            request = request_of(written)
+            request = request_of(item, written)
             reply = self._endpoint.ask(item.answering(request), stop)
             if reply.kind == "failed":
                 raise _FailedError(reply.reason)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from callama.common.errors import CallamaError
+from callama.common.errors import CallamaError, UsageError
 from callama.common.files import require_file
 from callama.tools.loaded import Candidate, Loaded, Remark, each, settle
 from callama.tools.openapi import operations
@@ -31,16 +31,26 @@ def load_tools(paths: Sequence[Path]) -> Loaded:
 
     Raises:
         UsageError: a file is missing.
-        CallamaError: a file is none of the known kinds or cannot be imported, or no file has a function
-            that can be used.
+        CallamaError: no file has a function that can be used, or the only one is none of the known kinds or
+            cannot be imported.
     """
-    loaded = settle(itertools.chain.from_iterable(map(_candidates, paths)))
+    loaded = settle(itertools.chain.from_iterable(_usable(path, alone=len(paths) == 1) for path in paths))
     if not loaded.tools:
         names = ", ".join(map(str, paths))
         why = [f"  {remark}" for remark in loaded.lost[:_SHOWN]]
         more = [f"  … and {len(loaded.lost) - _SHOWN:,} more"] if len(loaded.lost) > _SHOWN else []
         raise CallamaError("\n".join([f"{names}: no function that can be used", *why, *more]))
     return loaded
+
+
+def _usable(path: Path, alone: bool) -> Iterator[Candidate]:
+    """A file's functions; beside others, a file that cannot be read is one remark."""
+    try:
+        yield from _candidates(path)
+    except CallamaError as error:
+        if alone or isinstance(error, UsageError):
+            raise
+        yield Candidate(path.name, Remark(path.name, str(error)))
 
 
 def _candidates(path: Path) -> Iterator[Candidate]:

@@ -70,6 +70,14 @@ def test_scenarios_are_named_with_commas(tmp_path: Path) -> None:
     }
 
 
+def test_functions_are_not_missed_where_nothing_is_called(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps([TOOL]))
+    done = callama("synth", "--tools", "mine.json", "--count", 3, "--held-out-count", 0, "--workers", 1, "--scenarios",
+                   "plain_chat", "--out", "own", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "never called" not in done.stderr + done.stdout
+
+
 def test_what_a_module_prints_does_not_break_json(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("print('noise')\ndef greet(name: str):\n    'Send a greeting.'\n")
     done = callama("synth", "--tools", "mine.py", "--count", 20, "--held-out-count", 2, "--workers", 1, "--out", "own",

@@ -16,7 +16,7 @@ from callama.contract.jsontext import loads_strict
 from callama.contract.messages import Conversation, Message, Tool, ToolCall, dump_line
 from callama.data.audit import check_made
 from callama.data.read import read_conversations
-from callama.synth.augment.changes import decline, missing_argument
+from callama.synth.augment.changes import corrected_call, decline, missing_argument
 from callama.synth.augment.run import SCENARIOS, augment_file
 from callama.synth.engine import synthesise
 
@@ -101,6 +101,8 @@ def test_a_missing_argument_is_asked_for_and_given(source: Path, tmp_path: Path)
         ("Find charging stations in Rome. I need ccs. Scratch that, take Basel.", None),
         ("Sorry, I mean a table in Rome, not Dhaka.", None),
         ("5 stars for Rome, please.", None),
+        ("I was born in Rome, so tell me my rights.", None),
+        ("My new bike was made in Rome. Find a shop.", None),
         ("My battery is low and I'm in Rome, find me a charger.", None),
     ],
 )
@@ -138,6 +140,50 @@ def test_what_is_missing_is_asked_for_in_words(name: str, asked: str) -> None:
         assert made
         assert f" {asked}" in (made.messages[1].content or "")
         assert "the the" not in (made.messages[1].content or "")
+
+
+@pytest.mark.parametrize(
+    ("request_text", "called", "beside"),
+    [
+        ("Get me the article on bees.", Tool("requestArticle", "Request an article from a library."),
+         Tool("getArticle", "Retrieve information about a specific article.")),
+        ("Is (p AND q) true?", Tool("checkLogicExpression", "Check the validity of a logical expression."),
+         Tool("proveStatement", "Prove the truth of a statement using logic.")),
+        ("Create a gateway for the VPC v1.", Tool("createGateway", "Create an internet gateway."),
+         Tool("createSubnet", "Create a subnet within a VPC.")),
+    ],
+)  # fmt: skip
+def test_nothing_is_declined_beside_a_tool_that_may_do_it(request_text: str, called: Tool, beside: Tool) -> None:
+    messages = (Message("user", request_text), Message("assistant", None, (ToolCall(called.name, {}, "call_0"),)))
+    assert decline(Conversation(messages, (called, beside)), random.Random(0), ()) is None
+    stranger = Tool("play_music", "Play a song.")
+    assert decline(Conversation(messages, (called, stranger)), random.Random(0), ()) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "parameter", "value", "known"),
+    [
+        ("get_movie", "Get the details of a movie.", "title", "Inception", True),
+        ("create_todo", "Create a new to-do.", "title", "Buy groceries", False),
+        ("send_email", "Send an e-mail.", "subject", "Monthly Report", False),
+        ("get_ancestry", "Get the ancestry of a sample.", "dna_sample", "CGATCGAT", False),
+        ("get_distance", "Get the distance between two places.", "location1", "New York", True),
+        ("get_stability", "Get the stability of a slope.", "location", "construction site", False),
+        ("order_pizza", "Order a pizza: Margherita or Funghi.", "kind", "Margherita", True),
+    ],
+)
+def test_only_what_a_tool_looks_up_is_unknown_to_it(
+    name: str, description: str, parameter: str, value: str, known: bool
+) -> None:
+    schema = {"type": "object", "properties": {parameter: {"type": "string"}}, "required": [parameter]}
+    messages = (
+        Message("user", f"Please use {value} for it."),
+        Message("assistant", None, (ToolCall(name, {parameter: value}, "call_0"),)),
+    )
+    conversation = Conversation(messages, (Tool(name, description, schema),))
+    made = [corrected_call(conversation, random.Random(seed), ()) for seed in range(6)]
+    assert any(made) is known
+    assert "location1" not in "".join(m.messages[2].content or "" for m in made if m)
 
 
 def test_a_refusal_speaks_in_verbs_and_not_of_what_has_no_words() -> None:

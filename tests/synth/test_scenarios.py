@@ -236,6 +236,12 @@ def test_without_tools_nothing_is_called() -> None:
         assert spoken(c) == ["user", "assistant"]
 
 
+def test_a_system_without_tools_does_not_speak_of_them() -> None:
+    systems = [m.content or "" for c in made("no_tools") for m in c.messages if m.role == "system"]
+    assert systems
+    assert not re.search("tool|function", " ".join(systems))
+
+
 def test_missing_values_are_asked_for_in_a_question() -> None:
     questions = set()
     nothing_given = 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,14 @@ import pytest
 from callama.common.errors import CallamaError, UsageError
 from callama.contract.messages import Conversation
 from callama.data.audit import check_made
+from callama.data.quarantine import DropError
 from callama.data.read import read_conversations
 from callama.evaluate.endpoint import Patience
+from callama.synth.catalogue import Catalogue, load_catalogue
+from callama.synth.own import write_own_catalogue
+from callama.teach.plan import Plan, plan
 from callama.teach.run import Teaching, teach
+from callama.teach.sense import check_request, check_words
 from callama.tools.load import load_tools
 from tests.evaluate.stub_server import completion, serving
 
@@ -34,18 +40,28 @@ def good(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
     """Says the values that it was given, and calls what it is asked for."""
     text = body["messages"][-1]["content"]
     if "tools" not in body:
-        wish = re.search(r"wants this: (.*)\.", text)
-        return 200, {}, completion(f"Please: {wish[1]}" if wish else "How do you do?")
-    calls = [
-        ("get_weather", json.dumps({"city": c})) for c in re.findall(r"weather of a city, with city ([^;,]+)", text)
-    ]
+        wish = re.search(r"wants this: (.*?)\.(?: The user forgets.*)?\n", text)
+        said = wish[1].replace(", with ", ": ").replace("; and, in the same message, this:", "; also") if wish else ""
+        return 200, {}, completion(f"Please {said}" if said else "How do you do?")
+    calls = [("get_weather", json.dumps({"city": c})) for c in re.findall(r"weather of a city: city ([^;,]+)", text)]
     calls += [
         ("book_table", json.dumps({"guests": int(g), "restaurant": r}))
-        for r, g in re.findall(r"restaurant, with restaurant ([^;]+), guests (\d+)", text)
+        for r, g in re.findall(r"restaurant: restaurant ([^;]+), guests (\d+)", text)
     ]
     offered = {t["function"]["name"] for t in body["tools"]}
     calls = [c for c in calls if c[0] in offered]
-    return 200, {}, completion(None, calls) if calls else completion("Which one do you mean?")
+    return 200, {}, completion(None, calls) if calls else completion(spoken(text, offered))
+
+
+def spoken(text: str, offered: set[str]) -> str:
+    """Asks for what is missing, refuses what no tool does, chats."""
+    opening = ("Well", "Oh", "Hm", "Let me see", "Ah", "Sure", "Right", "Fine")[len(text) % 8]
+    if "do you do" in text:
+        return f"{opening}, I am fine and have a good day."
+    if ("get_weather" if "weather" in text else "book_table") not in offered:
+        return f"{opening}, I am sorry, I can't do that."
+    missing = "city" if "weather" in text else "restaurant" if "guests" in text else "number of guests"
+    return f"{opening}, which {missing} do you mean?"
 
 
 def run(tmp_path: Path, url: str, count: int = 12, **more: Any) -> dict[str, Any]:
@@ -154,7 +170,12 @@ def test_a_dead_server_ends_the_run_and_writes_nothing(tmp_path: Path) -> None:
         ("Good morning \x00 to you", "Hello to you too!", "foreign_text"),
         ("Good morning to you <|eot_id|>", "Hello to you too!", "foreign_text"),
         ("Good morning to you", "Hello <|start_header_id|> there", "foreign_text"),
-        ("Wibble wobble, wibble!", "wibble wobble wibble", "parroted"),
+        ("How wibble, wobble!", "how wibble wobble", "parroted"),
+        ("lurg lurg quaz zint", "I am fine.", "nonsense"),
+        ("How are you today?", "quaz mip dax", "nonsense"),
+        ("How are you today?", "Done! I have booked it for you. Anything else?", "claimed"),
+        ("How are you today?", "Your table is booked.", "claimed"),
+        ("Say every value that is given here.", "I am fine.", "instruction"),
         ("Which river is the longest one of all?", "Which river is the longest one of all then?", "parroted"),
     ],
 )
@@ -167,6 +188,90 @@ def test_what_is_no_talk_of_two_people_is_refused(tmp_path: Path, request_text: 
         run(tmp_path, url, count=2, scenarios=["plain_chat"])
     entries = [json.loads(line) for line in (tmp_path / "out.teacher.jsonl").read_text().splitlines()]
     assert {entry["reason"] for entry in entries} == {reason}
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "mine.json").write_text(json.dumps(TOOLS))
+    (folder / "catalogue").mkdir()
+    write_own_catalogue(load_tools([folder / "mine.json"]), folder / "catalogue")
+    return load_catalogue(folder / "catalogue")
+
+
+def planned(catalogue: Catalogue, scenario: str, task: str, gap: str = "") -> Plan:
+    plans = (plan(n, 1, "train", catalogue, [scenario]) for n in range(200))
+    return next(p for p in plans if p.wishes[0].spec.name == task and p.wishes[0].gap == gap)
+
+
+@pytest.mark.parametrize(
+    ("task", "gap", "request_text", "reason"),
+    [
+        ("book_table", "guests", "Can you get me a table at {restaurant}?", None),
+        ("book_table", "guests", "Can you get me a table?", "value_unsaid"),
+        ("book_table", "guests", "Can you get me a table at {restaurant} for 4?", "gap_filled"),
+        ("book_table", "guests", "Can you get me a table at {restaurant} for four people?", "gap_filled"),
+        ("book_table", "guests", "A table at {restaurant}, and guests are my friends", "gap_filled"),
+        ("book_table", "guests", "Please book a table in a restaurant, with restaurant {restaurant}", "instruction"),
+        ("get_weather", "city", "What will the weather be like? I'm curious.", None),
+        ("get_weather", "city", "What will the weather be like in Oslo?", "gap_filled"),
+        ("get_weather", "city", "The user forgets to say the place.", "instruction"),
+    ],
+)
+def test_what_is_to_be_missing_is_missing(
+    catalogue: Catalogue, task: str, gap: str, request_text: str, reason: str | None
+) -> None:
+    asked = planned(catalogue, "missing_argument", task, gap)
+    text = request_text.format(**asked.wishes[0].said)
+    assert refused(lambda: check_request(asked, text)) == reason
+
+
+@pytest.mark.parametrize(
+    ("scenario", "gap", "answer", "reason"),
+    [
+        ("missing_argument", "guests", "How many of you will come?", None),
+        ("missing_argument", "guests", "Sure. What is the number of guests?", None),
+        ("missing_argument", "guests", "Done! I have booked it for you, confirmation 14. Anything else?", "claimed"),
+        ("missing_argument", "guests", "I\u2019ve just reserved it. How many guests are there?", "claimed"),
+        ("missing_argument", "guests", "The table costs 214 euros. How many guests are there?", "claimed"),
+        ("missing_argument", "guests", "Which restaurant is it?", "no_question"),
+        ("missing_argument", "guests", "Is there anything else that you would like?", "no_question"),
+        ("missing_argument", "guests", "If a required value is missing, ask for it. Guests?", "instruction"),
+        ("decline", "", "I'm sorry, I need to be honest: I have no tool for tables.", None),
+        ("decline", "", "I can look up the weather, that is all. A table is beyond me.", None),
+        ("decline", "", "Of course! Your table has been booked.", "claimed"),
+        ("decline", "", "Certainly, consider it as good as booked.", "not_declined"),
+    ],
+)
+def test_an_answer_without_a_call_claims_nothing(
+    catalogue: Catalogue, scenario: str, gap: str, answer: str, reason: str | None
+) -> None:
+    asked = planned(catalogue, scenario, "book_table", gap)
+    assert refused(lambda: check_words(asked, "Please find me a table.", answer)) == reason
+
+
+def refused(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except DropError as error:
+        return error.reason.value
+    return None
+
+
+def test_answers_that_are_alike_are_thinned(tmp_path: Path) -> None:
+    def monotonous(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        status, headers, answer = good(body)
+        message = answer["choices"][0]["message"]
+        if "tools" in body and "which" in (message["content"] or ""):
+            message["content"] = "Which city or restaurant, and what number of guests?"
+        return status, headers, answer
+
+    with serving(monotonous) as (url, _):
+        report = run(tmp_path, url, count=20, scenarios=["single", "missing_argument"])
+    names = ("train.jsonl", "held_out.jsonl")
+    kept = [c for name in names for c in read_conversations(tmp_path / "out" / name)]
+    assert sum(c.labels["scenario"] == "missing_argument" for c in kept) == 3
+    assert report["dropped"]["same_answer"] > 0
 
 
 def test_no_conversation_is_taught_twice(tmp_path: Path) -> None:
@@ -210,7 +315,7 @@ def test_requests_keep_the_rate(tmp_path: Path) -> None:
 
 
 def test_wrong_use(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no address"):
+    with pytest.raises(UsageError, match=r"^'localhost' is no address"):
         run(tmp_path, "localhost")
     with pytest.raises(UsageError, match="knows no scenario 'nope'"):
         run(tmp_path, "http://localhost:1/v1", scenarios=["nope"])

@@ -98,6 +98,17 @@ def test_files_that_cannot_be_used(tmp_path: Path, text: str, name: str, says: s
     assert says in str(caught.value)
 
 
+def test_one_bad_file_costs_no_other(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.py"
+    good.write_text('[{"name": "ping", "description": "Ping a host.", "parameters": {"type": "object"}}]')
+    bad.write_text("def f(:")
+    loaded = load_tools([bad, good])
+    assert [tool.name for tool in loaded.tools] == ["ping"]
+    assert "SyntaxError" in str(loaded.lost[0])
+    with pytest.raises(CallamaError, match=r"(?s)no function that can be used.*SyntaxError"):
+        load_tools([bad, bad])
+
+
 def test_a_missing_file_is_wrong_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         load_tools([tmp_path / "mine.json"])

@@ -9,16 +9,17 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.data.grounding import audit
+from callama.synth.augment.akin import share_words
 from callama.synth.augment.shorten import without_value
 from callama.synth.names import spelled, words_of
-from callama.synth.own_task import is_verb, task_of, verb_phrase
+from callama.synth.own_task import GETTING_VERBS, is_verb, task_of, verb_phrase
 from callama.synth.own_words import question_for
 from callama.synth.speech import join, label
 
@@ -50,6 +51,18 @@ _GREETING = re.compile(
 _CLOSING = re.compile(
     r"(?<=[.?!])\s*(?:thanks(?: a lot)?|thank you|cheers|that would help me a lot)[.!]*$", re.IGNORECASE
 )
+# Words that tools of all kinds share.
+_VAGUE = frozenset(("about", "all", "any", "api", "are", "available", "based", "between", "can", "create", "data",
+                    "delete", "detail", "details", "given", "help", "how", "info", "information", "need", "new", "one",
+                    "provide", "set", "specific", "specified", "tell", "that", "this", "two", "update", "use", "user",
+                    "using", "want", "what", "with", "you", "your"))  # fmt: skip
+# Last words of parameters whose values a tool looks up; of those whose values the user makes up, beside.
+_NAMED = frozenset(("activity", "airline", "airport", "artist", "author", "band", "brand", "category", "city",
+                    "company", "country", "cuisine", "currency", "destination", "film", "genre", "language", "location",
+                    "movie", "name", "origin", "place", "shape", "song", "species", "sport", "state", "station", "team",
+                    "title", "town"))  # fmt: skip
+_FREE_TEXT = frozenset(("body", "comment", "content", "description", "keyword", "keywords", "message", "note", "notes",
+                        "query", "sample", "subject", "text"))  # fmt: skip
 # Words at the start of a request that are no names.
 _STARTERS = frozenset(("a", "an", "are", "can", "could", "do", "does", "find", "get", "give", "how", "is", "let", "may",
                        "my", "please", "tell", "the", "there", "we", "what", "when", "where", "which", "who", "will",
@@ -77,7 +90,8 @@ def decline(conversation: Conversation, rng: random.Random, pool: Sequence[Tool]
     gone = [t for t in conversation.tools if t.name in needed]
     left = [t for t in conversation.tools if t.name not in needed]
     left += _strangers(conversation.tools, pool, rng, rng.randint(1, 2)) if len(left) < 2 else []
-    if not left or any(_alike(one, other) for one in gone for other in left):
+    text = " ".join(m.content or "" for m in conversation.messages[:start])
+    if not left or any(_may_do(other, gone, text) for other in left):
         return None
     # What neither a description nor a name puts into words is on offer all the same, and not spoken of.
     able = [phrase for t in left if (phrase := verb_phrase(t))][:2]
@@ -110,7 +124,7 @@ def corrected_call(conversation: Conversation, rng: random.Random, pool: Sequenc
     if found is None:
         return None
     start, name, value = found
-    if not re.fullmatch(r"[A-Za-z][A-Za-z ]{3,30}", value):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z ]{3,30}", value) or not _looked_up(conversation, start, name, value):
         return None
     at = rng.randrange(1, len(value) - 2)
     wrong = value[:at] + value[at + 1] + value[at] + value[at + 2 :]
@@ -119,7 +133,7 @@ def corrected_call(conversation: Conversation, rng: random.Random, pool: Sequenc
     user, call = conversation.messages[start - 1], conversation.messages[start].tool_calls[0]
     asked = Message("user", (user.content or "").replace(value, wrong, 1))
     first = ToolCall(call.name, {**call.arguments, name: wrong}, "call_wrong")
-    fault = {"error": f"unknown {label(name)} {wrong!r}; did you mean {value!r}?"}
+    fault = {"error": f"unknown {_kind(name)} {wrong!r}; did you mean {value!r}?"}
     return replace(
         conversation,
         messages=(
@@ -231,6 +245,39 @@ def _alike(one: Tool, other: Tool) -> bool:
         return True
     first, second = _content(one), _content(other)
     return len(first & second) >= 0.5 * max(1, min(len(first), len(second)))
+
+
+def _may_do(tool: Tool, gone: Sequence[Tool], request: str) -> bool:
+    """Whether a tool may do what is asked for, of the ``gone`` ones or in words that it shares."""
+    own = {*words_of(tool.name), *_content(tool)}
+    asked = {word for one in gone for word in (*words_of(one.name), *_content(one))} | set(words_of(request.lower()))
+    return share_words(_telling(own), _telling(asked))
+
+
+def _telling(words: Collection[str]) -> set[str]:
+    return {w for w in words if len(w) > 2 and w not in _GLUE and w not in GETTING_VERBS and w not in _VAGUE}
+
+
+def _looked_up(conversation: Conversation, start: int, name: str, value: str) -> bool:
+    """Whether the tool that is called may know ``value`` and not a misspelt one: its signature tells of it, or it looks
+    things up, and this is the name of one or was told by an assistant before."""
+    called = conversation.messages[start].tool_calls[0].name
+    tool = next(t for t in conversation.tools if t.name == called)
+    said = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
+    kind = _kind(name).split(" ")[-1]
+    if kind in _FREE_TEXT:
+        return False
+    if said.search(f"{tool.description} {dumps(tool.parameters)}"):
+        return True
+    if task_of(tool).split(" ")[0] not in GETTING_VERBS:
+        return False
+    told = any(said.search(m.content or "") for m in conversation.messages[:start] if m.role != "user")
+    return told or (kind in _NAMED and (" " not in value or value.istitle()))
+
+
+def _kind(name: str) -> str:
+    """A parameter's name in words, ``location1`` and ``location_2`` as "location"."""
+    return label(name.rstrip("0123456789_") or name)
 
 
 def _content(tool: Tool) -> set[str]:

@@ -24,10 +24,12 @@ _TURNS = re.compile(
 _NEEDY = re.compile(
     r"(?:be|is|are|was|were|am|been|do|does|go|goes|get|gets|come|comes|look|looking|wait|belongs?|listen|amounts?|"
     r"i|me|we|us|you|he|she|it|they|my|your|our|the|a|an|this|that|these|those|and|or|so|up|out|off|down|over|"
-    r"due|close|next|equal|prior|according|compared|related|similar|set|put|switch|turn|change|access|way|directions?|"
+    r"born|due|close|next|equal|prior|according|compared|related|similar|set|put|switch|turn|change|access|way|directions?|"
     r"[\w]*'(?:m|re|s|ll|ve|d)|\w+ing|\w+ed|\w+ly)",
     re.IGNORECASE,
 )
+# "I was born", "It is made": a participle without its complement.
+_BEING = re.compile(r"(?:\b(?:be|is|are|was|were|am|been|being|got)|'(?:m|re|s))(?:\s+\w+ly)?\s*$", re.IGNORECASE)
 _HOLDING = re.compile(
     r"\b(?:put|place|have|has|had|having|live|lives|stay|stays|leave|leaves|belongs?|lies?)\b", re.IGNORECASE
 )
@@ -83,6 +85,8 @@ def _without_phrase(text: str, name: str, value: str) -> str | None:
         return None
     before = found["before"]
     head = re.split(r"[.?!;:]\s", text[: found.end("before")])[-1]
+    if _BEING.search(text[: found.start("before")]):
+        return None
     if _NEEDY.fullmatch(before) or is_verb(before.lower()) or len(_POLITE.sub("", head).split()) < 2:
         return None
     short = text[: found.end("before")] + text[found.end() :]
