@@ -77,7 +77,8 @@ def dress(spec: ToolSpec, used: Collection[str], taken: Collection[str], rng: ra
     schema["properties"] = shown
     if spec.required:
         schema["required"] = [names[n] for n, _ in properties if n in spec.required]
-    plain = not opaque and len(words_of(name)) > 1 and rng.random() < _NO_DESCRIPTION
+    own_words = len(words_of(name)) > 1 and set(words_of(spec.name)) <= set(words_of(name))
+    plain = own_words and rng.random() < _NO_DESCRIPTION
     return Costume(Tool(name, "" if plain else spec.tool.description, schema), names)
 
 
@@ -94,7 +95,8 @@ def _tool_name(spec: ToolSpec, taken: Collection[str], rng: random.Random) -> tu
             if spelled(name) not in taken:
                 return name, True
     if draw < _OPAQUE + _RENAME:
-        name = other_name(spec.name, rng)
+        # Where nothing else says what a tool does, its own words have to.
+        name = other_name(spec.name, rng, reworded=bool(spec.tool.description))
         if spelled(name) not in taken:
             return name, False
     return spec.name, False
@@ -107,7 +109,7 @@ def _parameter_names(spec: ToolSpec, tool_name: str, rng: random.Random) -> dict
     form = "camel" if any(c.isupper() for c in tool_name) else rng.choice(("snake", "snake", "camel"))
     names: dict[str, str] = {}
     for name in own:
-        candidate = other_parameter(name, form, rng)
+        candidate = other_parameter(name, spec.tool.parameters["properties"][name], form, rng)
         clash = candidate in names.values() or candidate in own or candidate in _EXTRAS
         names[name] = name if clash and candidate != name else candidate
     return names if len(set(names.values())) == len(own) else {n: n for n in own}

@@ -8,48 +8,46 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
+from callama.contract.messages import JsonObject
+
+# Each of these holds for every tool of the catalogue that is named with the verb: "get_tickets" would not buy them.
 _VERBS = {
     "get": "fetch lookup retrieve read show", "find": "search lookup locate seek", "search": "find query lookup",
-    "create": "add make new", "add": "create insert append put", "book": "reserve arrange", "reserve": "book hold",
-    "send": "dispatch post transmit", "list": "show enumerate get", "delete": "remove erase drop",
-    "remove": "delete drop discard", "update": "change modify edit", "set": "configure",
-    "cancel": "revoke drop", "convert": "transform change", "calculate": "compute work_out", "compute": "calculate",
-    "check": "get verify inspect", "start": "begin launch run", "stop": "halt end", "play": "start run",
-    "schedule": "plan arrange", "order": "buy purchase", "track": "follow trace", "log": "record note",
-    "open": "unlock", "rename": "retitle", "move": "transfer relocate", "estimate": "predict compute",
-    "translate": "convert", "compare": "contrast", "register": "enrol sign_up", "report": "file submit",
-    "turn": "switch", "pay": "settle", "run": "execute perform",
-    "apply": "use redeem", "suggest": "propose recommend", "recommend": "suggest propose", "rate": "review score",
-    "rent": "hire", "mute": "silence", "post": "publish write", "complete": "finish", "assign": "give delegate",
-    "read": "show load", "copy": "duplicate", "make": "create build", "define": "explain",
-    "detect": "identify recognise", "summarise": "sum_up digest", "restart": "reboot", "deploy": "release roll_out",
-    "request": "ask_for apply_for", "scale": "resize", "ship": "send", "return": "send_back",
-    "renew": "extend prolong", "buy": "purchase get", "reply": "answer respond", "pause": "halt",
-    "transfer": "send move", "compress": "pack", "plan": "arrange",
+    "create": "add make new", "add": "insert append", "book": "reserve", "reserve": "book hold",
+    "send": "dispatch transmit", "list": "show enumerate get", "delete": "remove erase drop",
+    "update": "change modify edit", "set": "", "cancel": "revoke drop", "convert": "transform",
+    "calculate": "compute work_out", "check": "verify inspect", "start": "begin launch run", "stop": "halt end",
+    "schedule": "plan", "order": "request", "track": "follow trace", "log": "record note", "open": "raise",
+    "rename": "retitle", "move": "shift", "estimate": "predict", "translate": "", "compare": "contrast",
+    "register": "enrol sign_up", "report": "declare", "pay": "settle", "run": "execute perform", "apply": "",
+    "suggest": "propose recommend", "recommend": "suggest propose", "rate": "review score", "rent": "hire",
+    "mute": "silence", "post": "publish", "complete": "finish", "assign": "allocate", "read": "show load",
+    "copy": "duplicate", "make": "create build", "define": "explain", "detect": "identify recognise",
+    "summarise": "sum_up digest", "restart": "reboot", "deploy": "release roll_out", "request": "ask_for",
+    "scale": "resize", "ship": "send", "return": "send_back", "renew": "extend prolong", "buy": "purchase",
+    "reply": "answer respond", "pause": "suspend", "transfer": "send move", "plan": "arrange",
 }  # fmt: skip
+# Of single values alone: a list of days is no number of them.
 _PARAMETERS = {
-    "city": "location city_name town place", "date": "day on_date target_date", "time": "at_time clock_time hour",
-    "email": "email_address mail e_mail", "phone": "phone_number telephone", "name": "label display_name",
-    "title": "name heading label", "text": "content body message", "message": "text body content",
-    "query": "search_term q keywords", "amount": "value sum total", "quantity": "count amount how_many",
-    "count": "number quantity total", "limit": "max_results top", "address": "street_address location",
-    "country": "nation country_name", "language": "lang target_language", "currency": "currency_code money_unit",
-    "from_city": "origin departure_city source", "to_city": "destination arrival_city target",
-    "origin": "from_place start source", "destination": "to_place target goal", "url": "link address web_address",
-    "path": "file_path location", "order_id": "order_number order_ref id", "units": "unit_system measure",
-    "unit": "measure uom", "category": "kind group type", "priority": "importance urgency",
-    "status": "state condition", "room": "room_name area space",
-    "duration_minutes": "minutes length_minutes duration", "start_date": "from_date first_day begins_on",
-    "end_date": "until_date last_day ends_on", "user_id": "uid account_id", "username": "user login handle",
-    "color": "colour hue shade", "recipient": "to addressee receiver", "price": "cost amount",
-    "max_price": "price_limit budget upper_price", "guests": "people party_size persons", "tags": "labels keywords",
-    "subject": "topic title", "symbol": "ticker stock", "days": "day_count number_of_days",
-    "weight_kg": "weight kilograms mass_kg",
+    "city": "location city_name town place", "date": "day calendar_date", "time": "at_time clock_time",
+    "email": "email_address mail e_mail", "phone": "phone_number telephone", "title": "name", "text": "content",
+    "query": "search_term q keywords", "amount": "value", "quantity": "amount", "count": "quantity how_many",
+    "limit": "max_results max_count", "address": "street_address", "country": "nation country_name",
+    "language": "lang", "currency": "currency_code money_unit", "from_city": "origin departure_city",
+    "to_city": "destination arrival_city", "origin": "from_place start_place", "destination": "dest",
+    "url": "link web_address", "path": "file_path file", "order_id": "order_number order_ref",
+    "units": "unit_system", "unit": "unit_of_measure uom", "category": "group category_name",
+    "priority": "urgency", "status": "state", "duration_minutes": "minutes length_minutes",
+    "start_date": "from_date first_day begins_on", "end_date": "until_date last_day ends_on", "color": "colour",
+    "max_price": "price_limit upper_price", "guests": "people persons", "symbol": "ticker ticker_symbol",
+    "days": "day_count number_of_days", "weight_kg": "kilograms mass_kg",
 }  # fmt: skip
 _NAME_FORMS = ("snake", "camel", "pascal", "dotted", "kebab")
 _NAME_SHARES = (42, 28, 8, 18, 4)
-_EXTRA = ("api", "v2", "service", "tool", "now", "action", "app", "my")
+_EXTRA = ("api", "v2", "service", "tool", "action", "app", "my")
+_SMALL = ("to", "and")  # nothing that could stand before a dot starts so
 _OPAQUE = ("tool", "fn", "f", "op", "action", "func", "api", "cmd", "method", "task")
 
 
@@ -63,8 +61,6 @@ def _joined(words: list[str], form: str) -> str:
         return words[0] + "".join(w.capitalize() for w in words[1:])
     if form == "pascal":
         return "".join(w.capitalize() for w in words)
-    if form == "dotted" and len(words) > 1:
-        return f"{words[0]}.{'_'.join(words[1:])}"
     return ("-" if form == "kebab" else "_").join(words)
 
 
@@ -73,23 +69,44 @@ def spelled(name: str) -> str:
     return "".join(words_of(name))
 
 
-def other_name(name: str, rng: random.Random) -> str:
-    """A tool's name in other words or another convention; the same name if none was found."""
+def other_name(name: str, rng: random.Random, *, reworded: bool) -> str:
+    """A tool's name in another convention, and where ``reworded`` with another verb for its own; the same name if
+    none was found."""
+    verb, thing = _verb_and_thing(name)
+    if not verb and thing[0] in _VERBS:
+        return name  # in any other convention "post.analytics" would be an order to post them
     for _ in range(12):
-        words, form = words_of(name), rng.choices(_NAME_FORMS, _NAME_SHARES)[0]
-        if "." in name and form != "dotted" and words[-1] in _VERBS:
-            words = [words[-1], *words[:-1]]  # calendar.create reads create_calendar
-        elif "." not in name and form == "dotted" and words[0] in _VERBS:
-            words = [*words[1:], words[0]]  # and get_weather reads weather.get
-        verb = 0 if form != "dotted" else len(words) - 1
-        if words[verb] in _VERBS and rng.random() < 0.6:
-            words[verb : verb + 1] = rng.choice(_VERBS[words[verb]].split()).split("_")
-        if rng.random() < 0.12 and form != "dotted":
-            words.insert(rng.choice((0, len(words))), rng.choice(_EXTRA))
-        candidate = _joined(words, form)
-        if candidate != name:
+        act, form = verb, rng.choices(_NAME_FORMS, _NAME_SHARES)[0]
+        if reworded and verb and rng.random() < 0.6:
+            # "book.reserve" is not to become "book_book".
+            others = [other for other in _VERBS[verb[0]].split() if other not in thing]
+            act = rng.choice(others).split("_") if others else verb
+        extra = rng.choice(_EXTRA) if rng.random() < 0.12 else ""
+        if form == "dotted":
+            candidate = _dotted(act, thing)
+        else:
+            words = [*act, *thing]
+            if extra:
+                words.insert(rng.choice((0, len(words))), extra)
+            candidate = _joined(words, form)
+        if candidate and candidate != name:
             return candidate
     return name
+
+
+def _verb_and_thing(name: str) -> tuple[list[str], list[str]]:
+    """``calendar.create`` → ``["create"], ["calendar"]``; ``traffic_report`` → ``[], ["traffic", "report"]``: a verb
+    stands first, or behind the dot, and what else is spelled like one is none."""
+    before, _, last = name.rpartition(".")
+    first, *rest = words_of(last)
+    return ([first], [*words_of(before), *rest]) if first in _VERBS else ([], words_of(name))
+
+
+def _dotted(verb: Sequence[str], thing: Sequence[str]) -> str:
+    """``get_free_slot`` → ``free_slot.get``; empty where a noun would come to be read as a verb (``traffic.report``)."""
+    if verb:
+        return f"{'_'.join(thing)}.{'_'.join(verb)}" if thing and thing[0] not in _SMALL else ""
+    return f"{thing[0]}.{'_'.join(thing[1:])}" if len(thing) > 1 and thing[1] not in _VERBS else ""
 
 
 def opaque_name(rng: random.Random) -> str:
@@ -98,14 +115,14 @@ def opaque_name(rng: random.Random) -> str:
     return f"{rng.choice(_OPAQUE)}_{tail}"
 
 
-def other_parameter(name: str, form: str, rng: random.Random) -> str:
+def other_parameter(name: str, schema: JsonObject, form: str, rng: random.Random) -> str:
     """A parameter's name under a convention (``snake``, ``camel``), sometimes another word for it."""
-    if name in _PARAMETERS and rng.random() < 0.5:
+    if name in _PARAMETERS and schema.get("type") not in ("array", "object") and rng.random() < 0.5:
         name = rng.choice(_PARAMETERS[name].split())
     words = words_of(name)
     draw = rng.random()
     if draw < 0.06:
-        words = [*words, rng.choice(("value", "param", "input", "field"))]
+        words = [*words, rng.choice(("param", "input"))]
     elif draw < 0.12:
-        words = [rng.choice(("input", "the", "given")), *words]
+        words = [rng.choice(("input", "the")), *words]
     return _joined(words, form)

@@ -13,6 +13,8 @@ import pytest
 
 from callama.common.errors import CallamaError
 from callama.synth.catalogue import load_catalogue
+from callama.synth.disguise import dress
+from callama.synth.names import other_name, other_parameter, words_of
 from callama.synth.values import long_date, make
 
 TOOL: dict[str, Any] = {
@@ -145,3 +147,74 @@ def test_values_are_wide_and_seeded() -> None:
     labels = make("list 2 9 noun", rng)
     assert len(make("as_many labels int 1 99", rng, {"labels": labels})) == len(labels)
     assert long_date("2025-03-04") == "March 4, 2025"
+
+
+NOUNS = {"withdrawOrder": "order", "traffic_report": "report", "overtime_pay": "pay", "packing_list": "list",
+         "post.analytics": "post", "fact_check": "check", "book.reserve": "book"}  # fmt: skip
+TURNED = {
+    "check_url": "get", "outage_ticket.open": "unlock", "permits.apply": "redeem use", "playlist.add": "create put",
+    "reminders.set": "configure", "move_event": "relocate transfer", "lost_property.report": "submit file",
+    "buyTickets": "get", "convert_temperature": "change",
+}  # fmt: skip
+ADDED = {"api", "v", "2", "service", "tool", "action", "app", "my"}
+
+
+def renamed(name: str, *, reworded: bool) -> set[str]:
+    return {other_name(name, random.Random(seed), reworded=reworded) for seed in range(120)}
+
+
+def test_other_names_of_tools_mean_the_same() -> None:
+    """Only the verb changes, which stands first, or behind the dot; nouns that are spelled like verbs stay."""
+    changed = set()
+    for spec in load_catalogue().specs:
+        own = words_of(spec.name)
+        verb = words_of(spec.name.rpartition(".")[2])[0]
+        for name in renamed(spec.name, reworded=True):
+            words = [w for w in words_of(name) if w not in ADDED or w in own]
+            if set(words) != set(own):
+                changed.add(spec.name)
+                assert set(own) - set(words) == {verb}, name
+                assert spec.name not in NOUNS or verb != NOUNS[spec.name], name
+                assert not set(TURNED.get(spec.name, "").split()) & set(words), name
+            assert words.count("book") < 2, name
+            # What stands in front is an act where it was one, and nowhere else.
+            if "." not in name and words[0] in NOUNS.values() and "book" not in own:
+                assert own[0] == words[0] and "." not in spec.name, name
+            assert "." not in name or words[-1] not in NOUNS.values() or words[-1] == verb, name
+    assert len(changed) > 120
+    assert "withdrawOrder" not in changed
+
+
+def test_a_name_in_other_words_keeps_its_description() -> None:
+    reworded = 0
+    for spec in load_catalogue().side("train"):
+        for seed in range(60):
+            tool = dress(spec, (), (), random.Random(seed)).tool
+            if not set(words_of(spec.name)) <= set(words_of(tool.name)):
+                reworded += 1
+                assert tool.description == spec.tool.description != "", tool.name
+    assert reworded > 300
+
+
+def test_other_names_of_parameters_fit_their_values() -> None:
+    """No count for a list, no name for a number, and the unit stays."""
+    affixes = {"param", "input", "the"}
+    units = {"minutes": {"minutes"}, "kg": {"kg", "kilograms"}}
+    numbers = {"count", "number", "quantity", "minutes", "kilograms", "limit", "max", "price", "amount", "many"}
+    seen = set()
+    for spec in load_catalogue().specs:
+        for name, schema in spec.tool.parameters["properties"].items():
+            for seed in range(60):
+                other = set(words_of(other_parameter(name, schema, "snake", random.Random(seed)))) - affixes
+                own = set(words_of(name))
+                if other == own - affixes:
+                    continue
+                seen.add(name)
+                assert schema["type"] not in ("array", "object"), (spec.name, name, other)
+                codes = "order" in other or "phone" in other
+                if other & numbers and not codes:
+                    assert schema["type"] in ("integer", "number"), (spec.name, name, other)
+                assert not (schema["type"] in ("integer", "number") and "name" in other), (spec.name, name, other)
+                for unit, words in units.items():
+                    assert unit not in own or other & words, (spec.name, name, other)
+    assert len(seen) > 25
