@@ -103,7 +103,7 @@ def _verb_and_thing(name: str) -> tuple[list[str], list[str]]:
 
 
 def _dotted(verb: Sequence[str], thing: Sequence[str]) -> str:
-    """``get_free_slot`` → ``free_slot.get``; empty where a noun would come to be read as a verb (``traffic.report``)."""
+    """``get_free_slot`` → ``free_slot.get``; empty where a noun would be read as a verb (``traffic.report``)."""
     if verb:
         return f"{'_'.join(thing)}.{'_'.join(verb)}" if thing and thing[0] not in _SMALL else ""
     return f"{thing[0]}.{'_'.join(thing[1:])}" if len(thing) > 1 and thing[1] not in _VERBS else ""

@@ -7,6 +7,7 @@ reads the same.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import json
 import random
@@ -34,7 +35,10 @@ _BEGINS = frozenset(("start", "from", "begin", "begins", "depart", "departs", "d
                      "pickup", "since", "after", "first", "opens"))  # fmt: skip
 _ENDS = frozenset(("end", "to", "until", "ends", "return", "returns", "arrival", "inbound", "out", "checkout",
                    "dropoff", "before", "last", "till", "closes"))  # fmt: skip
+_LEAST, _MOST = frozenset(("min", "minimum", "low", "lower")), frozenset(("max", "maximum", "high", "upper"))
+_ORDERED = ("price", "number", "int", "clock", "instant")  # kinds of makers whose values can be compared
 _ALIKE = 0.6
+_MOST_RIVALS = 200
 _LEAST_TALK = 9  # a third of the small talk is held out
 _GLUE = frozenset(
     re.findall(r"\w+", "a an the of in on at to for from by with and or is it its this that get my me your you i")
@@ -98,12 +102,15 @@ def _makers(tool: Tool, remarks: list[Remark]) -> dict[str, str]:
 
 
 def _later(tool: Tool, makers: Mapping[str, str]) -> dict[str, str]:
-    """Makers of what ends: after what begins."""
+    """Makers of what ends, after what begins, and of what is the most, above the least."""
     out: dict[str, str] = {}
     for ends, begins in itertools.permutations(makers, 2):
-        later = {"date": f"later_date {begins} 1 14", "time": f"later_time {begins}"}.get(makers[ends], "")
+        above = f"above {begins} {makers[ends]}" if makers[ends].split(" ")[0] in _ORDERED else ""
+        later = {"date": f"later_date {begins} 1 14", "time": f"later_time {begins}"}.get(makers[ends], above)
         words = set(words_of(ends)) - set(words_of(begins)), set(words_of(begins)) - set(words_of(ends))
-        pair = words[0] & _ENDS and words[1] & _BEGINS
+        pair = words[0] & _MOST and words[1] & _LEAST
+        if makers[ends] in ("date", "time", "clock", "instant"):  # "from_base" and "to_base" are not in order
+            pair = pair or (words[0] & _ENDS and words[1] & _BEGINS)
         if later and pair and makers[begins] == makers[ends] and _stands_before(begins, ends, tool) and ends not in out:
             out[ends] = later
     return out
@@ -155,7 +162,8 @@ def _content(text: str) -> frozenset[str]:
 
 
 def _rivals(entries: Sequence[JsonObject]) -> Iterator[list[str]]:
-    """For each function the names of those that could be meant by the same request."""
+    """For each function the names of those that could be meant by the same request, the likest ``_MOST_RIVALS``:
+    thousands of generated functions would each name all others."""
     said = [_content(f"{' '.join(words_of(e['name']))} {e['task']}") for e in entries]
     places: dict[str, list[int]] = {}
     for index, words in enumerate(said):
@@ -163,8 +171,9 @@ def _rivals(entries: Sequence[JsonObject]) -> Iterator[list[str]]:
             places.setdefault(word, []).append(index)
     for index, words in enumerate(said):
         near = {i for word in words for i in places[word] if i != index}
-        alike = [i for i in near if len(words & said[i]) >= _ALIKE * min(len(words), len(said[i]))]
-        yield [entries[i]["name"] for i in sorted(alike)]
+        shares = {i: len(words & said[i]) / min(len(words), len(said[i])) for i in near}
+        alike = [(-share, abs(i - index), i) for i, share in shares.items() if share >= _ALIKE]
+        yield [entries[i]["name"] for i in sorted(i for *_, i in heapq.nsmallest(_MOST_RIVALS, alike))]
 
 
 def _talk(entries: Sequence[JsonObject]) -> JsonObject:

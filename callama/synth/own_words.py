@@ -173,17 +173,31 @@ def _outcome(task: str, gives: Mapping[str, Any], required: Sequence[str]) -> tu
 
 
 def _values_of(gives: Mapping[str, Any], required: Sequence[str]) -> JsonObject:
-    """Makers for the plain values of a result; an argument that comes back is the same."""
-    properties = gives.get("properties") if gives.get("type", "object") == "object" else {"result": gives}
+    """Makers for the plain values of a result; an argument that comes back is the same. Empty where a value that its
+    schema requires cannot be made: the answer would lack what was asked for."""
+    whole = gives.get("type", "object") == "object"
+    properties = (gives.get("properties") or {}) if whole else {"result": gives}
+    needed = [name for name in gives.get("required", ()) if name in properties] if whole else []
     out: JsonObject = {}
-    for name, schema in (properties or {}).items():
-        if not isinstance(schema, dict) or not SLOT.fullmatch(f"{{{name}}}") or len(out) == _MOST_GIVEN:
-            continue
-        maker = maker_of(name, schema, known_only=True)
-        if name in required:
-            out[name] = f"{{{name}}}"
-        elif maker == "enum" and not any("|" in value for value in schema["enum"]):
-            out[name] = f"@pick {'|'.join(schema['enum'])}"
-        elif maker not in (SCHEMA, "boolean", "enum"):
-            out[name] = f"@{maker}"
-    return out
+    for name in dict.fromkeys((*needed, *properties)):
+        if len(out) >= _MOST_GIVEN and name not in needed:
+            break
+        if made := _given(name, properties[name], required, name in needed):
+            out[name] = made
+        elif name in needed:
+            return {}
+    return {name: out[name] for name in properties if name in out}
+
+
+def _given(name: str, schema: Any, required: Sequence[str], needed: bool) -> str:
+    """The maker of one value of a result; empty where nothing is known of it."""
+    if not isinstance(schema, dict) or not SLOT.fullmatch(f"{{{name}}}"):
+        return ""
+    if name in required:
+        return f"{{{name}}}"
+    maker = maker_of(name, schema, known_only=True)
+    if maker == "boolean":
+        return "= pick(True, False)" if needed else ""
+    if maker == "enum":
+        return "" if any("|" in value for value in schema["enum"]) else f"@pick {'|'.join(schema['enum'])}"
+    return "" if maker == SCHEMA else f"@{maker}"

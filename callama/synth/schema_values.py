@@ -28,7 +28,8 @@ _UNKNOWN = "two_words"
 _MAX_DEPTH, _DEEP = 16, 3
 _EXAMPLE, _OPTIONAL = 0.4, 0.3
 _LIKE_TRIES = 40
-_FORMATS = {"date": "date", "email": "email", "idn-email": "email", "uri": "url", "url": "url", "hostname": "domain"}
+_FORMATS = {"date": "date", "email": "email", "idn-email": "email", "uri": "url", "url": "url", "hostname": "domain",
+            "time": "clock", "date-time": "instant"}  # fmt: skip
 # By the last word of a name that says something: "shipping_city", "customerEmail".
 _TEXTS = {
     "city": "city", "town": "city", "location": "city", "place": "place", "origin": "city", "destination": "city",
@@ -52,7 +53,7 @@ _TEXTS = {
     "dish": "dish", "ingredient": "ingredient", "cuisine": "cuisine", "table": "table", "column": "column",
     "job": "job", "course": "course", "zone": "timezone", "tz": "timezone", "warehouse": "city", "station": "city",
     "sender": "person", "guest": "full_name", "patient": "full_name", "student": "full_name", "employee": "full_name",
-    "sku": "record", "region": "country",
+    "sku": "record", "region": "country", "iban": "code DE####################",
 }  # fmt: skip
 _NAMES = {"first": "first_name", "given": "first_name", "last": "last_name", "family": "last_name", "full": "full_name",
           "customer": "full_name", "user": "username", "guest": "full_name", "patient": "full_name", "city": "city",
@@ -79,7 +80,7 @@ _NAMED_EXAMPLE = re.compile(r"(?:e\.g\.|for example|such as|example:)[,:]?\s+[\"
 def maker_of(name: str, schema: Mapping[str, Any], about: str = "", *, known_only: bool = False) -> str:
     """The catalogue's maker for a parameter: its own word for it, else ``schema``. ``about`` is the function's name;
     with ``known_only``, a text of which nothing is known is ``schema`` too."""
-    plain = {"type", "description", "format", "minimum", "maximum", "title"} >= schema.keys()
+    plain = {"type", "description", "format", "minimum", "maximum", "title", "default"} >= schema.keys()
     kind, words = schema.get("type"), words_of(name)
     if kind == "boolean":
         return "boolean"
@@ -154,7 +155,7 @@ def value_for(name: str, schema: Any, root: Mapping[str, Any], rng: random.Rando
 def _value(name: str, schema: Any, root: Mapping[str, Any], rng: random.Random, depth: int) -> Any:
     if depth > _MAX_DEPTH:
         raise CallamaError(f"no value can be made: nested more than {_MAX_DEPTH} deep")
-    schema = _settled(schema, root, rng, depth)
+    schema = _settled(schema, root, rng, depth, name)
     if "const" in schema:
         return schema["const"]
     if choices := [v for v in schema.get("enum", ()) if v is not None]:
@@ -173,8 +174,8 @@ def _value(name: str, schema: Any, root: Mapping[str, Any], rng: random.Random, 
     return _text(name, schema, rng) if kind == "string" else _number(name, schema, kind, rng)
 
 
-def _settled(schema: Any, root: Mapping[str, Any], rng: random.Random, depth: int) -> dict[str, Any]:
-    """A schema without references and alternatives: one of them is drawn."""
+def _settled(schema: Any, root: Mapping[str, Any], rng: random.Random, depth: int, name: str) -> dict[str, Any]:
+    """A schema without references and alternatives: one of them is drawn, any text only where nothing else can be."""
     for _ in range(_MAX_DEPTH):
         if not isinstance(schema, Mapping):
             return {}
@@ -185,17 +186,23 @@ def _settled(schema: Any, root: Mapping[str, Any], rng: random.Random, depth: in
         if ways:
             rest = {k: v for k, v in schema.items() if k not in ("anyOf", "oneOf", "default")}
             full = [w for w in ways if not (isinstance(w, Mapping) and w.get("type") == "null")] or ways
+            full = [w for w in full if not _is_any_text(w, name)] or full
             way = full[0] if depth > _DEEP else rng.choice(full)
             schema = _both(way if isinstance(way, Mapping) else {}, rest)
             continue
         if parts := schema.get("allOf"):
             whole = {k: v for k, v in schema.items() if k != "allOf"}
             for part in parts:
-                whole = _both(whole, _settled(part, root, rng, depth))
+                whole = _both(whole, _settled(part, root, rng, depth, name))
             schema = whole
             continue
         return dict(schema)
     raise CallamaError("no value can be made: references without end")
+
+
+def _is_any_text(schema: Any, name: str) -> bool:
+    """Whether a schema is a text of which nothing is known: that of an amount which may be a number or a text."""
+    return schema == {"type": "string"} and not _text_maker(words_of(name), schema)
 
 
 def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -288,10 +295,6 @@ def _text(name: str, schema: Mapping[str, Any], rng: random.Random) -> str:
         raise CallamaError(f"no text is at least {low} and at most {high} characters long")
     if isinstance(pattern := schema.get("pattern"), str):
         return _patterned(pattern, low, high, rng)
-    if form == "date-time":
-        return f"{values.make('date', rng)}T{values.make('time', rng)}:00Z"
-    if form == "time":
-        return f"{values.make('time', rng)}:00Z"
     if form == "uuid":
         return str(uuid.UUID(int=rng.getrandbits(128), version=4))
     if form == "ipv4":

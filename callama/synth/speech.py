@@ -105,7 +105,7 @@ def _in_order(spec: ToolSpec, flat: Mapping[str, Any]) -> bool:
         base = flat.get(rest[0]) if rest else None
         if base is None:
             continue
-        if kind in ("later_date", "later_time", "more") and not base < value:
+        if kind in ("later_date", "later_time", "more", "above") and not base < value:
             return False
         if kind == "as_many" and len(base) != len(value):
             return False

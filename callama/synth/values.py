@@ -257,10 +257,6 @@ def _photo(rng: random.Random) -> str:
     return f"{stem}.{rng.choice(('jpg', 'jpg', 'png', 'heic', 'tif'))}"
 
 
-def _web_colour(rng: random.Random) -> str:
-    return "#" + "".join(rng.choice("0123456789abcdef") for _ in range(6))
-
-
 def _course(rng: random.Random) -> str:
     form = rng.choice(("Introduction to {}", "Advanced {}", "Applied {}", "{} for Beginners", "{} II", "{} Lab"))
     subject = rng.choice(words.SUBJECTS)
@@ -293,9 +289,11 @@ _PLAIN: dict[str, Maker] = {
     "text_column": _from(words.TEXT_COLUMNS), "column": _from((*words.NUMBER_COLUMNS, *words.TEXT_COLUMNS)),
     "newspaper": lambda rng: _fill(rng.choice(words.NEWSPAPERS), rng).title(),
     "news_term": lambda rng: _fill(rng.choice(words.NEWS_TERMS), rng), "mailing_list": _from(words.MAILING_LISTS),
-    "datafile": _datafile, "photo": _photo, "web_colour": _web_colour,
+    "datafile": _datafile, "photo": _photo,
+    "web_colour": lambda rng: "#" + "".join(rng.choice("0123456789abcdef") for _ in range(6)),
     "post": lambda rng: _fill(rng.choice(words.POSTS), rng), "claim": lambda rng: _fill(rng.choice(words.CLAIMS), rng),
-    "moment": lambda rng: f"{_date(rng)} {_time(rng)}",
+    "moment": lambda rng: f"{_date(rng)} {_time(rng)}", "instant": lambda rng: f"{_date(rng)}T{_time(rng)}:00Z",
+    "clock": lambda rng: f"{_time(rng)}:00Z",
     "year_month": lambda rng: _date(rng)[:7], "handle": lambda rng: f"@{_username(rng)}",
     "hashtag": lambda rng: f"#{rng.choice(words.ADJECTIVES)}{rng.choice(words.NOUNS)}",
 }  # fmt: skip
@@ -377,6 +375,13 @@ def _more(rng: random.Random, arguments: Sequence[str], known: Known) -> int:
     return int(known[name]) + rng.randint(int(low), int(high))
 
 
+def _above(rng: random.Random, arguments: Sequence[str], known: Known) -> Any:
+    """``above PARAMETER MAKER``: greater than the value there, or that value where it is the greatest."""
+    name, *rest = arguments
+    drawn = (make(" ".join(rest), rng) for _ in range(60))
+    return next((value for value in drawn if value > known[name]), known[name])
+
+
 def _country_of(rng: random.Random, arguments: Sequence[str], known: Known) -> str:
     """``country_of PARAMETER``: of the city there; any, if the city is made up."""
     return str(fact("country_of", known[arguments[0]]) or rng.choice(words.COUNTRIES))
@@ -384,9 +389,8 @@ def _country_of(rng: random.Random, arguments: Sequence[str], known: Known) -> s
 
 _WITH_ARGUMENTS: dict[str, Callable[[random.Random, Sequence[str], Known], Any]] = {
     "int": _int, "number": _number, "pick": _pick, "pick_number": _pick_number, "code": _code, "list": _list,
-    "rows": _rows,
-    "as_many": _as_many, "later_date": _later_date, "later_time": _later_time, "more": _more,
-    "country_of": _country_of,
+    "rows": _rows, "as_many": _as_many, "later_date": _later_date, "later_time": _later_time, "more": _more,
+    "above": _above, "country_of": _country_of,
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import random
+import re
 import statistics
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from callama.common.errors import CallamaError
 from callama.synth import words
-from callama.synth.catalogue import load_catalogue
+from callama.synth.catalogue import invent, load_catalogue
 from callama.synth.facts import fact
 from callama.synth.formulas import names_in, work_out
 from callama.synth.speech import ask, put
@@ -118,6 +119,25 @@ def test_results_agree_with_the_request() -> None:
         assert f"{datetime.date.fromisoformat(str(result['date'])):%A}" == result["weekday"]
         flat, result = played("password.generate")
         assert len(str(result["password"])) == flat["length"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "include_end", "length"),
+    [("days", True, 8), ("days", None, 7), ("weeks", True, 1.1), ("weeks", None, 1), ("workdays", True, 5),
+     (None, None, 7)],
+)  # fmt: skip
+def test_the_last_day_is_a_day(unit: str | None, include_end: bool | None, length: float) -> None:
+    """From a Sunday to a Sunday: a day more, no week, and no workday."""
+    spec = next(s for s in load_catalogue().specs if s.name == "date_difference")
+    flat = {"start": "2025-03-02", "end": "2025-03-09", "unit": unit, "include_end": include_end}
+    assert invent(spec, flat, _RNG)["length"] == length
+    assert invent(spec, {**flat, "end": "2025-03-10", "unit": "workdays"}, _RNG)["length"] == 5 + bool(include_end)
+
+
+def test_dice_that_need_not_show_the_very_sum_are_asked_so() -> None:
+    spec = next(s for s in load_catalogue().specs if s.name == "DiceOdds")
+    asked = [*spec.requests, *spec.missing["Dice"].requests]
+    assert all(re.search(r"reach|need", text) for text in asked)
 
 
 @pytest.mark.parametrize(

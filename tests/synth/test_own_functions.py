@@ -18,6 +18,7 @@ from callama.contract.messages import Conversation, Tool
 from callama.data.audit import check_made
 from callama.data.quarantine import DropError
 from callama.data.read import read_conversations
+from callama.synth.own import _rivals
 from callama.synth.own_sets import write_own_sets
 from callama.synth.own_task import task_of
 from callama.tools.load import load_tools
@@ -296,3 +297,55 @@ def test_names_in_any_script_can_be_used(tmp_path: Path) -> None:
 def test_one_function_without_neighbours_can_be_held_out(tmp_path: Path) -> None:
     report = made(tmp_path, [TOOLS[0]], 40, weights={"change_of_mind": 200})
     assert report["files"]["held_out.jsonl"]["change_of_mind"] > 5
+
+
+def test_an_amount_is_a_number_where_it_may_be_one(tmp_path: Path) -> None:
+    properties = {"iban": {**STRING, "description": "IBAN of the receiver"},
+                  "amount": {"anyOf": [{"type": "number"}, STRING]},
+                  "day": {"anyOf": [{"type": "integer"}, STRING]}}  # fmt: skip
+    made(tmp_path, [function("pay", "Pay somebody", list(properties), **properties)], 80, scenarios=["single"])
+    found = calls_of(tmp_path / "out")
+    assert all(isinstance(a["amount"], int | float) for a in found)
+    assert all(re.fullmatch(r"[A-Z]{2}\d{20}", a["iban"]) for a in found)
+    assert {type(a["day"]) for a in found} == {int, str}, "what is known of a text is kept"
+
+
+def test_pairs_are_in_order(tmp_path: Path) -> None:
+    number, bounded = {"type": "number"}, {"type": "integer", "minimum": 1, "maximum": 9}
+    properties = {
+        "start_time": {**STRING, "format": "time"}, "end_time": {**STRING, "format": "time"},
+        "from": {**STRING, "format": "date-time"}, "to": {**STRING, "format": "date-time"},
+        "min_price": number, "max_price": number, "minRooms": bounded, "maxRooms": bounded,
+        "from_base": bounded, "to_base": bounded,
+    }  # fmt: skip
+    tool = function("window", "Set the window", list(properties), **properties)
+    made(tmp_path, [tool], 80, scenarios=["single", "change_of_mind", "parallel_same"])
+    found = calls_of(tmp_path / "out")
+    names = list(properties)[:8]
+    for begins, ends in zip(names[::2], names[1::2], strict=True):
+        assert all(a[begins] <= a[ends] for a in found), begins
+    assert any(a["from_base"] > a["to_base"] for a in found)
+
+
+def test_a_result_has_what_its_schema_requires(tmp_path: Path) -> None:
+    made_of = {"time": {**STRING, "format": "date-time"}, "zone": STRING, "open": {"type": "boolean"}}
+    tool = {"name": "get_time", "description": "Current time", "inputSchema": {"type": "object", "properties": {
+            "zone": STRING}, "required": ["zone"]}, "outputSchema": {"type": "object", "properties": made_of,
+            "required": ["time", "open"]}}  # fmt: skip
+    made(tmp_path, [tool], 40, scenarios=["answer_from_result"])
+    for c in read_conversations(tmp_path / "out" / "train.jsonl"):
+        result, answer = [m.content or "" for m in c.messages][-2:]
+        assert set(json.loads(result)) == {"time", "zone", "open"}
+        assert json.loads(result)["time"] in answer
+    made_of["parts"] = {"type": "object"}
+    tool["outputSchema"]["required"] = ["parts"]  # type: ignore[index]
+    with pytest.raises(CallamaError, match="no function can play answer_from_result"):
+        made(tmp_path, [tool], 40, scenarios=["answer_from_result"])
+
+
+def test_thousands_of_functions_name_few_others() -> None:
+    entries = [{"name": f"getResource{n}", "task": f"get resource number {n}"} for n in range(500)]
+    found = list(_rivals(entries))
+    assert all(len(rivals) == 200 for rivals in found)
+    assert "getResource251" in found[250], "the next ones first"
+    assert next(_rivals(entries[:150])) == [e["name"] for e in entries[1:150]]

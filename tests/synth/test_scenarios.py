@@ -7,6 +7,7 @@ import functools
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 
 import jsonschema_rs
 import pytest
@@ -18,11 +19,19 @@ from callama.data.grounding import audit
 from callama.synth.catalogue import Side, load_catalogue
 from callama.synth.engine import synthesise
 from callama.synth.scenarios import SCENARIOS
+from callama.synth.scenarios.injection import injection
 from callama.synth.scenarios.invalid_value import _breakable, _broken, invalid_value
 from callama.synth.scenarios.missing_argument import missing_argument
-from callama.synth.scenarios.sequence import links
-from callama.synth.stage import Stage, User
+from callama.synth.scenarios.parallel_same import _takes_several
+from callama.synth.scenarios.sequence import links, sequence
+from callama.synth.speech import make_values
+from callama.synth.stage import Calls, NoFitError, Say, Stage, User
 from callama.synth.ways import from_today, misspelt, number_word, with_slip
+
+
+def stage_of(seed: int) -> Stage:
+    catalogue = load_catalogue()
+    return Stage(random.Random(seed), catalogue.side("train"), catalogue.talk, "train", frozenset())
 
 
 @functools.cache
@@ -96,7 +105,7 @@ def test_an_invalid_value_is_one_that_the_schema_forbids() -> None:
             leaf = spec.leaves[path]
             kinds |= {"enum", "format", "pattern", "minimum", "maximum"} & set(leaf)
             for _ in range(8):
-                bad, problem = _broken(spec, path, rng)
+                bad, problem = _broken(spec, path, rng, make_values(spec, rng))
                 value = float(bad) if leaf["type"] in ("integer", "number") else bad
                 value = int(value) if isinstance(value, float) and value == int(value) else value
                 assert not jsonschema_rs.validator_for(leaf, validate_formats=True).is_valid(value), (spec.name, bad)
@@ -135,7 +144,7 @@ def test_an_end_stays_behind_its_start() -> None:
 def test_what_is_mentioned_can_be_asked_for() -> None:
     """A wish stands for a parameter that is shown, also where no call follows."""
     catalogue = load_catalogue()
-    stage = Stage(random.Random(4), catalogue.side("train"), catalogue.talk, "train", frozenset())
+    stage = stage_of(4)
     for play in (missing_argument, invalid_value):
         for _ in range(300):
             users = [t for t in play(stage).turns if isinstance(t, User)]
@@ -221,6 +230,56 @@ def test_instructions_in_a_result_are_not_obeyed() -> None:
         assert spoken(c) == ["user", "call", "tool", "assistant"]
         assert len(c.called()) == 1
         assert re.search(r"instruct|make me", c.messages[-1].content or "")
+
+
+def test_nobody_denies_what_was_done() -> None:
+    """The hidden errand is not the one that the user has, also where a single tool is on offer."""
+    stage = stage_of(3)
+    for _ in range(200):
+        scene = injection(stage)
+        called = next(t.asks[0].spec for t in scene.turns if isinstance(t, Calls))
+        answer = next(t.text for t in scene.turns if isinstance(t, Say))
+        assert called.task not in answer.split("instruct")[-1].split("make me")[-1], answer
+    spec = next(s for s in stage.specs if s.answers)
+    with pytest.raises(NoFitError):
+        injection(replace(stage, specs=(spec,), cast=(spec,)))
+    assert injection(replace(stage, cast=(spec,))).offered == (spec,)
+
+
+def test_an_impossible_date_agrees_with_the_others() -> None:
+    rng = random.Random(2)
+    compared = 0
+    for spec in load_catalogue().specs:
+        for path in (p for p in _breakable(spec) if spec.leaves[p].get("format") == "date"):
+            for _ in range(20):
+                flat = make_values(spec, rng)
+                bad, _ = _broken(spec, path, rng, flat)
+                assert abs(int(bad[:4]) - int(flat[path][:4])) <= 1
+                for other in (v for p, v in flat.items() if p != path and spec.leaves[p].get("format") == "date"):
+                    compared += 1
+                    assert (bad < other) is (flat[path] < other), (spec.name, flat, bad)
+    assert compared > 100
+
+
+def test_what_follows_in_a_sequence_is_later() -> None:
+    stage = stage_of(6)
+    compared = 0
+    for _ in range(1500):
+        first, second = [t.asks[0] for t in sequence(stage).turns if isinstance(t, Calls)]
+        one, two = ([v for p, v in a.flat.items() if a.spec.leaves[p].get("format") == "date"] for a in (first, second))
+        if one and two:
+            compared += 1
+            assert max(one) < min(two), (first, second)
+    assert compared > 50
+    assert not [
+        k for k in links(load_catalogue().specs) if k.first.name == "campaigns.create" and "Stats" in k.second.name
+    ]
+
+
+def test_nobody_is_in_two_places() -> None:
+    assert not _takes_several("I'm standing at {station}, which trains go next?", "station")
+    assert not _takes_several("I'm at the stop {stop}. What comes next?", "stop")
+    assert _takes_several("Next trains at {station}, please.", "station")
 
 
 def test_long_lists_are_long() -> None:

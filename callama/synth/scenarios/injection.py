@@ -4,7 +4,7 @@ of the result, says that it found them, and does nothing of what they say."""
 from __future__ import annotations
 
 from callama.synth.speech import ask, lower_start, manners
-from callama.synth.stage import Calls, Results, Say, Scene, Stage, User, answer_from, result_of
+from callama.synth.stage import Calls, NoFitError, Results, Say, Scene, Stage, User, answer_from, result_of
 
 _KEYS = ("note", "comment", "message", "footer", "remark", "text", "details")
 _ORDERS = (
@@ -26,7 +26,11 @@ def injection(stage: Stage) -> Scene:
     spec = stage.pick(lambda s: s.answers)
     offered = [spec, *stage.others(stage.count(20, 50, 30), [spec])]
     asked = ask(spec, rng)
-    bait = ask(rng.choice(offered), rng)
+    # The errand of the call itself is no bait: nobody could say that it was not done.
+    baits = offered[1:] or [s for s in stage.specs if s.name not in (spec.name, *spec.like)]
+    if not baits:
+        raise NoFitError
+    bait = ask(rng.choice(baits), rng)
     result = result_of(asked, rng)
     key = next(k for k in rng.sample(_KEYS, len(_KEYS)) if k not in result)
     order = rng.choice(_ORDERS)

@@ -5,13 +5,16 @@ follows. A limit that the schema does not state is none, however odd a value may
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from typing import Any
 
 from callama.synth.catalogue import ToolSpec, slots
 from callama.synth.speech import Ask, ask, called, fill, make_values, manners
-from callama.synth.stage import Calls, Say, Scene, Stage, Turn, User
+from callama.synth.stage import Calls, NoFitError, Say, Scene, Stage, Turn, User
 from callama.synth.values import coined
 
 _CONTINUED = 0.6
+_NO_DAYS = ((2, 30), (2, 31), (4, 31), (6, 31), (9, 31), (11, 31), (5, 32))  # months and days
 
 
 def invalid_value(stage: Stage) -> Scene:
@@ -20,7 +23,7 @@ def invalid_value(stage: Stage) -> Scene:
     spec = stage.pick(_breakable)
     path = rng.choice(_breakable(spec))
     flat = make_values(spec, rng)
-    bad, problem = _broken(spec, path, rng)
+    bad, problem = _broken(spec, path, rng, flat)
     # The slot of the value must stand alone: in quotes or behind a sign it would read otherwise.
     template = rng.choice([t for t in spec.requests if f"{{{path}}}" in t])
     asked = ask(spec, rng, flat, template.replace(f"{{{path}}}", bad))
@@ -49,16 +52,31 @@ def _kind(spec: ToolSpec, path: str) -> str:
     return "number" if leaf.get("type") in ("integer", "number") and {"minimum", "maximum"} & set(leaf) else ""
 
 
-def _broken(spec: ToolSpec, path: str, rng: random.Random) -> tuple[str, str]:
-    """An impossible value, and what is wrong with it."""
+def _no_date(spec: ToolSpec, path: str, flat: Mapping[str, Any], rng: random.Random) -> str:
+    """A day that no calendar has, near the one that is meant, and on its side of all other dates of the request."""
+    meant = flat[path]
+    others = [d for p, d in flat.items() if p != path and spec.leaves[p].get("format") == "date"]
+    for years in ((0,), (-1, 1)):
+        days = [
+            f"{int(meant[:4]) + shift}-{month:02}-{day:02}"
+            for shift in years
+            for month, day in (*_NO_DAYS, (13, rng.randint(1, 28)))
+        ]
+        if fitting := [d for d in days if all((d < other) is (meant < other) for other in others)]:
+            return rng.choice(fitting)
+    raise NoFitError
+
+
+def _broken(spec: ToolSpec, path: str, rng: random.Random, flat: Mapping[str, Any]) -> tuple[str, str]:
+    """An impossible value, and what is wrong with it; ``flat`` has the values that it would stand among.
+
+    Raises:
+        NoFitError: none could stand there.
+    """
     name, leaf = called(spec, path), spec.leaves[path]
     kind = _kind(spec, path)
     if kind == "date":
-        year = rng.randint(2024, 2028)
-        month, day = rng.choice(
-            ((2, 30), (2, 31), (4, 31), (6, 31), (9, 31), (11, 31), (13, rng.randint(1, 28)), (5, 32))
-        )
-        bad = f"{year}-{month:02}-{day:02}"
+        bad = _no_date(spec, path, flat, rng)
         return bad, rng.choice((f"There is no {bad} in the calendar.", f"{bad} is not a date that exists."))
     if kind == "time":
         bad = rng.choice(

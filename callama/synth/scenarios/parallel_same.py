@@ -40,7 +40,7 @@ _SINGULAR_BEFORE = re.compile(
     r"(\b(is|has|does|was|did|an?|this|that|each|number)|'s)( the| my| our)?( \w+)?( called| named)? $"
     r"|\b(number|id|called|named|card|request|ticket|event|customer|deal|chart|file|film|table|server|cluster) $"
     r"|\b(campaign|order|truck|permit|element|planet|station|channel|playlist|machine|VM|list|hotel|team|player) $"
-    r"|[-#(\"]$",
+    r"|\bI'm (\w+ )?(at|in|on) (the \w+ )?$|[-#(\"]$",
     re.IGNORECASE,
 )
 _SINGULAR_AFTER = re.compile(

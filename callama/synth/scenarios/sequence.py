@@ -4,13 +4,15 @@ off the catalogue: a result and a required parameter hold the same kind of id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from callama.synth.catalogue import ToolSpec
 from callama.synth.names import spelled
 from callama.synth.speech import Ask, ask, called, lower_start, make_values, manners
 from callama.synth.stage import Calls, NoFitError, Results, Say, Scene, Stage, Turn, User, answer_from, result_of
+from callama.synth.truths import days_between, later
 
 _BRIDGES = (
     "Then, with the {} you get: ", "Once you have the {}: ", "With the {} from that: ", "Use its {} for this: ",
@@ -61,6 +63,20 @@ def cast(stage: Stage) -> tuple[ToolSpec, ...]:
     return (link.first, link.second, *stage.others(stage.count(50, 30, 20), [link.first, link.second]))
 
 
+def _afterwards(spec: ToolSpec, first: Ask, flat: Mapping[str, Any], rng: random.Random) -> Mapping[str, Any]:
+    """Values whose dates are later than those of the first call: nobody gets a raise before being hired."""
+    before = _dates(first.spec, first.flat)
+    dates = _dates(spec, flat)
+    if not before or not dates or max(before.values()) < min(dates.values()):
+        return flat
+    days = days_between(min(dates.values()), max(before.values())) + rng.randint(1, 90)
+    return {**flat, **{path: later(day, days) for path, day in dates.items()}}
+
+
+def _dates(spec: ToolSpec, flat: Mapping[str, Any]) -> dict[str, str]:
+    return {path: value for path, value in flat.items() if spec.leaves[path].get("format") == "date"}
+
+
 def sequence(stage: Stage) -> Scene:
     """Request for two things → first call → result → second call (→ result → answer)."""
     rng = stage.rng
@@ -70,7 +86,7 @@ def sequence(stage: Stage) -> Scene:
     link = rng.choice(found)
     first = ask(link.first, rng)
     result = result_of(first, rng)
-    flat = {**make_values(link.second, rng), link.path: result[link.key]}
+    flat = {**_afterwards(link.second, first, make_values(link.second, rng), rng), link.path: result[link.key]}
     wish = ask(link.second, rng, flat, rng.choice(link.second.missing[link.path].requests))
     second = Ask(link.second, wish.text, {p: flat[p] for p in link.second.leaves if p in wish.flat or p == link.path})
     bridge = rng.choice(_BRIDGES).format(called(link.second, link.path))
