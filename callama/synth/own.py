@@ -111,14 +111,21 @@ def _later(tool: Tool, makers: Mapping[str, str]) -> dict[str, str]:
         pair = words[0] & _MOST and words[1] & _LEAST
         if makers[ends] in ("date", "time", "clock", "instant"):  # "from_base" and "to_base" are not in order
             pair = pair or (words[0] & _ENDS and words[1] & _BEGINS)
-        if later and pair and makers[begins] == makers[ends] and _stands_before(begins, ends, tool) and ends not in out:
+        if (
+            later
+            and pair
+            and makers[begins] == makers[ends]
+            and _is_known_before(begins, ends, tool)
+            and ends not in out
+        ):
             out[ends] = later
     return out
 
 
-def _stands_before(one: str, other: str, tool: Tool) -> bool:
-    names = list(tool.parameters["properties"])
-    return names.index(one) < names.index(other)
+def _is_known_before(one: str, other: str, tool: Tool) -> bool:
+    """Whether every call that holds the ``other`` parameter can have this one first."""
+    names, required = list(tool.parameters["properties"]), tool.parameters.get("required", ())
+    return names.index(one) < names.index(other) and (one in required or other not in required)
 
 
 def _fault(tool: Tool, name: str, schema: Any, maker: str) -> str:

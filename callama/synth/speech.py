@@ -114,6 +114,11 @@ def _in_order(spec: ToolSpec, flat: Mapping[str, Any]) -> bool:
     return True
 
 
+def dates_of(spec: ToolSpec, flat: Mapping[str, Any]) -> dict[str, str]:
+    """The dates among the values, by path; not those of a schema's own examples, which may be written anyhow."""
+    return {p: v for p, v in flat.items() if spec.leaves[p].get("format") == "date" and spec.makers[p] != SCHEMA}
+
+
 def _kind(spec: ToolSpec, path: str) -> tuple[str, Any]:
     return spec.makers[path], spec.leaves[path].get("enum")
 

@@ -318,9 +318,11 @@ def test_pairs_are_in_order(tmp_path: Path) -> None:
         "min_price": number, "max_price": number, "minRooms": bounded, "maxRooms": bounded,
         "from_base": bounded, "to_base": bounded,
     }  # fmt: skip
-    tool = function("window", "Set the window", list(properties), **properties)
-    made(tmp_path, [tool], 80, scenarios=["single", "change_of_mind", "parallel_same"])
-    found = calls_of(tmp_path / "out")
+    date = {**STRING, "format": "date"}
+    tools = [function("window", "Set the window", list(properties), **properties),
+             function("keep", "Keep the window", ["end_date"], start_date=date, end_date=date)]  # fmt: skip
+    made(tmp_path, tools, 100, scenarios=["single", "change_of_mind", "parallel_same"])
+    found = [a for a in calls_of(tmp_path / "out") if "from" in a]
     names = list(properties)[:8]
     for begins, ends in zip(names[::2], names[1::2], strict=True):
         assert all(a[begins] <= a[ends] for a in found), begins

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from callama.synth.catalogue import ToolSpec, slots
-from callama.synth.speech import Ask, ask, called, fill, make_values, manners
+from callama.synth.speech import Ask, ask, called, dates_of, fill, make_values, manners
 from callama.synth.stage import Calls, NoFitError, Say, Scene, Stage, Turn, User
-from callama.synth.values import coined
+from callama.synth.values import coined, make
 
 _CONTINUED = 0.6
 _NO_DAYS = ((2, 30), (2, 31), (4, 31), (6, 31), (9, 31), (11, 31), (5, 32))  # months and days
@@ -54,15 +54,15 @@ def _kind(spec: ToolSpec, path: str) -> str:
 
 def _no_date(spec: ToolSpec, path: str, flat: Mapping[str, Any], rng: random.Random) -> str:
     """A day that no calendar has, near the one that is meant, and on its side of all other dates of the request."""
-    meant = flat[path]
-    others = [d for p, d in flat.items() if p != path and spec.leaves[p].get("format") == "date"]
+    dates = dates_of(spec, flat)
+    meant = dates.pop(path, "") or str(make("date", rng))
     for years in ((0,), (-1, 1)):
         days = [
             f"{int(meant[:4]) + shift}-{month:02}-{day:02}"
             for shift in years
             for month, day in (*_NO_DAYS, (13, rng.randint(1, 28)))
         ]
-        if fitting := [d for d in days if all((d < other) is (meant < other) for other in others)]:
+        if fitting := [d for d in days if all((d < other) is (meant < other) for other in dates.values())]:
             return rng.choice(fitting)
     raise NoFitError
 

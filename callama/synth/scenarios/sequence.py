@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from callama.synth.catalogue import ToolSpec
 from callama.synth.names import spelled
-from callama.synth.speech import Ask, ask, called, lower_start, make_values, manners
+from callama.synth.speech import Ask, ask, called, dates_of, lower_start, make_values, manners
 from callama.synth.stage import Calls, NoFitError, Results, Say, Scene, Stage, Turn, User, answer_from, result_of
 from callama.synth.truths import days_between, later
 
@@ -65,16 +65,12 @@ def cast(stage: Stage) -> tuple[ToolSpec, ...]:
 
 def _afterwards(spec: ToolSpec, first: Ask, flat: Mapping[str, Any], rng: random.Random) -> Mapping[str, Any]:
     """Values whose dates are later than those of the first call: nobody gets a raise before being hired."""
-    before = _dates(first.spec, first.flat)
-    dates = _dates(spec, flat)
+    before = dates_of(first.spec, first.flat)
+    dates = dates_of(spec, flat)
     if not before or not dates or max(before.values()) < min(dates.values()):
         return flat
     days = days_between(min(dates.values()), max(before.values())) + rng.randint(1, 90)
     return {**flat, **{path: later(day, days) for path, day in dates.items()}}
-
-
-def _dates(spec: ToolSpec, flat: Mapping[str, Any]) -> dict[str, str]:
-    return {path: value for path, value in flat.items() if spec.leaves[path].get("format") == "date"}
 
 
 def sequence(stage: Stage) -> Scene:
