@@ -290,8 +290,12 @@ def test_long_lists_are_long() -> None:
 
 
 def test_without_tools_nothing_is_called() -> None:
+    known = {s.task for s in load_catalogue().specs if s.domain in ("language", "maths", "geometry", "geography_facts")}
     for c in made("no_tools"):
         assert not c.tools
+        assert not [task for task in known if f" {task}" in (c.messages[-1].content or "")], (
+            "a refusal of what is known"
+        )
         assert spoken(c) == ["user", "assistant"]
 
 

@@ -11,10 +11,15 @@ _REFUSALS = (
 )  # fmt: skip
 
 
+# What is asked in these domains, such as a translation or the area of a circle, takes knowledge and no tool.
+_KNOWLEDGE = frozenset(("chemistry", "geography_facts", "geometry", "language", "maths", "number_theory", "physics",
+                        "statistics", "text_tools", "unit_conversion"))  # fmt: skip
+
+
 def no_tools(stage: Stage) -> Scene:
     """A remark → answer, or a request → refusal in words."""
     rng = stage.rng
-    spec = rng.choice(stage.specs)
+    spec = stage.pick(lambda s: s.domain not in _KNOWLEDGE)
     if rng.random() < 0.5:
         return Scene((), (User(manners(ask(spec, rng), rng)), Say(rng.choice(_REFUSALS).format(task=spec.task))))
     entry = rng.choice(stage.lines("chat", []))
