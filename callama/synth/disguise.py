@@ -77,8 +77,8 @@ def dress(spec: ToolSpec, used: Collection[str], taken: Collection[str], rng: ra
     schema["properties"] = shown
     if spec.required:
         schema["required"] = [names[n] for n, _ in properties if n in spec.required]
-    own_words = len(words_of(name)) > 1 and set(words_of(spec.name)) <= set(words_of(name))
-    plain = own_words and rng.random() < _NO_DESCRIPTION
+    plain = rng.random() < _NO_DESCRIPTION and len(words_of(name)) > 1
+    plain = plain and set(words_of(spec.name)) <= set(words_of(name))
     return Costume(Tool(name, "" if plain else spec.tool.description, schema), names)
 
 

@@ -6,6 +6,7 @@ it as ``weather.fetch(location)`` and ``tool_17(cityName)`` too learns to read w
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from collections.abc import Sequence
@@ -64,6 +65,7 @@ def _joined(words: list[str], form: str) -> str:
     return ("-" if form == "kebab" else "_").join(words)
 
 
+@functools.cache
 def spelled(name: str) -> str:
     """A name without its convention: ``getWeather`` and ``get_weather`` are the same."""
     return "".join(words_of(name))

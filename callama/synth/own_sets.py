@@ -37,6 +37,7 @@ QUARANTINE, REPORT = "quarantine.jsonl", "report.json"
 CHUNK = 300
 # Conversations tried for each that is wanted, before a chunk gives up.
 _SPARE: Mapping[Side, int] = {"train": 6, "validation": 24, "held_out": 12}
+_LEAST_TRIED = 600  # a function without parameters has few requests, and hardly one of them may be a small side's
 # A request belongs to one side by what it says, so that no side has a request of another.
 _SHARES: Mapping[Side, range] = {"train": range(5), "validation": range(5, 6), "held_out": range(6, 8)}
 _LEAST_TOOLS = {"choice": 2, "parallel_different": 2, "long_list": 12}
@@ -177,7 +178,7 @@ def play(chunk: Chunk) -> Outcome:
     out, tried = Outcome(), 0
     try:
         for conversation in synthesise(
-            _SPARE[chunk.side] * chunk.wanted,
+            max(_SPARE[chunk.side] * chunk.wanted, _LEAST_TRIED),
             chunk.seed,
             side=chunk.side,
             scenarios=list(chunk.weights),

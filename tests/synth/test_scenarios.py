@@ -264,13 +264,13 @@ def test_an_impossible_date_agrees_with_the_others() -> None:
 def test_what_follows_in_a_sequence_is_later() -> None:
     stage = stage_of(6)
     compared = 0
-    for _ in range(1500):
+    for _ in range(300):
         first, second = [t.asks[0] for t in sequence(stage).turns if isinstance(t, Calls)]
         one, two = ([v for p, v in a.flat.items() if a.spec.leaves[p].get("format") == "date"] for a in (first, second))
         if one and two:
             compared += 1
             assert max(one) < min(two), (first, second)
-    assert compared > 50
+    assert compared > 15
     assert not [
         k for k in links(load_catalogue().specs) if k.first.name == "campaigns.create" and "Stats" in k.second.name
     ]
