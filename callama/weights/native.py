@@ -215,9 +215,8 @@ def open_native(folder: Path, weights: Path | None = None, params_file: Path | N
         CallamaError: params and tensors disagree, naming the first tensor at fault, or a file was changed.
     """
     asked_by = params_file or _native_folder(folder) / PARAMS
-    folder = _native_folder(folder)
+    params, folder = read_params(asked_by, weights), _native_folder(folder)
     path = weights or folder / WEIGHTS
-    params = read_params(asked_by, path)
     tensors = open_pth(path)
     tensors.pop(_ROPE_CONSTANT, None)
     check_state(path, tensors, params, str(asked_by))
