@@ -5,7 +5,7 @@ with tools disguised (other names, other order, fewer comments) or as they are w
 cases about held-out tools, and the first cases of four BFCL categories, scored by BFCL's own checker. What is
 compared is the rate of right turns. Appends to ``benchmarks/results/ablation.json``.
 
-    PYTHONPATH=. python -m benchmarks.ablation [--tokens 250000] [--cases 100]
+    python -m benchmarks.ablation [--tokens 250000] [--cases 100]
         [--arm full_renamed]
 """
 

@@ -7,7 +7,7 @@ resident memory is its own. With ``--original DIR``, a
 checkout of michaelnny/Llama3-FunctionCalling, its converter is measured on the same Meta folder; it
 holds the model twice, so take a smaller ``--layers`` for it. Appends to ``benchmarks/results/convert.json``.
 
-    python benchmarks/convert.py [--layers 32] [--folder .] [--original DIR]
+    python -m benchmarks.convert [--layers 32] [--folder .] [--original DIR]
 """
 
 from __future__ import annotations
@@ -168,10 +168,10 @@ def main() -> None:
             # Disks have moods: what a step is compared with is measured right before it.
             forget(folder)
             source = SOURCES.get(step, "native")
-            before = run([sys.executable, __file__, "--folder", str(folder), "--copy", source])
+            before = run([sys.executable, "-m", "benchmarks.convert", "--folder", str(folder), "--copy", source])
             shutil.rmtree(folder / "copy")
             forget(folder)
-            steps[step] = run([sys.executable, __file__, "--folder", str(folder), "--step", step])
+            steps[step] = run([sys.executable, "-m", "benchmarks.convert", "--folder", str(folder), "--step", step])
             steps[step]["copy_seconds"] = before["seconds"]
             for name in DONE_WITH.get(step, ()):
                 path = folder / name

@@ -6,7 +6,7 @@ michaelnny/Llama3-FunctionCalling) its two scripts do the same on the same file,
 Peak memory is the sum over a command's processes, shared pages counted once (Linux). Appends the
 figures to ``benchmarks/results/data_pipeline.json``.
 
-    python benchmarks/data_pipeline.py [--rows 113000] [--original PATH --tokenizer tokenizer.model]
+    python -m benchmarks.data_pipeline [--rows 113000] [--original PATH --tokenizer tokenizer.model]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glaive_rows import write_rows
+from benchmarks.glaive_rows import write_rows
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "data_pipeline.json"

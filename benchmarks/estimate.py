@@ -3,7 +3,7 @@
 Each setting trains a few steps in a process of its own on synthesised conversations; the estimate is made in
 another one, before. Prints both and their ratios, and appends the figures to ``benchmarks/results/estimate.json``.
 
-    python benchmarks/estimate.py [--steps 9] [--only lora-fp32]
+    python -m benchmarks.estimate [--steps 9] [--only lora-fp32]
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train_step import MODEL, cpu_name
 
+from benchmarks.train_step import MODEL, cpu_name
 from callama.data.build import build
 from callama.data.dataset import Dataset
 from callama.synth.write import write_sets

@@ -3,7 +3,7 @@
 Each time it goes on from ``latest``; what comes out must equal, bit for bit, a run that was left alone. Appends
 to ``benchmarks/results/kills.json``.
 
-    PYTHONPATH=. python benchmarks/kills.py [--random 30] [--every 1]
+    python -m benchmarks.kills [--random 30] [--every 1]
 """
 
 from __future__ import annotations

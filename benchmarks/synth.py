@@ -7,7 +7,7 @@ by all n-grams) and self-BLEU (the mean BLEU-4 of a request against 500 others, 
 ``--bfcl FOLDER`` adds the share of word n-grams that also stand in BFCL's requests. Appends to
 ``benchmarks/results/synth.json``.
 
-    python benchmarks/synth.py [--count 200000] [--bfcl .cache/bfcl]
+    python -m benchmarks.synth [--count 200000] [--bfcl .cache/bfcl]
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import measure
-
+from benchmarks.data_pipeline import measure
 from callama.evaluate.bfcl.suites import load_bfcl
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ supervised token after it. Each side runs in a process of its own; then one func
 adapter on the same held-out conversations. Prints ratios, appends to ``benchmarks/results/train_set.json``.
 
     python -m venv /tmp/peers && /tmp/peers/bin/pip install -r benchmarks/train_set_peers.txt
-    python benchmarks/train_set.py --peer-python /tmp/peers/bin/python --original ../Llama3-FunctionCalling
+    python -m benchmarks.train_set --peer-python /tmp/peers/bin/python --original ../Llama3-FunctionCalling
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from train_set_peers import Pairs
-from train_step import DTYPES, MODEL, cpu_name
 
+from benchmarks.train_set_peers import Pairs
+from benchmarks.train_step import DTYPES, MODEL, cpu_name
 from callama.common.errors import CallamaError
 from callama.data.build import build
 from callama.data.dataset import Dataset
@@ -156,7 +156,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     runs: dict[str, dict[str, Any]] = {}
     tokens = int(Dataset(folder / "built" / "train.arrow").lengths.sum())
     for side in args.sides:
-        own = [sys.executable, __file__, "--child"]
+        own = [sys.executable, "-m", "benchmarks.train_set", "--child"]
         command = own if side == "callama" else [str(args.peer_python), str(HERE / "train_set_peers.py")]
         run = in_process(command, told | {"side": side})
         run["tokens_per_second"] = tokens / run["seconds"]
@@ -170,7 +170,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         same = all(run[key] == first[key] for key in ("supervised_tokens", "pairs_sha256"))
         assert same, f"{side} did not learn from the tokens that {args.sides[0]} learned from: {run}, {first}"
     adapters = {side: run.pop("adapter") for side, run in runs.items()}
-    losses = in_process([sys.executable, __file__, "--child"], told | {"side": "validation", "adapters": adapters})
+    losses = in_process(
+        [sys.executable, "-m", "benchmarks.train_set", "--child"], told | {"side": "validation", "adapters": adapters}
+    )
     return {
         "conversations": len(Dataset(folder / "built" / "train.arrow")), "tokens": tokens,
         "held_out_conversations": len(Dataset(folder / "built" / "validation.arrow")),

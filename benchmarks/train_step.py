@@ -5,7 +5,7 @@ noisy neighbour hits both. In our process the matrix products that such a step c
 alone allow a rate of which ours is a share. Prints tokens/s, peak resident memory and the ratios, and appends the
 figures to ``benchmarks/results/train_step.json``.
 
-    python benchmarks/train_step.py [--dtype fp32|bf16] [--rounds 3] [--steps 4]
+    python -m benchmarks.train_step [--dtype fp32|bf16] [--rounds 3] [--steps 4]
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def child(side: str, dtype: str, steps: int) -> dict[str, float]:
 
 def run(side: str, dtype: str, steps: int) -> dict[str, float]:
     """Runs one side in a process of its own."""
-    command = [sys.executable, __file__, "--child", side, "--dtype", dtype, "--steps", str(steps)]
+    command = [sys.executable, "-m", "benchmarks.train_step", "--child", side, "--dtype", dtype, "--steps", str(steps)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result

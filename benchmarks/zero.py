@@ -3,7 +3,7 @@
 Prints the largest relative difference of loss and gradient norm to the plain engine for ZeRO-1, -2 and -3 (with
 and without offload), and of the validation loss at stage 3 to stage 2. Appends to ``benchmarks/results/zero.json``.
 
-    PYTHONPATH=. python benchmarks/zero.py [--steps 50]
+    python -m benchmarks.zero [--steps 50]
 """
 
 from __future__ import annotations

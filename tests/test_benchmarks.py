@@ -1,0 +1,24 @@
+"""Every benchmark starts as its docstring says: ``python -m benchmarks.NAME`` from the repository's root."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("*.py")) if "__main__" in path.read_text()}
+BESIDE_PEERS = {"train_set_peers"}  # started by train_set with the Python of the peers' environment
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS.keys() - BESIDE_PEERS))
+def test_a_benchmark_starts_by_the_command_that_its_docstring_shows(name: str) -> None:
+    shown = re.search(r"^    python -m (benchmarks\.\S+)", PROGRAMS[name].read_text(), re.MULTILINE)
+    assert shown and shown[1] == f"benchmarks.{name}"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-m", shown[1], "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage:")
