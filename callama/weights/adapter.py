@@ -45,6 +45,7 @@ _MODULES = {peft_module(module).partition(".0.")[2]: module.split(".")[-1] for m
 _KEY = re.compile(r"base_model\.model\.model\.layers\.(\d+)\.(\w+\.\w+)\.(lora_[AB]\.weight|lora_magnitude_vector)")
 _STATE_KEY = re.compile(r"(layers\.\d+\.\w+\.w[qkvo123])\.lora_([ABab])")
 # deepspeed/utils/zero_to_fp32.py writes one of these, whole or sharded, into the folder it is given.
+_STATES_OF_RANK = "*mp_rank_*_model_states.pt"
 _CONSOLIDATED = (("pytorch_model", ".bin", open_pth), ("model", ".safetensors", open_safetensors))
 
 
@@ -121,6 +122,15 @@ def find_adapter(path: Path) -> Path:
     return path
 
 
+def settings_folder(path: Path) -> Path:
+    """Where the settings of the adapter at ``path``, and its base's params.json, are looked for: its own folder, or,
+    of a folder that ``zero_to_fp32.py`` writes, the one around it."""
+    if not path.is_dir():
+        return path.parent
+    own = any((path / name).is_file() for name in (CONFIG, ORIGINAL_CONFIG))
+    return path if own or _consolidated(path) is None else path.parent
+
+
 def is_adapter(path: Path) -> bool:
     """Whether this is an adapter in any layout that ``read_adapter`` knows, or a job's folder with one."""
     if path.is_dir():
@@ -147,14 +157,18 @@ def read_adapter(path: Path, params: ModelParams, config_dir: Path | None = None
         UsageError: a file is missing. CallamaError: a file is damaged or was changed, or the adapter
         does not fit a model of this shape.
     """
+    if path.is_dir() and not (path / CONFIG).is_file() and any(path.glob(_STATES_OF_RANK)):
+        raise UsageError(
+            f"{path} is a checkpoint of DeepSpeed, its adapter in parts: put it together with "
+            f"callama consolidate {path} OUT, and name OUT"
+        )
     if path.is_dir() and (path / CONFIG).is_file():
         adapter = _read_peft(path, params)
         require_as_written(path / CONFIG, path / WEIGHTS)
     elif path.is_file():
         adapter = adapter_of_state(path, open_pth(path), config_dir or path.parent, params)
     elif (state := _consolidated(path)) is not None:
-        beside = path if (path / ORIGINAL_CONFIG).is_file() else path.parent
-        adapter = adapter_of_state(path, state, config_dir or beside, params)
+        adapter = adapter_of_state(path, state, config_dir or settings_folder(path), params)
     elif (path / "consolidated.pth").is_file():
         raise UsageError(f"{path} is a whole model, as full fine-tuning leaves it; use it where a model is wanted")
     elif path.is_dir() and (files := sorted(f for f in path.iterdir() if f.suffix in (".pt", ".pth"))):

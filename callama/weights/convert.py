@@ -24,7 +24,7 @@ from callama.weights.gguf_in import open_gguf
 from callama.weights.gguf_out import write_gguf
 from callama.weights.hf import CONFIG, SHARD_BYTES, open_hf, write_hf
 from callama.weights.meta import open_meta, shard_files, write_meta
-from callama.weights.native import PARAMS, WEIGHTS, open_native, own_facts, read_params, write_native
+from callama.weights.native import PARAMS, WEIGHTS, open_native, read_params, write_native
 from callama.weights.seal import require_as_written
 from callama.weights.source import DTYPES, Source, warn
 from callama.weights.tokenizers import loaded_tokenizer
@@ -138,7 +138,7 @@ def _convert_adapter(path: Path, out: Path, dtype: str | None) -> None:
     carried: dict[str, object] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
     weights: dict[str, str] = {} if path.is_dir() else {"source_sha256": sha256_file(path)}
     facts = {
-        "kind": "PEFT adapter", **own_facts(params), "source": name_of(path), "dtype": dtype or "fp32",
+        "kind": "PEFT adapter", "source": name_of(path), "dtype": dtype or "fp32",
         "dialect": tool_uses.NAME, **weights, **carried,
     }  # fmt: skip
     with atomic_folder(out, facts) as temporary:

@@ -41,7 +41,7 @@ _TORCH_WORDS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _PAD = ("<|finetune_right_pad_id|>", "<|endoftext|>")
 _EOM = "<|eom_id|>"
 _PLAIN = {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu", "quantization_config": None,
-          "partial_rotary_factor": 1.0, "sliding_window": None}  # fmt: skip
+          "partial_rotary_factor": 1.0, "sliding_window": None, "is_causal": True}  # fmt: skip
 
 
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
@@ -105,6 +105,8 @@ def _read_config(path: Path) -> ModelParams:
         )
     try:
         rope |= newer
+        # At the top level it is what transformers goes by.
+        rope |= {key: raw[key] for key in ("original_max_position_embeddings",) if key in raw}
         for key in _SIZES:
             if type(raw[key]) is not int or not 0 < raw[key] <= MAX_CONTEXT:
                 raise ValueError(f"{key} must be a whole number above zero, at most 2^31, found {short(raw[key])}")

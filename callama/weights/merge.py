@@ -18,7 +18,7 @@ from torch import Tensor
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import MANIFEST, name_of, read_manifest, require_apart, require_replaceable
 from callama.model.params import ModelParams
-from callama.weights.adapter import Adapter, adapter_facts, find_adapter, no_factor, read_adapter
+from callama.weights.adapter import Adapter, adapter_facts, find_adapter, no_factor, read_adapter, settings_folder
 from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.budget import MergeError, measure
 from callama.weights.lazy import Lazy, cast, in_range, same_numbers
@@ -127,8 +127,7 @@ def _check_shape(base: Source, config_dir: Path | None, adapter_path: Path) -> N
     Raises:
         CallamaError: it describes another model.
     """
-    folder = adapter_path if adapter_path.is_dir() else adapter_path.parent
-    for place in (config_dir, folder):
+    for place in (config_dir, settings_folder(adapter_path)):
         if place is None or not (file := place / PARAMS).is_file():
             continue
         wanted, found = (_arithmetic(params) for params in (read_params(file), base.params))
@@ -142,7 +141,9 @@ def _check_shape(base: Source, config_dir: Path | None, adapter_path: Path) -> N
 
 def _arithmetic(params: ModelParams) -> dict[str, Any]:
     """What Meta's params.json says of the numbers that a model computes."""
-    names = ("dim", "n_layers", "n_heads", "kv_heads", "ffn_dim", "norm_eps", "rope_theta", "use_scaled_rope")
+    names = (
+        "dim", "n_layers", "n_heads", "kv_heads", "ffn_dim", "vocab_size", "norm_eps", "rope_theta", "use_scaled_rope",
+    )  # fmt: skip
     return {name: getattr(params, name) for name in names}
 
 

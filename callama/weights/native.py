@@ -96,7 +96,7 @@ def read_params(place: Path, weights: Path | None = None) -> ModelParams:
     ``weights``, or else beside it.
 
     Raises:
-        UsageError: no params.json. CallamaError: its content is not a Llama 3 shape.
+        UsageError: no params.json. CallamaError: its content is not a Llama 3 shape, or not the manifest's.
     """
     path = place / PARAMS if place.is_dir() else place
     raw = read_json(path, "Meta's params.json of a native checkpoint")
@@ -111,6 +111,12 @@ def read_params(place: Path, weights: Path | None = None) -> ModelParams:
         params = ModelParams.from_meta(raw, max_seq_len=facts.get("max_seq_len"))
     except (TypeError, ValueError) as error:
         raise CallamaError(f"{path}: {error}") from None
+    told = "rope_scale_factor" in facts
+    if "max_seq_len" in facts and told != params.use_scaled_rope:
+        raise CallamaError(
+            f"{path} {'does not scale' if told else 'scales'} RoPE, of the model that {beside / MANIFEST} tells of "
+            f"{'it is scaled' if told else 'it is not'}: name the params.json of these weights"
+        )
     return replace(params, rope_scale_factor=facts.get("rope_scale_factor", params.rope_scale_factor))
 
 

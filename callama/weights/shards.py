@@ -30,7 +30,7 @@ from callama.weights.adapter import (
 from callama.weights.adapter_config import CONFIG as ADAPTER_CONFIG
 from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.lazy import finite, of_tensor
-from callama.weights.native import PARAMS, WEIGHTS, own_facts, read_params
+from callama.weights.native import PARAMS, WEIGHTS, read_params
 from callama.weights.pth import require_zip
 from callama.weights.seal import require_as_written
 
@@ -187,7 +187,7 @@ def consolidate(source: Path, out: Path) -> int:
     known = read_manifest(folder)
     carried: dict[str, Any] = {key: known[key] for key in ("base", "base_sha256", "dialect") if key in known}
     facts: dict[str, Any] = {
-        "kind": "adapter", **own_facts(params), "source": name_of(folder), "dtype": "fp32", "dialect": tool_uses.NAME,
+        "kind": "adapter", "source": name_of(folder), "dtype": "fp32", "dialect": tool_uses.NAME,
         **carried,
     }  # fmt: skip
     with atomic_folder(out, facts) as temporary:

@@ -216,6 +216,7 @@ def in_json(**changes: Any) -> Callable[[Path], None]:
         ("peft/adapter_config.json", in_json(r=8), "has A, B of .*another base"),
         ("meta/consolidated.00.pth", in_file(lambda s: s.update(odd=torch.ones(2))), "only one has odd"),
         ("hf/config.json", in_json(sliding_window=128), "sliding_window is 128; callama's Llama has None"),
+        ("hf/config.json", in_json(is_causal=False), "is_causal is False; callama's Llama has True"),
         ("hf/config.json", in_json(rope_parameters={"partial_rotary_factor": 0.5}), "partial_rotary_factor is 0.5"),
         ("native/params.json", in_json(n_layers=10**7), "n_layers must be at most 1000, found 10000000"),
         ("native/MANIFEST.json", in_json(max_seq_len="x"), r"MANIFEST\.json: max_seq_len must be a number above zero"),

@@ -182,6 +182,17 @@ def test_rope_may_be_told_twice_in_the_same_words(tmp_path: Path) -> None:
     assert (found.use_scaled_rope, found.rope_scale_factor, found.rope_theta) == (True, 8.0, SCALED.rope_theta)
 
 
+def test_the_context_before_scaling_counts_where_transformers_reads_it(tmp_path: Path) -> None:
+    native, _ = write_model(tmp_path, "Llama 3.1")
+    convert(native, tmp_path / "hf", "hf")
+    (tmp_path / "hf" / "MANIFEST.json").unlink()
+    change(original_max_position_embeddings=8192)(tmp_path / "hf")
+    assert open_source(tmp_path / "hf").params.use_scaled_rope
+    change(original_max_position_embeddings=4096)(tmp_path / "hf")
+    with pytest.raises(CallamaError, match=r"config\.json: RoPE is scaled by 'llama3'; .*Llama 3\.1's scaling only"):
+        open_source(tmp_path / "hf")
+
+
 def test_a_tokenizer_that_leaves_ids_out_cannot_be_one_of_hugging_face(tmp_path: Path) -> None:
     native, _ = write_model(tmp_path)
     spec = json.loads((native / "tokenizer.json").read_text())

@@ -88,12 +88,30 @@ def test_merging_is_what_peft_merges(tmp_path: Path, changes: dict[str, bool]) -
 def test_an_adapter_whose_params_json_is_another_models_is_refused(tmp_path: Path) -> None:
     prepare(tmp_path, tiny(LLAMA_3), facts={})
     own = json.loads((tmp_path / "base" / "params.json").read_text())
-    for key, value in (("rope_theta", 10_000.0), ("use_scaled_rope", True), ("norm_eps", 1e-6), ("n_heads", 8)):
+    others = {"rope_theta": 10_000.0, "use_scaled_rope": True, "norm_eps": 1e-6, "n_heads": 8, "vocab_size": 500}
+    for key, value in others.items():
         (tmp_path / "adapter" / "params.json").write_text(json.dumps({**own, key: value}))
         with pytest.raises(CallamaError, match=rf"params\.json tells of a base with \w+ {value}, .*base has "):
             merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
     (tmp_path / "adapter" / "params.json").write_text(json.dumps(own))
     merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+
+
+def test_the_params_json_beside_zero_to_fp32s_folder_counts(tmp_path: Path) -> None:
+    model = tiny(LLAMA_3)
+    prepare(tmp_path, model)
+    job = tmp_path / "job"
+    (job / "state").mkdir(parents=True)
+    factors = {name: tensor for name, tensor in model.state_dict().items() if "lora_" in name}
+    torch.save(factors, job / "state" / "pytorch_model.bin")
+    settings = {"lora_rank": LORA.rank, "lora_scaling": LORA.scaling, "lora_dropout": 0.0, "train_qv_only": False}
+    (job / "lora.json").write_text(json.dumps(settings))
+    own = json.loads((tmp_path / "base" / "params.json").read_text())
+    (job / "params.json").write_text(json.dumps({**own, "use_scaled_rope": True}))
+    with pytest.raises(CallamaError, match=r"job/params\.json tells of a base with use_scaled_rope True"):
+        merge_to_folder(tmp_path / "base", job / "state", tmp_path / "merged", max_changed=1)
+    (job / "params.json").write_text(json.dumps(own))
+    merge_to_folder(tmp_path / "base", job / "state", tmp_path / "merged", max_changed=1)
 
 
 def test_a_type_that_cannot_hold_the_merge_is_no_obstacle_to_another(tmp_path: Path) -> None:

@@ -83,6 +83,19 @@ def test_trap_26_what_stands_beside_the_weights_counts_where_params_json_lies_el
     assert open_native(weights.parent, weights, tmp_path / "params.json").params == params
 
 
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_params_json_that_contradicts_the_manifest_beside_the_weights_is_refused(
+    tmp_path: Path, scaled: bool
+) -> None:
+    write(tmp_path / "out", replace(ROUNDED, use_scaled_rope=scaled))
+    raw = json.loads((tmp_path / "out" / "params.json").read_text())
+    (tmp_path / "params.json").write_text(json.dumps({**raw, "use_scaled_rope": not scaled}))
+    weights = tmp_path / "out" / "consolidated.pth"
+    said = "does not scale RoPE, .*it is scaled" if scaled else "scales RoPE, .*it is not"
+    with pytest.raises(CallamaError, match=said + ": name the params.json of these weights"):
+        open_native(weights.parent, weights, tmp_path / "params.json")
+
+
 def test_a_built_model_computes_what_was_saved_and_never_writes_to_the_file(tmp_path: Path) -> None:
     model, ids = tiny(LLAMA_3_1), tokens(12)
     write_native(tmp_path / "out", LLAMA_3_1, model.state_dict(), None, {})

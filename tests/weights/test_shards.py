@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from callama.common.errors import CallamaError
+from callama.common.errors import CallamaError, UsageError
+from callama.weights.convert import convert
 from callama.weights.shards import consolidated, load_shard
+from tests.model.tiny import LLAMA_3
 
 SHAPE = torch.Size([3, 2])
 
@@ -35,6 +38,14 @@ def write_job(folder: Path, stage: int = 2, shapes: Any = None, count: Any = Non
 def test_parts_are_put_together(tmp_path: Path, stage: int) -> None:
     found = consolidated(write_job(tmp_path, stage))
     assert found.keys() == {"w"} and torch.equal(found["w"], torch.arange(6.0).view(SHAPE))
+
+
+def test_parts_where_an_adapter_is_wanted_are_named_as_such(tmp_path: Path) -> None:
+    write_job(tmp_path / "job")
+    for name, settings in (("lora.json", {"lora_rank": 2}), ("params.json", LLAMA_3.to_meta())):
+        (tmp_path / "job" / name).write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match=r"adapter in parts: put it together with callama consolidate .*job OUT"):
+        convert(tmp_path / "job", tmp_path / "out", "peft")
 
 
 WRONG: dict[str, dict[str, Any]] = {
