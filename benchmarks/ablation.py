@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import record
+from callama.common.errors import CallamaError
 from callama.contract.messages import Conversation
 from callama.data.example import example_of
 from callama.synth import engine
@@ -86,7 +87,10 @@ def training_set(out: Path, catalogue: Path, renamed: bool, tokens: int) -> dict
             conversation = Conversation.from_dict(json.loads(line))
             split = str(conversation.labels["split"])
             if left[split] > 0:
-                left[split] -= len(example_of(conversation, renderer, "all", MAX_TOKENS).input_ids)
+                try:
+                    left[split] -= len(example_of(conversation, renderer, "all", MAX_TOKENS).input_ids)
+                except CallamaError:  # too long, and not to be cut soundly: build drops it too
+                    continue
                 counts[split] += 1
                 file.write(line)
     if left["train"] > 0:
