@@ -8,13 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.signals import Wishes
-
-_ENDED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+from callama.common.signals import ENDING, Wishes, to_handle
 
 
 def _status(number: int) -> int:
@@ -22,14 +20,14 @@ def _status(number: int) -> int:
 
 
 class _Stop:
-    """Handles both signals: whatever is going on ends by an exception, so that it can clean up behind itself."""
+    """Handles signals: whatever is going on ends by an exception, so that it can clean up behind itself."""
 
     def __init__(self) -> None:
         self._wishes = Wishes()
         self.heard: signal.Signals | None = None
 
     def __call__(self, number: int, _: object) -> None:
-        if not self._wishes.is_new():
+        if not self._wishes.is_new(number):
             return
         self.heard = signal.Signals(number)
         if number == signal.SIGINT:
@@ -38,7 +36,8 @@ class _Stop:
 
 
 def _leave(number: int, _: object) -> None:
-    os.write(2, f"{_ENDED[signal.Signals(number)]}\n".encode())
+    with suppress(OSError):  # the terminal may be gone
+        os.write(2, f"{ENDING[signal.Signals(number)]}\n".encode())
     os._exit(_status(number))
 
 
@@ -46,7 +45,7 @@ def _leave(number: int, _: object) -> None:
 def loading() -> Iterator[None]:
     """While libraries are loaded there is nothing to clean up, and an exception in the middle of them may end in any
     other one: a signal ends the process at once."""
-    before = {number: signal.signal(number, _leave) for number in _ENDED}
+    before = {number: signal.signal(number, _leave) for number in to_handle()}
     try:
         yield
     finally:
@@ -55,17 +54,17 @@ def loading() -> Iterator[None]:
 
 
 def guarded(run: Callable[[], object], leave: Callable[[int], NoReturn] = sys.exit) -> NoReturn:
-    """Runs and exits by ``leave``: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated. A user's mistake is
-    one message."""
+    """Runs and exits by ``leave``: 0 done, 1 failed, 2 wrong use, 129 hung up, 130 interrupted, 143
+    terminated. A user's mistake is one message."""
     # Where output cannot be in UTF-8 (LC_ALL=C, a pipe of another system), a sign is spelt and the work not lost.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    stop = _Stop()
-    for number in _ENDED:
+    stop, numbers = _Stop(), to_handle()
+    for number in numbers:
         signal.signal(number, stop)
     status = _outcome(run, stop)
     # What is done is done: a signal while Python takes itself apart would only add a traceback.
-    for number in _ENDED:
+    for number in numbers:
         signal.signal(number, signal.SIG_IGN)
     leave(status)
 
@@ -84,7 +83,7 @@ def _outcome(run: Callable[[], object], stop: _Stop) -> int:
         if isinstance(code, str):
             print(code, file=sys.stderr)
             return 1
-        return next((_ended(number) for number in _ENDED if code == _status(number)), code or 0)
+        return next((_ended(number) for number in ENDING if code == _status(number)), code or 0)
     except BrokenPipeError:
         # The reader of our output has gone; without this, Python complains once more while exiting.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,7 +101,7 @@ def _outcome(run: Callable[[], object], stop: _Stop) -> int:
 
 
 def _ended(number: signal.Signals) -> int:
-    print(_ENDED[number], file=sys.stderr)
+    print(ENDING[number], file=sys.stderr)
     return _status(number)
 
 

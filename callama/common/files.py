@@ -31,6 +31,7 @@ from callama.common.signals import held
 
 MANIFEST = "MANIFEST.json"
 _BLOCK_BYTES = 8 << 20
+_NEIGHBOUR = re.compile(r"\.(.+)\.\d+-[0-9a-f]{8}\.tmp")
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -167,7 +168,9 @@ def _disk_errors(path: Path) -> Iterator[None]:
         # Writers in other languages (safetensors) raise errors of their own, with the system's words.
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or "No space left on device" in str(error):
-            raise CallamaError(f"the disk is full while writing {path}; free some space and run again") from None
+            raise CallamaError(
+                f"the disk is full while writing {_meant(path)}; free some space and run again"
+            ) from None
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             raise CallamaError(
                 f"{path} is larger than files may be here (ulimit -f, or the file system's limit); choose another place"
@@ -194,6 +197,11 @@ def name_of(path: Path) -> str:
 def _neighbour(path: Path) -> Path:
     # File systems take names of 255 bytes, and a character has up to four.
     return path.with_name(f".{path.name[:50]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def _meant(path: Path) -> Path:
+    """The same place by the name that it is to have."""
+    return Path(*(_NEIGHBOUR.sub(r"\1", part) for part in path.parts))
 
 
 @contextlib.contextmanager

@@ -92,19 +92,24 @@ def is_llama3(spec: Mapping[str, Any]) -> bool:
     return len(ordinary) == LLAMA3_RANKS and all(added.get(name) == ours[name] for name in (begin, end))
 
 
-def require_ids(spec: Mapping[str, Any], place: Path) -> None:
+def require_ids(spec: Mapping[str, Any], place: Path, advice: str) -> None:
     """Makes sure that Hugging Face's library gives the added tokens of ``place``'s tokenizer their own ids: it numbers
-    them one behind the other, whatever the file says.
+    them one behind the other, whatever the file says. ``advice`` is what to do where it does not.
 
     Raises:
-        CallamaError: it does not.
+        CallamaError: it does not, or cannot read the tokenizer at all.
     """
-    library = tokenizers.Tokenizer.from_str(json.dumps(spec))
+    try:
+        library = tokenizers.Tokenizer.from_str(json.dumps(spec))
+    except Exception as error:  # the library raises nothing more special
+        raise CallamaError(
+            f"Hugging Face's library does not read the tokenizer of {place} ({error}); copy or download it again"
+        ) from None
     for token in spec.get("added_tokens") or ():
         if (found := library.token_to_id(token["content"])) != token["id"]:
             raise CallamaError(
                 f"the tokenizer of {place} leaves ids out: {token['content']!r} has {token['id']}, and Hugging Face's "
-                f"library would give it {found}; convert --to native or gguf instead"
+                f"library would give it {found}; {advice}"
             )
 
 

@@ -1,5 +1,5 @@
-"""Ctrl-C, and the SIGTERM of a scheduler, as a wish that the loop grants at the end of a step, so that a stopped run
-can go on."""
+"""Ctrl-C, the SIGTERM of a scheduler and the end of a terminal, as a wish that the loop grants at the end of a step,
+so that a stopped run can go on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from callama.common.signals import Wishes
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from callama.common.signals import Wishes, to_handle
 
 
 class StopRequest:
@@ -19,10 +17,10 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked = False
         self._wishes = Wishes()
-        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._before = {number: signal.getsignal(number) for number in to_handle()}
 
     def __call__(self, number: int, _: Any) -> None:
-        if not self._wishes.is_new():
+        if not self._wishes.is_new(number):
             return
         if self.asked:
             self.restore()
@@ -39,7 +37,7 @@ class StopRequest:
 def interruptible() -> Iterator[StopRequest]:
     """Within it, signals are noted in what is yielded."""
     request = StopRequest()
-    for number in _SIGNALS:
+    for number in to_handle():
         signal.signal(number, request)
     try:
         yield request

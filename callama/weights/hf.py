@@ -72,10 +72,14 @@ def open_hf(folder: Path) -> Source:
         raise CallamaError(f"{folder} lacks lm_head.weight, and {CONFIG} does not say tie_word_embeddings")
     tensors = {name: from_hf_order(name, tensor, params) for name, tensor in renamed.items()}
     require_as_written(folder / CONFIG)
+    source = Source("Hugging Face folder", folder, params, tensors, None, read_manifest(folder))
     # Beside it may lie the tokenizer.model that it was once made from, without what was added or renamed since.
     own = folder / TOKENIZER_JSON
-    spec = spec_of(own) if own.is_file() else find_tokenizer(folder)
-    return Source("Hugging Face folder", folder, params, tensors, spec, read_manifest(folder))
+    if not own.is_file():
+        return replace(source, tokenizer=find_tokenizer(folder))
+    spec = spec_of(own)
+    require_ids(spec, folder, "if the model was trained with that library, put its ids into the file")
+    return replace(source, tokenizer=spec)
 
 
 def _weights(folder: Path) -> dict[str, Lazy]:
@@ -155,7 +159,7 @@ def write_hf(folder: Path, source: Source, shard_bytes: int = SHARD_BYTES) -> No
         write_json(temporary / "generation_config.json", ids)
         if tokenizer and source.tokenizer:
             spec = spec_of(source.tokenizer)
-            require_ids(spec, source.path)
+            require_ids(spec, source.path, "convert --to native or gguf instead")
             write_json(temporary / TOKENIZER_JSON, _with_begin(with_marks(spec), tokenizer))
             write_json(temporary / "tokenizer_config.json", _tokenizer_config(tokenizer, source.params))
             (temporary / "chat_template.jinja").write_text(chat_template(tokenizer), encoding="utf-8")

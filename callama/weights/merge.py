@@ -23,6 +23,7 @@ from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.budget import MergeError, measure
 from callama.weights.lazy import Lazy, cast, in_range, same_numbers
 from callama.weights.native import PARAMS, WEIGHTS, open_native, read_params, write_native
+from callama.weights.seal import require_as_written
 from callama.weights.source import DTYPES, Source, dtype_word
 
 MAX_CHANGED = 0.05
@@ -130,6 +131,7 @@ def _check_shape(base: Source, config_dir: Path | None, adapter_path: Path) -> N
     for place in (config_dir, settings_folder(adapter_path)):
         if place is None or not (file := place / PARAMS).is_file():
             continue
+        require_as_written(file)
         wanted, found = (_arithmetic(params) for params in (read_params(file), base.params))
         for key in found:
             if wanted[key] != found[key]:

@@ -92,15 +92,16 @@ def save_tensors(value: Any, path: Path) -> None:
 
 
 def read_params(place: Path, weights: Path | None = None) -> ModelParams:
-    """The model's shape from ``params.json`` (or the folder it lies in) and, where there is one, the manifest beside
-    ``weights``, or else beside it.
+    """The model's shape from ``params.json`` (or the folder it lies in) and what the manifest beside ``weights``, or
+    else the one beside it, says that it cannot.
 
     Raises:
         UsageError: no params.json. CallamaError: its content is not a Llama 3 shape, or not the manifest's.
     """
     path = place / PARAMS if place.is_dir() else place
     raw = read_json(path, "Meta's params.json of a native checkpoint")
-    beside = path.parent if weights is None or not (weights.parent / MANIFEST).is_file() else weights.parent
+    places = [path.parent] if weights is None else [weights.parent, path.parent]
+    beside = next((place for place in places if "max_seq_len" in read_manifest(place)), path.parent)
     facts = read_manifest(beside)
     if not isinstance(raw, Mapping):
         raise CallamaError(f"{path} must be a JSON object")

@@ -140,10 +140,20 @@ def _parts(folder: Path) -> list[Any]:
     return parts
 
 
+def _check_count(named: int, found: set[int], what: str) -> None:
+    if found != {named}:
+        raise ValueError(f"*_model_states.pt names {named:,} {what}, the parts have {', '.join(map(str, found))}")
+
+
 def _of_stage_2(groups: list[Any], flats: list[list[Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Each group's parts one behind the other are its parameters one behind the other, and padding."""
+    """Each group's parts one behind the other are its parameters one behind the other, and padding to twice the number
+    of processes."""
+    _check_count(len(groups), {len(of_rank) for of_rank in flats}, "groups")
+    unit = 2 * len(flats)
     for index, shapes in enumerate(groups):
         flat = torch.cat([of_rank[index] for of_rank in flats])
+        named = sum(shape.numel() for shape in shapes.values())
+        _check_count(-(-named // unit) * unit, {-(-flat.numel() // unit) * unit}, "numbers")
         at = 0
         for name, shape in shapes.items():
             yield name, flat.narrow(0, at, shape.numel()).view(shape).clone()
@@ -153,6 +163,8 @@ def _of_stage_2(groups: list[Any], flats: list[list[Tensor]]) -> Iterator[tuple[
 def _of_stage_3(groups: list[Any], flats: list[list[Tensor]]) -> Iterator[tuple[str, Tensor]]:
     """Each parameter is cut into as many equal parts as there are processes, the last one padded."""
     wholes = [torch.cat(of_rank) for of_rank in flats]
+    named = sum(-(-shape.numel() // len(wholes)) for shapes in groups for shape in shapes.values())
+    _check_count(named, {whole.numel() for whole in wholes}, "numbers")
     at = 0
     for shapes in groups:
         for name, shape in shapes.items():

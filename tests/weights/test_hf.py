@@ -22,7 +22,7 @@ from callama.weights.hf import stop_ids
 from callama.weights.native import build_model, read_native, write_native
 from callama.weights.tokenizers import loaded_tokenizer
 from tests.fetch import llama3_tokenizer_path
-from tests.weights.formats import FAMILIES, SCALED, SHAPE, random_state, same, snapshot, write_model
+from tests.weights.formats import FAMILIES, SCALED, SHAPE, disown, random_state, same, snapshot, write_model
 
 FILES = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
          "MANIFEST.json"}  # fmt: skip
@@ -204,6 +204,22 @@ def test_a_tokenizer_that_leaves_ids_out_cannot_be_one_of_hugging_face(tmp_path:
     with pytest.raises(CallamaError, match=r"'<\|late\|>' has 403, and Hugging Face's library would give it 400"):
         convert(tmp_path / "odd", tmp_path / "hf", "hf")
     assert not (tmp_path / "hf").exists()
+    # Nor can such a folder be read: its model has seen the ids that the library gave.
+    convert(native, tmp_path / "hf", "hf")
+    (tmp_path / "hf" / "tokenizer.json").write_text(json.dumps(spec))
+    disown(tmp_path / "hf" / "tokenizer.json")
+    with pytest.raises(CallamaError, match=r"'<\|late\|>' has 403, .* give it 400; .*put its ids into the file"):
+        convert(tmp_path / "hf", tmp_path / "back", "native")
+
+
+@pytest.mark.parametrize("field", ["truncation", "padding"])
+def test_a_tokenizer_that_hugging_faces_library_does_not_read_is_refused(tmp_path: Path, field: str) -> None:
+    native, _ = write_model(tmp_path)
+    spec = json.loads((native / "tokenizer.json").read_text())
+    (native / "tokenizer.json").write_text(json.dumps({**spec, field: {"direction": "Up"}}))
+    disown(native / "tokenizer.json")
+    with pytest.raises(CallamaError, match=r"Hugging Face's library does not read the tokenizer of .*native"):
+        convert(native, tmp_path / "hf", "hf")
 
 
 def cut(hf: Path) -> None:

@@ -108,7 +108,7 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 # The negative ones where the signal came before or after the conversion, with nothing to clean up.
-STATUS = {signal.SIGINT: (130, -2), signal.SIGTERM: (143, -15), signal.SIGKILL: (-9,)}
+STATUS = {signal.SIGINT: (130, -2), signal.SIGTERM: (143, -15), signal.SIGHUP: (129, -1), signal.SIGKILL: (-9,)}
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,8 @@ main()
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "status", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+    ("number", "status", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "hung up")],
 )
 @pytest.mark.parametrize("verb", ["convert", "merge"])
 def test_a_signal_at_any_moment_is_one_line_and_leaves_nothing(

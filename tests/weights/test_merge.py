@@ -94,6 +94,12 @@ def test_an_adapter_whose_params_json_is_another_models_is_refused(tmp_path: Pat
         with pytest.raises(CallamaError, match=rf"params\.json tells of a base with \w+ {value}, .*base has "):
             merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
     (tmp_path / "adapter" / "params.json").write_text(json.dumps(own))
+    (tmp_path / "adapter" / "MANIFEST.json").write_text(
+        json.dumps({"callama": "0", "files": {"params.json": {"sha256": "0" * 64, "bytes": 1}}})
+    )
+    with pytest.raises(CallamaError, match=r"params\.json was changed or damaged after callama wrote it"):
+        merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
+    (tmp_path / "adapter" / "MANIFEST.json").unlink()
     merge_to_folder(tmp_path / "base", tmp_path / "adapter", tmp_path / "merged")
 
 

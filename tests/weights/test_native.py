@@ -83,6 +83,15 @@ def test_trap_26_what_stands_beside_the_weights_counts_where_params_json_lies_el
     assert open_native(weights.parent, weights, tmp_path / "params.json").params == params
 
 
+def test_a_manifest_beside_the_weights_that_says_nothing_of_them_hides_no_other(tmp_path: Path) -> None:
+    params = replace(ROUNDED, use_scaled_rope=True, rope_scale_factor=16.0, max_seq_len=777)
+    write(tmp_path / "out", params)
+    (tmp_path / "weights").mkdir()
+    weights = (tmp_path / "out" / "consolidated.pth").rename(tmp_path / "weights" / "consolidated.pth")
+    (tmp_path / "weights" / "MANIFEST.json").write_text('{"callama": "0", "kind": "dataset", "files": {}}')
+    assert open_native(tmp_path / "out", weights).params == params
+
+
 @pytest.mark.parametrize("scaled", [True, False])
 def test_a_params_json_that_contradicts_the_manifest_beside_the_weights_is_refused(
     tmp_path: Path, scaled: bool

@@ -59,6 +59,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "a word in the count": {"count": ["2"]},
     "a number for the parts": {"single_partition_of_fp32_groups": 3},
     "numbers for tensors": {"single_partition_of_fp32_groups": [3]},
+    "a smaller shape": {"shapes": [{"w": torch.Size([1, 2])}]},
+    "another run's groups": {"shapes": [{"w": SHAPE}, {"v": SHAPE}]},
     "more groups": {"single_partition_of_fp32_groups": [torch.ones(3), torch.ones(3)]},
 }
 
