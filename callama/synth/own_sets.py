@@ -12,7 +12,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,8 +119,7 @@ def write_own_sets(
         remarks = [*loaded.remarks, *write_own_catalogue(loaded, Path(temporary))]
         chosen = {name: weight for name, weight in asked_for.items() if _playable(name, seed, Path(temporary))}
         if not chosen:
-            named = ", ".join(asked_for)
-            raise CallamaError(f"no function can play {named}: some scenarios need more than one function")
+            raise _cannot_play(asked_for)
         for name, sides in parts.items():
             counts: Counter[str] = Counter()
             with (folder / name).open("w", encoding="utf-8") as file:
@@ -147,6 +146,14 @@ def remarks_report(remarks: Sequence[Remark]) -> dict[str, Any]:
         "unused_functions": [str(remark) for remark in remarks if remark.lost],
         "remarks": [str(remark) for remark in remarks if not remark.lost],
     }
+
+
+def _cannot_play(names: Iterable[str]) -> CallamaError:
+    named = sorted(names)
+    why = "some scenarios need more than one function, or one with required parameters"
+    if named == ["languages"]:
+        why = "own functions are asked for in English only"
+    return CallamaError(f"no function can play {', '.join(named)}: {why}")
 
 
 def _playable(name: str, seed: int, folder: Path) -> bool:
@@ -191,8 +198,7 @@ def play(chunk: Chunk) -> Outcome:
                 tried += 1
                 _take(conversation, chunk, out)
     except NoSceneError:
-        named = ", ".join(chunk.weights)
-        raise CallamaError(f"no function can play {named}: some scenarios need more than one function") from None
+        raise _cannot_play(chunk.weights) from None
     if len(out.lines) < chunk.wanted:
         worst = "; ".join(f"{reason}: {number}" for reason, number in out.drops.most_common(3))
         raise CallamaError(f"only {len(out.lines)} of {tried} conversations pass the audits ({worst})")

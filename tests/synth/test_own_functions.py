@@ -125,6 +125,8 @@ def test_what_cannot_be_made_is_one_error(tmp_path: Path) -> None:
         made(tmp_path, UNUSABLE)
     with pytest.raises(CallamaError, match="no function can play choice"):
         made(tmp_path, [TOOLS[3]], scenarios=["choice"])
+    with pytest.raises(CallamaError, match="can play languages: own functions are asked for in English only"):
+        made(tmp_path, TOOLS, scenarios=["languages"])
     with pytest.raises(UsageError, match="unknown scenario 'nope'"):
         made(tmp_path, scenarios=["nope"])
     assert not (tmp_path / "out").exists()
