@@ -77,7 +77,7 @@ class LocalModel:
 
     def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
         """Answers greedily; ``keep`` gets each case's index and reply. A prompt that cannot be put to the
-        model is a failed case, not the end of the run."""
+        model, or has tools of which no grammar can be made, is a failed case, not the end of the run."""
         context, renderer = self.chat.model.params.max_seq_len, self.chat.renderer
         fitting = []
         for index, case in enumerate(cases):
@@ -92,10 +92,23 @@ class LocalModel:
                 keep(index, Reply.failed(f"the prompt has {length} tokens, the model's context {context}"))
         step = self.slots * PORTIONS_PER_SLOT
         for start in range(0, len(fitting), step):
-            portion = fitting[start : start + step]
+            portion = self._expressible(cases, fitting[start : start + step], keep)
             prompts = [cases[i].prompt for i in portion]
 
             def take(at: int, text: str, portion: list[int] = portion) -> None:
                 keep(portion[at], Reply.read(text))
 
             self.chat.answer(prompts, self.max_new_tokens, on_done=take, choice=self._choice)
+
+    def _expressible(self, cases: Sequence[Case], portion: list[int], keep: Callable[[int, Reply], None]) -> list[int]:
+        if self._choice is None:
+            return portion
+        out = []
+        for index in portion:
+            try:
+                self.chat.guide(cases[index].prompt, self._choice)
+            except CallamaError as error:
+                keep(index, Reply.failed(str(error)))
+            else:
+                out.append(index)
+        return out

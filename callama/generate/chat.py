@@ -9,7 +9,7 @@ from pathlib import Path
 from callama.common.errors import UsageError
 from callama.contract.grammar import Choice
 from callama.contract.messages import Conversation
-from callama.generate.constrain import Constrainer
+from callama.generate.constrain import Constrainer, MatcherGuide
 from callama.generate.engine import Generation, Generator
 from callama.generate.sampling import Sampling
 from callama.model.device import choose_device, choose_dtype
@@ -62,6 +62,14 @@ class ChatModel:
     def _constrainer(self) -> Constrainer:
         return Constrainer(self.renderer.tokenizer, self.renderer.stop_ids)
 
+    def guide(self, conversation: Conversation, choice: Choice) -> MatcherGuide:
+        """A guide to one answer of this conversation; its grammar is kept for a while.
+
+        Raises:
+            CallamaError: a tool's schema cannot be made a grammar, or there is no such tool.
+        """
+        return self._constrainer.guide(conversation.tools, choice)
+
     def generate(
         self,
         conversations: Sequence[Conversation],
@@ -79,7 +87,7 @@ class ChatModel:
             CallamaError: a prompt is too long, or a tool's schema cannot be made a grammar.
         """
         prompts = [self.renderer.prompt(c) for c in conversations]
-        guides = None if choice is None else [self._constrainer.guide(c.tools, choice) for c in conversations]
+        guides = None if choice is None else [self.guide(c, choice) for c in conversations]
         return self._generator.generate(prompts, max_new_tokens, sampling, on_done, guides, logprobs)
 
     def answer(

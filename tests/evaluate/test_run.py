@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import sha256_file
-from callama.contract.messages import Conversation, Message, dump_line
+from callama.contract.messages import Conversation, Message, Tool, dump_line
 from callama.evaluate.cases import Case
 from callama.evaluate.journal import answers_file
 from callama.evaluate.local import LocalModel
@@ -165,6 +166,18 @@ def test_a_prompt_that_does_not_fit_is_a_failed_case(tmp_path: Path, world: Path
     first, second = evaluate([suite], {"tuned": local(world / "model", 2)}).outcomes["s.jsonl"]["tuned"]
     assert first.reply.kind == "failed" and "the model's context 1024" in first.reply.reason
     assert second.reply.kind != "failed"
+
+
+def test_tools_that_no_grammar_can_say_are_a_failed_case(world: Path) -> None:
+    """A required value that no text can be: in BFCL's live categories such tools occur."""
+    cases = load_file(world / "conversations.jsonl").cases[:3]
+    impossible = {"type": "object", "properties": {"n": {"type": "string", "enum": [1, 2]}}, "required": ["n"]}
+    prompt = replace(cases[1].prompt, tools=(Tool("buy", "Buy tickets.", impossible),))
+    replies: dict[int, Reply] = {}
+    model = LocalModel(world / "tuned", max_new_tokens=20, slots=2, constrained=True)
+    model.answer([cases[0], replace(cases[1], prompt=prompt), cases[2]], replies.__setitem__)
+    assert {index: reply.kind for index, reply in replies.items() if reply.kind == "failed"} == {1: "failed"}
+    assert "tool buy: its schema cannot be made a grammar" in replies[1].reason and replies.keys() == {0, 1, 2}
 
 
 def test_several_suites_stand_side_by_side_without_a_sum(tmp_path: Path, world: Path) -> None:
