@@ -113,10 +113,11 @@ def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | No
                 continue
             for key, inner in value.items():
                 place = f"{path}.{key}"
-                if key not in declared:
+                # What is required is shown with the others, whatever it may be.
+                if key not in declared and key not in schema.get("required", ()):
                     return place[1:]
                 if isinstance(inner, dict | list):
-                    pending.append((place, inner, declared[key]))
+                    pending.append((place, inner, declared.get(key)))
     return None
 
 

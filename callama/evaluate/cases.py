@@ -6,6 +6,7 @@ does not spoil the cases behind it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,13 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import loads_strict
 from callama.contract.messages import Conversation, Message
+
+_QUESTION = re.compile("[?？؟]")
+
+
+def asks(text: str) -> bool:
+    """Whether a text holds a question."""
+    return _QUESTION.search(text) is not None
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ def cases_of(conversations: Iterable[Conversation]) -> list[Case]:
 
 def _asks_back(messages: Sequence[Message], i: int, scenario: str, has_tools: bool) -> bool:
     """A question in place of a call: by its scenario, or because a call follows the user's reply."""
-    asked = not messages[i].tool_calls and "?" in (messages[i].content or "")
+    asked = not messages[i].tool_calls and asks(messages[i].content or "")
     called = [m.role for m in messages[i + 1 : i + 3]] == ["user", "assistant"] and bool(messages[i + 2].tool_calls)
     return has_tools and asked and (scenario == "missing_argument" or called)
 

@@ -28,7 +28,10 @@ def answers_file(report: Path) -> Path:
 
 def case_key(identity: Mapping[str, Any], case: Case) -> str:
     """Names the answer of one model, asked in one way, to one case."""
-    asked = dumps({"asked": identity, "case": case.prompt.to_dict() | {"labels": {}}})
+    what: dict[str, Any] = {"asked": identity, "case": case.prompt.to_dict() | {"labels": {}}}
+    if case.by_effect:  # many dialogues open alike and go on in other ways
+        what["dialogue"] = case.id
+    asked = dumps(what)
     return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 

@@ -29,7 +29,9 @@ class Reply:
 
     @classmethod
     def read(cls, text: str) -> Reply:
-        """A model's output, parsed. Never raises."""
+        """A model's output, parsed; an empty one is malformed, no abstention. Never raises."""
+        if not text.strip():
+            return cls("malformed", text, (), "an empty answer")
         answer = parse_answer(text)
         return cls(answer.kind, text, answer.calls, answer.reason)
 

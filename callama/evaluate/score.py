@@ -14,7 +14,7 @@ from typing import Any
 from callama.contract.messages import Tool, ToolCall
 from callama.data.checks import Declared
 from callama.evaluate.arguments import Arguments, canonical, compare_arguments
-from callama.evaluate.cases import Case
+from callama.evaluate.cases import Case, asks
 from callama.evaluate.reply import Reply
 
 
@@ -47,7 +47,7 @@ class Outcome:
     @property
     def asked_back(self) -> bool:
         """Whether the answer is a question."""
-        return self.reply.kind == "text" and "?" in self.reply.text
+        return self.reply.kind == "text" and asks(self.reply.text)
 
     @property
     def chats(self) -> bool:

@@ -173,6 +173,17 @@ def test_the_checker_stays_in_its_process(folder: Path) -> None:
         check(folder / "none.whl", [job | {"calls": []}])
 
 
+def test_a_list_without_end_is_one_wrong_case(folder: Path) -> None:
+    """The checker's pattern for JavaScript's lists tries a power of two of ways to read it."""
+    schema = {"type": "dict", "properties": {"x": {"type": "array", "items": {"type": "integer"}}}, "required": ["x"]}
+    job = {"kind": "calls", "functions": [{"name": "f", "parameters": schema}], "language": "javascript"}
+    job |= {"category": "simple_javascript", "answer": [{"f": {"x": [[1, 2]]}}]}
+    said = [{"f": {"x": "[" + ", ".join(["[1, 2]"] * 40)}}], [{"f": {"x": "[1, 2]"}}]
+    first, second = check(folder / WHEEL, [job | {"calls": calls} for calls in said])
+    assert (first["valid"], first["error"]) == (False, "checker:limits")
+    assert second == {"valid": True, "error": ""}
+
+
 def test_pull_checks_the_hash(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="callama pull bfcl"):
         checked_wheel(tmp_path)

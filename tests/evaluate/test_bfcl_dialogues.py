@@ -14,6 +14,7 @@ from callama.evaluate.bfcl.dialogues import BROKEN, CATEGORIES, MORE_FUNCTIONS, 
 from callama.evaluate.bfcl.dialogues import _read_call as read_call
 from callama.evaluate.bfcl.wheel import WHEEL
 from callama.evaluate.cases import Case
+from callama.evaluate.journal import case_key
 from callama.evaluate.rates import rates
 from callama.evaluate.reply import Reply
 from callama.evaluate.score import Outcome, score
@@ -76,6 +77,13 @@ def test_the_ground_truth_wins_every_dialogue(category: str) -> None:
     assert len(suite.cases) == 200
     outcomes, _ = lead(suite, truth(dialogues))
     assert [(o.case.id, o.error) for o in outcomes if not o.right] == []
+    assert not any(o.hallucinated for o in outcomes)  # also of functions that come later
+
+
+def test_no_dialogue_takes_the_answers_of_another() -> None:
+    """Hundreds of them begin with the same words."""
+    cases = [case for category in CATEGORIES for case in load(category)[0].cases]
+    assert len({case_key({}, case) for case in cases}) == len(cases) == 800
 
 
 def test_the_flow_is_the_official_one() -> None:
@@ -134,6 +142,8 @@ def test_a_broken_call_ends_its_turn_and_is_counted() -> None:
         (ToolCall("pwd", {"a=open('/etc/passwd')": 1}), "Error during execution: "),
         (ToolCall("cd", {"folder": "__import__('os').system('true')"}), "No such file or directory"),
         (ToolCall("_load_scenario", {"scenario": {}}), "Error during execution: "),
+        (ToolCall("importlib.import_module", {"name": "this"}), "Error during execution: name 'importlib' is not"),
+        (ToolCall("json.loads", {"s": "1"}), "Error during execution: name 'json' is not defined"),
     ],
 )
 def test_what_a_model_calls_is_never_evaluated(call: ToolCall, result: str) -> None:

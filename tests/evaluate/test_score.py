@@ -82,7 +82,8 @@ def test_calls(wanted: Calls, made: Calls, function: bool, exact: bool) -> None:
     ("text", "kind"),
     [
         ("I do not know.", "text"),
-        ("", "text"),
+        ("", "malformed"),
+        (" \n", "malformed"),
         ('{"tool_uses": [{"recipient_name": "functions.f", "parameters": {"city": "Os', "malformed"),
         ('{"tool_uses": []}', "malformed"),
         ("{'tool_uses': [{'recipient_name': 'functions.f', 'parameters': {}}]}", "malformed"),
@@ -205,6 +206,16 @@ def test_schemas_and_hallucinated_functions(made: Calls, valid: bool, hallucinat
     assert (outcome.schema_valid, outcome.hallucinated) == (valid, hallucinated)
 
 
+def test_a_required_argument_without_a_schema_is_valid() -> None:
+    loose = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a", "b"]}
+    offered = Conversation((Message("user", "Go on."),), (Tool("f", "", loose),))
+    outcome = score(
+        Case(offered, message([("f", {"a": "x", "b": {"c": 1}})]), "s"),
+        Reply.read(says([("f", {"a": "x", "b": {"c": 1}})])),
+    )
+    assert outcome.schema_valid and outcome.right
+
+
 @pytest.mark.parametrize(
     ("wanted", "made", "verdicts", "sizes"),
     [
@@ -275,8 +286,8 @@ def test_what_is_missing_is_asked_for() -> None:
     assert not cases_of([offer])[0].asks_back
     labelled = Conversation(offer.messages, offer.tools, {"scenario": "missing_argument"})
     assert cases_of([labelled])[0].asks_back
-    texts = ["Where?", "In Oslo it is warm.", says([F])]
-    assert [score(asking, Reply.read(text)).asked_back for text in texts] == [True, False, False]
+    texts = ["Where?", "哪里？", "أين؟", "In Oslo it is warm.", says([F])]
+    assert [score(asking, Reply.read(text)).asked_back for text in texts] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(

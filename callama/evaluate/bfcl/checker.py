@@ -13,7 +13,8 @@ from typing import Any
 
 from callama.common.errors import CallamaError
 
-TIMEOUT_SECONDS = 600
+# Twice what the worker gives a job, and what it takes to begin.
+TIMEOUT_SECONDS, JOB_SECONDS = 600, 10
 
 
 class Checker:
@@ -59,7 +60,8 @@ class Checker:
             late.set()
             process.kill()
 
-        timer = threading.Timer(TIMEOUT_SECONDS, end)
+        seconds = TIMEOUT_SECONDS + JOB_SECONDS * len(jobs)
+        timer = threading.Timer(seconds, end)
         timer.start()
         try:
             process.stdin.write(json.dumps(jobs) + "\n")
@@ -67,7 +69,7 @@ class Checker:
             answers = json.loads(process.stdout.readline())
         except (ValueError, BrokenPipeError):
             if late.is_set():
-                told = f"BFCL's checker took more than {TIMEOUT_SECONDS} seconds for {len(jobs)} cases"
+                told = f"BFCL's checker took more than {seconds} seconds for {len(jobs)} cases"
                 raise CallamaError(told) from None
             said = process.stderr.read().strip().splitlines()[-1:] or ["nothing"]
             raise CallamaError(f"BFCL's checker ended with status {process.wait()}, saying {said[0]}") from None

@@ -23,7 +23,7 @@ from callama.evaluate.bfcl.wheel import REQUIREMENT, SHA256, read_lines
 from callama.evaluate.cases import Case
 from callama.evaluate.model import Model
 from callama.evaluate.reply import Reply
-from callama.evaluate.score import Outcome
+from callama.evaluate.score import Outcome, score
 from callama.evaluate.suites import Keep, Suite
 
 CATEGORIES = ("multi_turn_base", "multi_turn_miss_func", "multi_turn_miss_param", "multi_turn_long_context")
@@ -155,12 +155,16 @@ class Talk:
         return going
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """The outcomes, with ``exact_call`` and ``error`` as the checker says."""
+        """The outcomes, with ``exact_call`` and ``error`` as the checker says, and calls held against the functions of
+        all turns."""
         out, judged, jobs = list(outcomes), [], []
         for i, outcome in enumerate(outcomes):
             if outcome.reply.kind == "failed":
                 continue
             dialogue = self.dialogues[outcome.case.id]
+            offered = tuple(tool for turn in dialogue.tools.values() for tool in turn)
+            known = score(replace(outcome.case, prompt=replace(outcome.case.prompt, tools=offered)), outcome.reply)
+            out[i] = outcome = replace(outcome, schema_valid=known.schema_valid, hallucinated=known.hallucinated)
             if (turns := turns_of(outcome.reply.text, len(dialogue.answer))) is None:
                 out[i] = replace(outcome, exact_call=False, error="multi_turn:force_terminated")
             else:

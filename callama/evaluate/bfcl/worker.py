@@ -5,7 +5,8 @@ Started with ``python -I -S worker.py WHEEL MPMATH``; for each line of standard 
 one line, a JSON list of answers. The package's ``model_config`` imports every vendor's client; the checker
 asks it for one flag only, so a stub with that flag stands in its place, in this process alone. The package runs
 calls by ``eval``; here that name stands for a reader of literals, and every dialogue runs in a child of its own
-with limits, because the package keeps its services in module globals.
+with limits, because the package keeps its services in module globals. So does every check of calls: an unfinished list
+in a Java or JavaScript call keeps the package's patterns busy for ever.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from collections.abc import Callable
 from typing import Any
 
 CPU_SECONDS, MEMORY_BYTES = 600, 2 << 30
-DIALOGUE_CPU_SECONDS = 5
+JOB_CPU_SECONDS = 5
+_CALLS = "bfcl_eval.eval_checker.ast_eval.ast_checker"
 _SERVICES = "bfcl_eval.eval_checker.multi_turn_eval"
 
 Job = dict[str, Any]
@@ -47,21 +49,21 @@ def main() -> None:
     stub.MODEL_CONFIG_MAPPING = _AnyModel()  # type: ignore[attr-defined]
     sys.modules[stub.__name__] = stub
     out, sys.stdout = sys.stdout, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 what they print is no answer
-    work = {"calls": _check_calls, "run": _limited(_run), "dialogue": _limited(_check_dialogue)}
+    work = {"calls": _limited(_check_calls), "run": _limited(_run), "dialogue": _limited(_check_dialogue)}
     for line in sys.stdin:
         jobs = json.loads(line)
+        if any(job["kind"] == "calls" for job in jobs):
+            importlib.import_module(_CALLS)  # once, before the children that need it
         if _SERVICES not in sys.modules and any(job["kind"] != "calls" for job in jobs):
             _prepare_services(sys.argv[2])
         print(json.dumps([work[job["kind"]](job) for job in jobs]), file=out, flush=True)
 
 
 def _check_calls(job: Job) -> Job:
-    from bfcl_eval.constants.enums import Language
-    from bfcl_eval.eval_checker.ast_eval.ast_checker import ast_checker
-
+    checker = sys.modules[_CALLS]
     try:
-        language = Language(job["language"])
-        found = ast_checker(job["functions"], job["calls"], job["answer"], language, job["category"], "callama")
+        language = checker.Language(job["language"])
+        found = checker.ast_checker(job["functions"], job["calls"], job["answer"], language, job["category"], "callama")
         return {"valid": found["valid"], "error": "" if found["valid"] else found["error_type"]}
     except Exception as error:
         # The checker has no cure for values that its authors did not think of; none of them is right.
@@ -95,6 +97,9 @@ def _call(text: str, services: dict[str, Any]) -> Any:
     target = node.func
     if not isinstance(target, ast.Attribute) or not isinstance(target.value, ast.Name) or target.attr.startswith("_"):
         raise SyntaxError("not a method of a service")
+    # Beside its instances that module has whatever it imports.
+    if not target.value.id.endswith("_instance"):
+        raise NameError(f"name {target.value.id!r} is not defined")
     method = getattr(services[target.value.id], target.attr)
     named = {word.arg: ast.literal_eval(word.value) for word in node.keywords if word.arg is not None}
     return method(*map(ast.literal_eval, node.args), **named)
@@ -130,7 +135,7 @@ def _limited(work: Callable[[Job], Job]) -> Callable[[Job], Job]:
     def run(job: Job) -> Job:
         reading, writing = os.pipe()
         if not (child := os.fork()):
-            resource.setrlimit(resource.RLIMIT_CPU, (DIALOGUE_CPU_SECONDS, DIALOGUE_CPU_SECONDS))
+            resource.setrlimit(resource.RLIMIT_CPU, (JOB_CPU_SECONDS, JOB_CPU_SECONDS))
             os.close(reading)
             try:
                 answer = work(job)
