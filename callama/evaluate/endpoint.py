@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
@@ -79,14 +80,20 @@ class Endpoint:
         """Asks nothing yet. A key is taken from the environment's ``CALLAMA_API_KEY``.
 
         Raises:
-            UsageError: the address is not one of http or https.
+            UsageError: the address is not one of http or https, or the key cannot stand in a header.
         """
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        if not _is_address(url):
             raise UsageError(f"{url!r} is no address of a server; expected one such as http://localhost:8000/v1")
+        # Keys that are read from files end in a line break. The library's own complaint would quote the key.
+        self._key = os.environ.get(KEY_VARIABLE, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise UsageError(f"{KEY_VARIABLE} holds characters that no key has; expected printable ASCII on one line")
         self.url, self.name = url.rstrip("/") + "/chat/completions", name
         self.max_new_tokens, self.slots, self.patience = max_new_tokens, slots, patience or Patience()
         self.pace, self.usage = pace or Pace(), Usage()
         self.refusal = ""  # why no question is answered at all, once the server has said so
+        # Over all calls of ``answer``: a dialogue's suite makes one for each step.
+        self._answered, self._failed, self._failure = 0, 0, ""
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     @property
@@ -95,16 +102,22 @@ class Endpoint:
         return {"endpoint": self.url, "model": self.name, "max_new_tokens": self.max_new_tokens}
 
     def close(self) -> None:
-        """Nothing is held between questions."""
+        """Nothing is held between questions.
+
+        Raises:
+            CallamaError: cases were asked and not one was answered, fewer than ``answer`` waits for.
+        """
+        if self._failed and not self._answered:
+            raise CallamaError(f"{self.url} answered none of {self._failed} cases: {self._failure}")
 
     def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
         """Asks about all cases, ``slots`` at a time.
 
         Raises:
-            CallamaError: not one of the first cases was answered, or the server refuses the key, the address or the
-                model's name.
+            CallamaError: not one of the first cases of this call and earlier ones was answered, or the server
+                refuses the key, the address or the model's name.
         """
-        stop, answered, failed = threading.Event(), 0, 0
+        stop = threading.Event()
         pool, waiting = ThreadPoolExecutor(self.slots), iter(range(len(cases)))
         running: dict[Future[Reply], int] = {}
         try:
@@ -116,14 +129,22 @@ class Endpoint:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     reply = future.result()
                     keep(running.pop(future), reply)
-                    failed, answered = failed + (reply.kind == "failed"), answered + (reply.kind != "failed")
-                    if self.refusal and not answered:
-                        raise CallamaError(f"{self.url} refuses every question: {self.refusal}")
-                    if failed >= HOPELESS_AFTER and not answered:
-                        raise CallamaError(f"{self.url} answered none of the first {failed} cases: {reply.reason}")
+                    self._count(reply)
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+    def _count(self, reply: Reply) -> None:
+        if reply.kind != "failed":
+            self._answered += 1
+            return
+        self._failed, self._failure = self._failed + 1, reply.reason
+        if self._answered:
+            return
+        if self.refusal:
+            raise CallamaError(f"{self.url} refuses every question: {self.refusal}")
+        if self._failed >= HOPELESS_AFTER:
+            raise CallamaError(f"{self.url} answered none of the first {self._failed} cases: {reply.reason}")
 
     def ask(self, conversation: Conversation, stop: threading.Event | None = None) -> Reply:
         """One answer, after as many attempts as it takes and ``patience`` allows; a failure soon after ``stop`` is
@@ -162,41 +183,47 @@ class Endpoint:
         return body
 
     def _posted(self, body: bytes, stop: threading.Event) -> bytes:
-        """``_post``, in a thread that is left to itself when ``stop`` is set: nothing else ends a wait for a server.
+        """``_post``, in a thread that is left to itself when ``stop`` is set or the time is up: nothing else ends a
+        wait for a server that sends a byte of its headers now and then.
 
         Raises:
-            _AgainError: see ``_post``. CallamaError: too, or nobody waits any longer.
+            _AgainError: see ``_post``, or the time is up. CallamaError: too, or nobody waits any longer.
         """
         came: Future[bytes] = Future()
+        deadline = time.monotonic() + self.patience.timeout_seconds
 
         def work() -> None:
             try:
-                came.set_result(self._post(body))
+                came.set_result(self._post(body, deadline))
             except BaseException as error:
                 came.set_exception(error)
 
         threading.Thread(target=work, daemon=True).start()
         while not stop.is_set():
-            if wait((came,), _STOP_SECONDS).done:
+            left = max(0.0, deadline - time.monotonic())
+            if wait((came,), min(left, _STOP_SECONDS)).done:
                 return came.result()
+            if not left:
+                raise _AgainError("no answer: timed out")
         raise CallamaError("nobody waits for the answer any longer")
 
-    def _post(self, body: bytes) -> bytes:
-        """The response's bytes.
+    def _post(self, body: bytes, deadline: float) -> bytes:
+        """The response's bytes; none are read any more behind ``deadline``.
 
         Raises:
             _AgainError: nothing usable came, and it may another time. CallamaError: the request was refused.
         """
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "callama"}
-        if key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
         request = urllib.request.Request(self.url, body, headers)
-        deadline = time.monotonic() + self.patience.timeout_seconds
         try:
             with self._opener.open(request, timeout=self.patience.timeout_seconds) as response:
                 return _read_within(response, deadline)
         except urllib.error.HTTPError as error:
-            with error:
+            said = ""
+            # The status alone decides; a body that breaks off says only less about it.
+            with suppress(OSError, HTTPException, ValueError), error:
                 said = error.read(300).decode(errors="replace")
             reason = f"HTTP {error.code} {error.reason}: {' '.join(said.split())}"
             if error.code in _AGAIN or error.code >= 500:
@@ -206,6 +233,14 @@ class Endpoint:
             raise CallamaError(reason) from None
         except (OSError, HTTPException, ValueError) as error:
             raise _AgainError(f"no answer: {getattr(error, 'reason', None) or error!r}") from None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that do not match
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
 
 
 def _read_within(response: Any, deadline: float) -> bytes:
@@ -257,6 +292,8 @@ def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
     if not functions:
         # Servers that swallow a call which they cannot parse send nothing at all; that is no abstention.
         text = content or message.get("refusal") or ""
+        if not isinstance(text, str):
+            raise _AgainError(f"not a chat completion: refusal is a {type(text).__name__}")
         return Reply.read(text) if text else Reply("malformed", "", (), "an empty message")
     text = dumps([{"name": name, "arguments": arguments} for name, arguments in functions])
     calls = []

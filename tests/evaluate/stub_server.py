@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# A request's body to (status, headers, body): the body is JSON, or bytes as they are.
+# A request's body to (status, headers, body): the body is JSON, or bytes as they are, or a function that writes
+# the whole response to the socket itself.
 Answerer = Callable[[dict[str, Any]], tuple[int, dict[str, str], Any]]
 
 
@@ -36,6 +37,10 @@ def serving(answerer: Answerer) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
             status, headers, answer = answerer(body)
+            if callable(answer):
+                with suppress(OSError):
+                    answer(self.connection)
+                return
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             try:
                 self.send_response(status)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
 import threading
 import time
+from concurrent.futures import Future
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
@@ -13,7 +18,9 @@ from callama.contract.messages import Conversation
 from callama.evaluate.cases import Case, cases_of
 from callama.evaluate.endpoint import HOPELESS_AFTER, Endpoint, Patience
 from callama.evaluate.reply import Reply
+from callama.evaluate.run import evaluate
 from callama.evaluate.score import score
+from callama.evaluate.suites import Suite
 from tests import tiny
 from tests.evaluate.stub_server import Answerer, completion, serving
 
@@ -81,6 +88,8 @@ def test_kinds_of_answers(answerer: Answerer, kind: str) -> None:
         ((200, {}, {"choices": [{"message": {"content": 5}}]}), "content is a int"),
         ((200, {}, completion(None) | {"choices": [{"message": {"tool_calls": [{}]}}]}), "not a chat completion"),
         ((200, {}, b"[" * 100_000), "not a chat completion"),
+        ((200, {}, {"choices": [{"message": {"content": None, "refusal": True}}]}), "refusal is a bool"),
+        ((200, {}, {"choices": [{"message": {"content": "", "refusal": {"a": 1}}}]}), "refusal is a dict"),
     ],
 )
 def test_bad_servers_are_asked_again_and_then_count_as_failed(
@@ -96,6 +105,57 @@ def test_a_server_that_recovers_is_believed() -> None:
     answers = iter([(500, {}, b""), (200, {}, b"garbage"), (200, {}, completion("Warm."))])
     reply, requests = ask(lambda body: next(answers))
     assert (reply.kind, reply.text, len(requests)) == ("text", "Warm.", 3)
+
+
+def sends(*parts: bytes) -> Answerer:
+    return lambda body: (0, {}, lambda connection: connection.sendall(b"".join(parts)))
+
+
+def resets(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+    def write(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 500\r\n\r\nab")
+        time.sleep(0.1)  # the client reads the body by now
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(connection.detach())
+
+    return 0, {}, write
+
+
+_CHUNKED = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answerer", "requests_sent"),
+    [
+        (sends(b"HTTP/1.1 503 Busy", _CHUNKED, b"ZZ\r\n"), 3),
+        (sends(b"HTTP/1.1 503 Busy", _CHUNKED, b"50\r\nabc"), 3),
+        (sends(b"HTTP/1.1 400 Bad", _CHUNKED, b"50\r\nabc"), 1),
+        (resets, 3),
+    ],
+)
+def test_an_error_whose_body_breaks_off_fails_one_case(answerer: Answerer, requests_sent: int) -> None:
+    reply, requests = ask(answerer)
+    assert (reply.kind, len(requests)) == ("failed", requests_sent)
+
+
+def test_headers_that_drip_have_a_deadline() -> None:
+    given_up = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+        while not given_up.wait(0.05):
+            connection.sendall(b"a")
+
+    with serving(lambda body: (0, {}, drip)) as (url, requests):
+        patience = Patience(timeout_seconds=0.3, attempts=2, pause_seconds=0.01)
+        asked = Future[Reply]()
+        model = Endpoint(url, "m", max_new_tokens=5, slots=1, patience=patience)
+        threading.Thread(target=lambda: asked.set_result(model.ask(PROMPT)), daemon=True).start()
+        try:
+            reply = asked.result(10.0)
+        finally:
+            given_up.set()
+    assert (reply.kind, len(requests)) == ("failed", 2) and "timed out" in reply.reason
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 302])
@@ -146,6 +206,41 @@ def test_a_hopeless_server_ends_the_run() -> None:
     assert len(kept) == HOPELESS_AFTER
 
 
+def test_a_hopeless_server_ends_a_run_of_many_small_calls() -> None:
+    cases, kept = cases_of(map(tiny.conversation, range(40))), 0
+
+    def keep(index: int, reply: Reply) -> None:
+        nonlocal kept
+        kept += 1
+
+    words = rf"none of the first {HOPELESS_AFTER} cases: HTTP 402"
+    with serving(lambda body: (402, {}, b"")) as (url, _), pytest.raises(CallamaError, match=words):
+        model = endpoint(url)
+        for start in range(0, len(cases), 3):
+            model.answer(cases[start : start + 3], keep)
+    assert kept == HOPELESS_AFTER
+
+
+@pytest.mark.parametrize("status", [401, 402])
+def test_a_server_that_answered_once_is_not_hopeless(status: int) -> None:
+    cases = cases_of(map(tiny.conversation, range(40)))
+    kept: dict[int, Reply] = {}
+    answers = chain([(200, {}, completion("Warm."))], repeat((status, {}, b"")))
+    with serving(lambda body: next(answers)) as (url, _):
+        model = endpoint(url)
+        model.answer(cases[:1], kept.__setitem__)
+        model.answer(cases, kept.__setitem__)
+        model.close()
+    assert len(kept) == len(cases) > HOPELESS_AFTER and {reply.kind for reply in kept.values()} == {"failed"}
+
+
+def test_a_short_suite_without_an_answer_ends_the_run_too() -> None:
+    suite = Suite("short", cases_of(map(tiny.conversation, range(2))), {})
+    words = f"none of {len(suite.cases)} cases: HTTP 402"
+    with serving(lambda body: (402, {}, b"")) as (url, _), pytest.raises(CallamaError, match=words):
+        evaluate([suite], {"tuned": endpoint(url)})
+
+
 def test_a_wrong_key_ends_the_run_at_once() -> None:
     kept: dict[int, Reply] = {}
     refused = pytest.raises(CallamaError, match=r"refuses every question: HTTP 401 .*who are you")
@@ -171,7 +266,21 @@ def test_nobody_waits_for_a_server_that_hangs_once_the_run_is_stopped() -> None:
     assert took < 5
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "http://"])
+@pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "http://", "http://[::1"])
 def test_an_address_must_be_one(url: str) -> None:
     with pytest.raises(UsageError, match="expected one such as http"):
         endpoint(url)
+
+
+def test_a_key_from_a_file_loses_its_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLAMA_API_KEY", "sesame\r\n")
+    reply, requests = ask(says("Warm."))
+    assert reply.kind == "text" and requests[0]["headers"]["Authorization"] == "Bearer sesame"
+
+
+@pytest.mark.parametrize("key", ["sesame\nX: 1", "sesame\x1b", "sesame\u20ac", "sesame\n sesame"])
+def test_a_key_that_is_none_is_refused_and_not_quoted(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("CALLAMA_API_KEY", key)
+    with pytest.raises(UsageError, match="CALLAMA_API_KEY holds characters") as error:
+        endpoint("http://localhost/v1")
+    assert "sesame" not in str(error.value)
