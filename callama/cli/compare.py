@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from callama.cli.common import print_json
 from callama.common.html.page import write_page
+from callama.common.terminal import printable
 from callama.evaluate.compare import Comparison, Pair, Row
 from callama.evaluate.compare import compare as compare_reports
 from callama.evaluate.look.page import page
@@ -57,15 +59,15 @@ def compare(
 def _table(title: str, rows: list[Row], found: Comparison) -> Table:
     out = Table("", title=title, title_justify="left")
     for name in ("cases", *(f"{name}  [95 % interval]" for name in found.names)):
-        out.add_column(name, justify="right")
+        out.add_column(escape(name), justify="right")
     for row in rows:
-        out.add_row(row.name, str(row.first["count"]), cell(row.first), cell(row.second))
+        out.add_row(escape(row.name), str(row.first["count"]), cell(row.first), cell(row.second))
     return out
 
 
 def _verbatim(pair: Pair, names: tuple[str, str]) -> str:
     first, second = pair.first, pair.second
-    return (
+    return printable(
         f"worse: {pair.suite}, case {first['case']} [{first['scenario']}]\n  asked   {first['request']}\n"
         f"  wanted  {first['wanted']}\n  ✓ {names[0]}: {first['said']}\n  ✗ {names[1]}: {second['said']}"
     )

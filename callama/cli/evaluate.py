@@ -67,6 +67,10 @@ def evaluate(
     suites = _load(names, bfcl, limit)
     if endpoint is not None and (adapter is not None or constrained):
         raise UsageError("--adapter and --constrained are for checkpoints here, not for --endpoint")
+    if text is not None and endpoint is not None and base is None:
+        raise UsageError(
+            "--text measures checkpoints here: a server behind --endpoint gives no probabilities of a text"
+        )
     asked: Asked = {"max_new_tokens": max_new_tokens, "slots": slots, "constrained": constrained}
     checkpoints = {"base": LocalModel(base, **asked)} if base is not None else {}
     models: dict[str, Model] = {**checkpoints}
@@ -81,12 +85,13 @@ def evaluate(
     }
     if text is not None:
         report["text"] = {name: perplexity(checkpoint, text) for name, checkpoint in checkpoints.items()}
+    if out is not None:  # before anything is printed: who reads it may be gone
+        write_json(out, report)
     if as_json:
         print_json(report)
     else:
         _print(result, report, examples)
     if out is not None:
-        write_json(out, report)
         print(f"report: {out}", file=sys.stderr)
 
 

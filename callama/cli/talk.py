@@ -14,6 +14,7 @@ from typing import Any
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_file, require_writable
+from callama.common.terminal import printable
 from callama.contract.grammar import Choice
 from callama.contract.jsontext import canonical_result, dumps
 from callama.contract.messages import Conversation, Message, Tool, ToolCall, dump_line
@@ -62,7 +63,8 @@ def read_offer(paths: Sequence[Path]) -> Offer:
     for remark in loaded.remarks:
         print(remark, file=sys.stderr)
     modules = [callables(path) for path in paths if path.suffix == ".py"]
-    functions = {t.name: m[t.name] for m in modules for t in loaded.tools if t.name in m}
+    # Of two functions of one name the first is the tool.
+    functions = {t.name: m[t.name] for m in reversed(modules) for t in loaded.tools if t.name in m}
     return Offer(loaded.tools, functions)
 
 
@@ -122,7 +124,7 @@ class _Chat:
             (said,) = self.model.answer(asked, self.max_new_tokens, self.sampling, choice=self.choice)
             answer = parse_answer(said)
             if answer.text:
-                print(f"model> {answer.text}")
+                print(f"model> {printable(answer.text)}")
             if answer.kind == "malformed":
                 print(f"(a broken call: {answer.reason}; your last message is taken back)")
                 del self.messages[before:]

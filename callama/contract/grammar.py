@@ -160,7 +160,13 @@ class _Rewriter:
         """Says outright what JSON Schema leaves open."""
         if "object" in kinds and not set(_COMPOSED) & out.keys():
             properties = out.setdefault("properties", {})
-            properties.update({name: _ANY for name in out.get("required", ()) if name not in properties})
+            undeclared = [name for name in out.get("required", ()) if name not in properties]
+            if undeclared and out.get("additionalProperties") is False:
+                raise CallamaError(
+                    f"tool {self._tool.name}: no value fits a schema that requires {undeclared[0]!r} and forbids it; "
+                    "simplify the tool's schema or generate without constraint"
+                )
+            properties.update({name: out.get("additionalProperties", _ANY) for name in undeclared})
             closed = bool(properties) or top
             out.setdefault("additionalProperties", False if closed else _ANY)
         if "array" in kinds and "items" not in out:

@@ -125,6 +125,8 @@ def parse_answer(text: str) -> Answer:
         return Answer("text", text)  # most answers; without these signs nothing is a call in any form
     if start := _CALL_START.search(text):
         said = text[: start.start()]
+        if parse_answer(said).kind != "text":
+            return Answer("malformed", text, (), "a call in another form stands before the call")
         try:
             return Answer("call", said if said.strip() else "", _read_calls(text[start.end() :]))
         except CallamaError as error:

@@ -23,7 +23,12 @@ from callama.evaluate.reply import Reply
 
 def answers_file(report: Path) -> Path:
     """Where the answers behind a report are: ``report.json`` → ``report.answers.jsonl``."""
-    return report.with_suffix(".answers.jsonl")
+    return beside(report, ".answers.jsonl")
+
+
+def beside(report: Path, suffix: str) -> Path:
+    """A companion of a report; two reports never share one, whatever dots are in their names."""
+    return report.with_name(report.name.removesuffix(".json") + suffix)
 
 
 def case_key(identity: Mapping[str, Any], case: Case) -> str:

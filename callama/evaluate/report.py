@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
+from callama.common.terminal import printable
 from callama.contract.jsontext import dumps
 from callama.evaluate.cases import Case
 from callama.evaluate.rates import ARGUMENTS, RATES
@@ -22,11 +24,11 @@ def cell(rate: Mapping[str, Any]) -> str:
 
 def table(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Table:
     """The rates that have cases, the arguments, the share of right turns by scenario."""
-    out = Table(title=title, title_justify="left")
+    out = Table(title=escape(title), title_justify="left")
     out.add_column("measure")
     out.add_column("cases", justify="right")
     for name in columns:
-        out.add_column(f"{name}  [95 % interval]", justify="right")
+        out.add_column(escape(f"{name}  [95 % interval]"), justify="right")
     first = next(iter(columns.values()))
     for name in RATES:
         if any(c[name]["count"] for c in columns.values()):
@@ -39,7 +41,7 @@ def table(title: str, columns: Mapping[str, Mapping[str, Any]]) -> Table:
         out.add_section()
         for scenario, rate in first["scenarios"].items():
             cells = (cell(c["scenarios"][scenario]) for c in columns.values())
-            out.add_row(f"right turn: {scenario}", str(rate["count"]), *cells)
+            out.add_row(escape(f"right turn: {scenario}"), str(rate["count"]), *cells)
     return out
 
 
@@ -81,4 +83,4 @@ def example(outcomes: Mapping[str, Outcome]) -> str:
     case = next(iter(outcomes.values())).case
     lines = [f"[{case.scenario}] {_short(request(case))}", f"  wanted  {wanted(case)}"]
     lines += [f"  {name:7} {'✓' if o.right else '✗'} {_short(said(o))}" for name, o in outcomes.items()]
-    return "\n".join(lines)
+    return printable("\n".join(lines))

@@ -9,7 +9,7 @@ from typing import Any
 
 from callama.common.files import atomic_file
 from callama.common.progress import Meter
-from callama.evaluate.journal import Journal, answers_file, case_key
+from callama.evaluate.journal import Journal, answers_file, beside, case_key
 from callama.evaluate.model import Model
 from callama.evaluate.rates import paired, rates
 from callama.evaluate.reply import Reply
@@ -42,7 +42,7 @@ def evaluate(suites: Sequence[Suite], models: Mapping[str, Model], *, out: Path 
         for suite in suites
     }
     if out is not None:
-        _write_quarantine(out.with_suffix(".quarantine.jsonl"), suites)
+        _write_quarantine(beside(out, ".quarantine.jsonl"), suites)
     outcomes: dict[str, dict[str, list[Outcome]]] = {suite.name: {} for suite in suites}
     with Journal(None if out is None else answers_file(out), (k for of in keys.values() for k in of)) as journal:
         for name, model in models.items():

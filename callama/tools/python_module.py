@@ -7,6 +7,7 @@ docstrings may be in Google's, NumPy's, Sphinx's or Epydoc's style (``docstring_
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import inspect
 import os
@@ -33,15 +34,8 @@ def functions(path: Path) -> Iterator[Candidate]:
     Raises:
         CallamaError: importing it fails, with the line.
     """
-    module = _imported(path)
-    listed = getattr(module, "__all__", None)
-    for name, value in list(vars(module).items()):
-        function = inspect.unwrap(value) if callable(value) else None
-        own = inspect.isfunction(function) and getattr(value, "__module__", "") == module.__name__
-        if not inspect.isfunction(function) or not (name in listed if listed is not None else own):
-            continue
-        if listed is None and name.startswith("_"):
-            continue
+    for name, value in offered(_imported(path)).items():
+        function = inspect.unwrap(value)
         where = f"{path.name}:{function.__code__.co_firstlineno}: {name}"
         try:
             yield from _tool(name, function, where)
@@ -49,9 +43,23 @@ def functions(path: Path) -> Iterator[Candidate]:
             yield Candidate(where, Remark(where, str(error)))
 
 
+def offered(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The functions of a module that are tools, by name: not what it imported."""
+    out = {}
+    listed = getattr(module, "__all__", None)
+    for name, value in vars(module).items():
+        if not callable(value) or not inspect.isfunction(inspect.unwrap(value)):
+            continue
+        own = getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+        if name in listed if listed is not None else own:
+            out[name] = value
+    return out
+
+
 def module_name(path: Path) -> str:
-    """Where Python keeps the imported module."""
-    return f"_callama_tools_{path.stem}"
+    """Where Python keeps the imported module; files of one name in two folders are two modules."""
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
+    return f"_callama_tools_{path.stem}_{place[:12]}"
 
 
 def _imported(path: Path) -> ModuleType:

@@ -18,12 +18,12 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import canonical_result, dumps
-from callama.tools.python_module import module_name
+from callama.tools.python_module import module_name, offered
 
 
 def callables(path: Path) -> dict[str, Callable[..., Any]]:
-    """What can be called in a module that ``load_tools`` has imported, by name."""
-    return {name: value for name, value in vars(sys.modules[module_name(path)]).items() if callable(value)}
+    """The functions of a module that ``load_tools`` has imported, by name."""
+    return offered(sys.modules[module_name(path)])
 
 
 def run(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:

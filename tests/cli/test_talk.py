@@ -93,6 +93,25 @@ def test_a_function_does_not_run_without_a_yes(module: Path, monkeypatch: pytest
     assert not Path("ran.txt").exists()
 
 
+def test_of_two_modules_of_one_name_each_keeps_its_functions(module: Path) -> None:
+    """Also what a module has imported is no function of the user's."""
+    for folder, said in (("a", 1), ("b", 2)):
+        Path(folder).mkdir()
+        text = f'from os import system\n\ndef wipe() -> int:\n    """Wipe."""\n    return {said}\n'
+        Path(folder, "tools.py").write_text(text)
+    Path("tools.json").write_text(json.dumps([{"name": "system", "parameters": {}}]))
+    offer = read_offer([Path("a/tools.py"), Path("b/tools.py"), Path("tools.json")])
+    assert [t.name for t in offer.tools] == ["wipe", "system"] and set(offer.functions) == {"wipe"}
+    assert offer.functions["wipe"]() == 1
+
+
+def test_what_a_model_says_does_not_steer_the_terminal(
+    module: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat(monkeypatch, Scripted("\x1b[2JHa\x07\n\tyes"), read_offer([module]), ["Hi"])
+    assert "model> \\x1b[2JHa\\x07\n\tyes" in capsys.readouterr().out
+
+
 def test_only_the_users_own_functions_run(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("tools.json").write_text(json.dumps([{"name": "remove", "parameters": {}}]))
     offer = read_offer([Path("tools.json"), module])

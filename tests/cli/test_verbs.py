@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -123,6 +125,19 @@ def test_wrong_use_has_status_2_and_no_traceback(callama: Callama, arguments: li
         (["merge", "MODEL", "MODEL", "o", "--dtype", "int3"], ["--dtype", "'int3'"]),
         (["evaluate", "none.jsonl", "--model", "MODEL"], ["none.jsonl does not exist"]),
         (["evaluate", "CONVERSATIONS", "--model", "none"], ["none is not a folder"]),
+        (
+            [
+                "evaluate",
+                "CONVERSATIONS",
+                "--endpoint",
+                "http://localhost:9",
+                "--model",
+                "m",
+                "--text",
+                "CONVERSATIONS",
+            ],
+            ["--text measures checkpoints here"],
+        ),
         (["chat", "none"], ["none is not a folder"]),
         (["chat", "MODEL", "--tools", "none.json"], ["none.json does not exist"]),
         (["synth", "--out", "o", "--scenarios", "sing"], ["'sing'"]),
@@ -222,6 +237,24 @@ def test_evaluate_and_compare_for_people(callama: Callama, world: Path) -> None:
     assert (counts["cases"], counts["worse"], counts["better"], counts["p"]) == (4, [], [], 1.0)
     suite = ["evaluate", "--suite", "bfcl:simple_python", "--model", world / "model"]
     assert_one_line_error(callama(*suite), "callama pull bfcl")
+
+
+def test_labels_and_names_are_text_and_a_report_is_written_before_it_is_shown(callama: Callama, world: Path) -> None:
+    conversation = replace(tiny.conversation(1), labels={"scenario": "[/b]"})
+    suite = tiny.write_conversations(Path("a[v2].jsonl"), [conversation, tiny.conversation(2)])
+    shown = callama("evaluate", suite, "--model", world / "model", "--max-new-tokens", "4", "--out", "report.json")
+    assert shown.status == 0 and "a[v2].jsonl" in shown.out and "right turn: [/b]" in shown.out
+    Path("report.json").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("callama.cli.evaluate._print", gone)
+        callama("evaluate", suite, "--model", world / "model", "--max-new-tokens", "4", "--out", "report.json")
+    assert Path("report.json").is_file()
+    compared = callama("compare", "report.json", "report.json")
+    assert compared.status == 0 and "[/b]" in compared.out
+
+
+def gone(*_: object) -> None:
+    raise OSError(errno.EIO, "nobody reads")
 
 
 def test_a_count_that_nobody_can_mean_is_refused(callama: Callama) -> None:

@@ -124,6 +124,12 @@ def test_a_megabyte_of_anything_takes_a_moment(unit: str) -> None:
         assert time.process_time() - start < 1.0
 
 
+@pytest.mark.parametrize("before", ["<tool_call>", "Well.\n  <functioncall> {}", '{"name": "f", "arguments": {}}'])
+def test_a_call_behind_one_in_another_form_is_broken(before: str) -> None:
+    answer = parse_answer(f"{before}\n{CALL}")
+    assert (answer.kind, answer.reason) == ("malformed", "a call in another form stands before the call")
+
+
 def test_a_megabyte_of_distinct_keys_takes_a_moment() -> None:
     pairs = ", ".join(f'"{i}": 1' for i in range(70_000))
     start = time.process_time()

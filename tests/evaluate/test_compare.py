@@ -16,6 +16,7 @@ from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.contract.tool_uses import answer_segments
 from callama.evaluate.cases import Case
 from callama.evaluate.compare import compare
+from callama.evaluate.journal import answers_file
 from callama.evaluate.look.page import page
 from callama.evaluate.reply import Reply
 from callama.evaluate.run import evaluate
@@ -77,6 +78,11 @@ def test_base_against_tuned_in_one_report(tmp_path: Path) -> None:
     assert (row.second["hits"], row.second["count"]) == (1, 2)
     scenarios = {row.name: row.first["count"] for row in found.by_scenario()}
     assert scenarios == {"single": 3, HOSTILE: 1}
+
+
+def test_reports_never_share_their_answers() -> None:
+    files = {answers_file(Path(name)).name for name in ("m-1.5", "m-1.7", "m.json", "m.txt")}
+    assert files == {"m-1.5.answers.jsonl", "m-1.7.answers.jsonl", "m.answers.jsonl", "m.txt.answers.jsonl"}
 
 
 def test_two_reports_are_compared_on_what_both_have(tmp_path: Path) -> None:

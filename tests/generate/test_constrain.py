@@ -201,6 +201,7 @@ def test_the_watch_knows_objects_strings_and_escapes() -> None:
         ((tool("f", {"a": {"not": {"type": "string"}}}),), FREE, "tool f: .* cannot express 'not'"),
         ((tool("f", {"a": {"allOf": [{"type": "number"}, {"minimum": 1}]}}),), FREE, "tool f: .* combined by allOf"),
         ((TOOLS[0], tool("f", {"a": {"type": "string", "pattern": "(?=x)y"}})), FREE, "tool f: its schema cannot"),
+        ((tool("f", {}, ("a",), additionalProperties=False),), FREE, "tool f: no value fits .* 'a' and forbids it"),
         (TOOLS[:2], Choice(tool="fly"), "of fly is required, but .* are: get_weather, get_weather.v2"),
         ((), REQUIRED, "a call is required, but the conversation's tools are: none"),
     ],

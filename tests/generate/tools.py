@@ -24,6 +24,7 @@ TOOLS = (
     tool("pay", {"amount": {"type": "number", "exclusiveMinimum": 0}, "to": WORD}, ("amount", "to")),
     tool("book", {"on": {"type": "string", "format": "date"}, "code": CODE}, ("on",)),
     tool("tag", {"tags": {"type": "array", "items": WORD, "minItems": 1, "maxItems": 3}, "note": MAYBE}),
+    tool("grade", {}, ("points",), additionalProperties={"type": "integer"}),
     tool("label", {"labels": {"type": "object", "additionalProperties": {"type": "integer"}}}, ("labels",)),
     tool("anything", {"value": {}, "number": {"type": "number"}}),
     tool("place", {"at": {"$ref": "#/$defs/point"}, "to": {"anyOf": [{"$ref": "#/$defs/point"}, WORD]}}, ("at",), **{
