@@ -96,7 +96,7 @@ def talk(
     """
     chat = _Chat(model, offer, sampling, max_new_tokens, Choice() if constrained else None)
     if system:
-        chat.messages.append(Message("system", system))
+        chat.messages.append(Message("system", _unicode(system)))
     print(f"Functions: {', '.join(t.name for t in offer.tools)}. An empty line ends the chat.")
     try:
         while (text := _ask("you> ")) and chat.turn(text):
@@ -174,8 +174,13 @@ def keep(messages: Sequence[Message], tools: Sequence[Tool], path: Path) -> None
     print(f"kept: {path}", file=sys.stderr)
 
 
+def _unicode(text: str) -> str:
+    """The same with what was no UTF-8 on its way in, which no tokenizer takes, replaced."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def _ask(prompt: str) -> str:
     try:
-        return input(prompt).strip()
+        return _unicode(input(prompt)).strip()
     except EOFError:
         return ""

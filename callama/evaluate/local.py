@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from callama.common.errors import CallamaError
+from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest
 from callama.contract.grammar import Choice
 from callama.contract.jsontext import dumps
@@ -53,6 +53,8 @@ class LocalModel:
         load_tokenizer(folder)
         self.folder, self.max_new_tokens, self.slots = folder, max_new_tokens, slots
         self.adapter = None if adapter is None else find_adapter(adapter)
+        if self.adapter is not None and not self.adapter.exists():
+            raise UsageError(f"{adapter} does not exist; expected a LoRA folder, or a training job's")
         self._choice = Choice() if constrained else None
         self._chat: ChatModel | None = None
 

@@ -26,7 +26,7 @@ def choose(logits_v: Tensor, sampling: Sampling, generator: torch.Generator) -> 
         return None
     if sampling.temperature <= 0:
         return int(token)
-    probabilities, ids = (logits_v.cpu() / sampling.temperature).softmax(-1).sort(descending=True)
+    probabilities, ids = ((logits_v - best).cpu() / sampling.temperature).softmax(-1).sort(descending=True)
     before = probabilities.cumsum(-1) - probabilities
     probabilities[before >= sampling.top_p] = 0.0
     probabilities[0] = probabilities[0].clamp(min=torch.finfo(torch.float32).tiny)

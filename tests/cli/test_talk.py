@@ -105,6 +105,12 @@ def test_of_two_modules_of_one_name_each_keeps_its_functions(module: Path) -> No
     assert offer.functions["wipe"]() == 1
 
 
+def test_bytes_that_are_no_text_are_replaced(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Scripted("Hello.")
+    chat(monkeypatch, model, read_offer([module]), ["caf\udce9"], system="\udcff")
+    assert [m.content for m in model.asked[0].messages] == ["\ufffd", "caf\ufffd"]
+
+
 def test_what_a_model_says_does_not_steer_the_terminal(
     module: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,7 @@ def test_wrong_use_has_status_2_and_no_traceback(callama: Callama, arguments: li
             ],
             ["--text measures checkpoints here"],
         ),
+        (["evaluate", "CONVERSATIONS", "--model", "MODEL", "--adapter", "no"], ["no does not exist", "LoRA folder"]),
         (["chat", "none"], ["none is not a folder"]),
         (["chat", "MODEL", "--tools", "none.json"], ["none.json does not exist"]),
         (["synth", "--out", "o", "--scenarios", "sing"], ["'sing'"]),

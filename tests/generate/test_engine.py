@@ -224,7 +224,7 @@ def test_the_nucleus_is_the_smallest_set_with_that_probability() -> None:
     assert drawn(0.75) == {1, 2, 3}
     assert drawn(0.65) == {1, 3}
     assert drawn(0.3) == {1}
-    assert drawn(1.0, temperature=0.01) == {1}
+    assert drawn(1.0, temperature=0.01) == drawn(1.0, temperature=1e-39) == {1}
 
 
 def test_draws_have_the_probabilities_of_the_tempered_distribution() -> None:
