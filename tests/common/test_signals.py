@@ -24,8 +24,9 @@ guarded(run)
 
 def test_a_closed_terminal_ends_a_command_that_cleans_up_behind_itself(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
-    # `setsid --ctty` makes the terminal the session's, so that closing it hangs up.
-    command = ["setsid", "--ctty", "--wait", sys.executable, "-c", WRITING, str(tmp_path / "out"), "600"]
+    # `setsid --ctty` makes the terminal the session's, so that closing it hangs up. These tests may run under nohup.
+    hearing = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)" + WRITING
+    command = ["setsid", "--ctty", "--wait", sys.executable, "-c", hearing, str(tmp_path / "out"), "60"]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         assert b"begun" in os.read(ours, 100) and list(tmp_path.iterdir())

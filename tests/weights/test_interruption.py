@@ -95,8 +95,9 @@ def test_a_limit_on_file_sizes_leaves_what_was_there(whole: Path, tmp_path: Path
 
 # Forks for each line on its input, before torch has started threads that a fork would lose.
 KILLABLE = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
 from callama.cli.common import guarded
 from callama.weights.convert import convert
 for line in sys.stdin:
@@ -173,6 +174,7 @@ def state_of(out: Path) -> dict[str, str] | str:
 ALARMED = """
 import os, signal, sys, threading, time
 after, number = float(sys.argv.pop(1)), int(sys.argv.pop(1))
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 def alarm():
     time.sleep(after)
     for _ in range(2):  # as `timeout` does: to the process, then to its group
