@@ -128,7 +128,8 @@ def _check_shape(base: Source, config_dir: Path | None, adapter_path: Path) -> N
     Raises:
         CallamaError: it describes another model.
     """
-    for place in (config_dir, settings_folder(adapter_path)):
+    folder = adapter_path if adapter_path.is_dir() else adapter_path.parent
+    for place in (config_dir, folder, settings_folder(adapter_path)):
         if place is None or not (file := place / PARAMS).is_file():
             continue
         require_as_written(file)

@@ -117,6 +117,10 @@ def test_the_params_json_beside_zero_to_fp32s_folder_counts(tmp_path: Path) -> N
     with pytest.raises(CallamaError, match=r"job/params\.json tells of a base with use_scaled_rope True"):
         merge_to_folder(tmp_path / "base", job / "state", tmp_path / "merged", max_changed=1)
     (job / "params.json").write_text(json.dumps(own))
+    (job / "state" / "params.json").write_text(json.dumps({**own, "norm_eps": 1e-6}))
+    with pytest.raises(CallamaError, match=r"state/params\.json tells of a base with norm_eps 1e-06"):
+        merge_to_folder(tmp_path / "base", job / "state", tmp_path / "merged", max_changed=1)
+    (job / "state" / "params.json").unlink()
     merge_to_folder(tmp_path / "base", job / "state", tmp_path / "merged", max_changed=1)
 
 
