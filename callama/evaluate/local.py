@@ -95,12 +95,25 @@ class LocalModel:
         step = self.slots * PORTIONS_PER_SLOT
         for start in range(0, len(fitting), step):
             portion = self._expressible(cases, fitting[start : start + step], keep)
-            prompts = [cases[i].prompt for i in portion]
+            self._ask(cases, portion, keep)
 
-            def take(at: int, text: str, portion: list[int] = portion) -> None:
-                keep(portion[at], Reply.read(text))
+    def _ask(self, cases: Sequence[Case], portion: Sequence[int], keep: Callable[[int, Reply], None]) -> None:
+        left = list(portion)
 
+        def take(at: int, text: str) -> None:
+            keep(portion[at], Reply.read(text))
+            left.remove(portion[at])
+
+        prompts = [cases[index].prompt for index in portion]
+        try:
             self.chat.answer(prompts, self.max_new_tokens, on_done=take, choice=self._choice)
+        except CallamaError as error:  # a grammar that grew too large in the middle of an answer: whose was it?
+            self.chat.forget()
+            if len(portion) == 1:
+                keep(portion[0], Reply.failed(str(error)))
+                return
+            for index in left[:]:
+                self._ask(cases, [index], keep)
 
     def _expressible(self, cases: Sequence[Case], portion: list[int], keep: Callable[[int, Reply], None]) -> list[int]:
         if self._choice is None:

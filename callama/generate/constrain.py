@@ -89,11 +89,15 @@ class MatcherGuide:
         """Whether nothing can follow but a stop token.
 
         Raises:
-            CallamaError: the grammar became too large to follow.
+            CallamaError: the grammar became too large.
         """
-        if self._matcher.is_error():
-            raise CallamaError(f"the grammar cannot be followed: {self._matcher.get_error().strip()}")
+        self._require_followed()
         return self._matcher.is_stopped()
+
+    def _require_followed(self) -> None:
+        if self._matcher.is_error():
+            reason = self._matcher.get_error().strip().split("\n")[0]
+            raise CallamaError(f"the grammar of these tools cannot be followed: {reason}")
 
     def mask(self) -> Tensor:
         """Which ids may come next (vocab,), bool, on the CPU."""
@@ -101,11 +105,16 @@ class MatcherGuide:
         return torch.from_numpy(np.unpackbits(bits, count=len(self._pieces), bitorder="little").view(np.bool_))
 
     def accept(self, token: int) -> bool:
-        """Takes a token that the mask allows; False, and nothing is taken, if it would repeat a key."""
+        """Takes a token that the mask allows; False, and nothing is taken, if it would repeat a key.
+
+        Raises:
+            CallamaError: the grammar became too large.
+        """
         if not self._keys.read(self._pieces[token]):
             return False
         taken = self._matcher.consume_token(token)
-        assert taken, self._matcher.get_error()
+        self._require_followed()
+        assert taken, "the mask did not allow this token"
         return True
 
     def forced(self) -> list[int]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import sha256_file
+from callama.contract.grammar import Choice
 from callama.contract.messages import Conversation, Message, Tool, dump_line
 from callama.evaluate.cases import Case
 from callama.evaluate.journal import answers_file
@@ -178,6 +180,22 @@ def test_tools_that_no_grammar_can_say_are_a_failed_case(world: Path) -> None:
     model.answer([cases[0], replace(cases[1], prompt=prompt), cases[2]], replies.__setitem__)
     assert {index: reply.kind for index, reply in replies.items() if reply.kind == "failed"} == {1: "failed"}
     assert "tool buy: its schema cannot be made a grammar" in replies[1].reason and replies.keys() == {0, 1, 2}
+
+
+def test_a_grammar_that_grows_too_large_costs_its_own_case_only(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """llguidance compiles it and gives up in the middle of the answer."""
+    monkeypatch.setattr("callama.evaluate.local.Choice", partial(Choice, required=True))
+    cases = load_file(world / "conversations.jsonl").cases[:3]
+    forms = [{"type": "array", "items": {"type": "boolean"}, "maxItems": 2000 + i % 2} for i in range(200)]
+    wide = {"type": "object", "properties": {"n": {"anyOf": forms}}, "required": ["n"]}
+    prompt = replace(cases[1].prompt, tools=(Tool("buy", "Buy tickets.", wide),))
+    model = LocalModel(world / "tuned", max_new_tokens=20, slots=2, constrained=True)
+    replies: dict[int, Reply] = {}
+    model.answer([cases[0], replace(cases[1], prompt=prompt), cases[2]], replies.__setitem__)
+    alone: dict[int, Reply] = {}
+    model.answer([cases[0], cases[2]], alone.__setitem__)
+    assert replies[1].kind == "failed" and "items; max is 2000" in replies[1].reason
+    assert [replies[0], replies[2]] == [alone[0], alone[1]]
 
 
 def test_several_suites_stand_side_by_side_without_a_sum(tmp_path: Path, world: Path) -> None:
