@@ -275,12 +275,17 @@ def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
         _AgainError: it is none.
     """
     try:
-        message = json.loads(body)["choices"][0]["message"]
+        data = json.loads(body)
+        choice = data["choices"][0]
+        message = choice["message"]
         content, raw = message.get("content"), message.get("tool_calls") or []
         functions = [(call["function"]["name"], call["function"]["arguments"]) for call in raw]
         check_json(message)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, CallamaError):
         raise _AgainError(f"not a chat completion: {body[:120]!r}") from None
+    # Gateways say in this way that the model behind them failed, or was stopped, in the middle of its answer.
+    if data.get("error") or choice.get("error") or choice.get("finish_reason") in ("error", "content_filter"):
+        raise _AgainError(f"an answer that broke off: {body[:120]!r}")
     if not isinstance(content, str | None):
         raise _AgainError(f"not a chat completion: content is a {type(content).__name__}")
     if not functions:
@@ -293,7 +298,9 @@ def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
     calls = []
     for index, (name, arguments) in enumerate(functions):
         try:
-            value = loads_strict(arguments) if isinstance(arguments, str) and arguments.strip() else arguments or {}
+            if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+                arguments = {}
+            value = loads_strict(arguments) if isinstance(arguments, str) else arguments
         except CallamaError as error:
             return Reply("malformed", text, (), f"arguments of {name}: {error}")
         if not isinstance(value, dict) or not isinstance(name, str):

@@ -14,7 +14,7 @@ from typing import Any
 Answerer = Callable[[dict[str, Any]], tuple[int, dict[str, str], Any]]
 
 
-def completion(content: str | None, calls: list[tuple[str, str]] | None = None) -> dict[str, Any]:
+def completion(content: str | None, calls: list[tuple[str, Any]] | None = None) -> dict[str, Any]:
     """A whole chat completion as OpenAI's API sends it."""
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if calls:

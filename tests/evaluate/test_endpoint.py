@@ -35,7 +35,7 @@ def ask(answerer: Answerer, prompt: Conversation = PROMPT) -> tuple[Reply, list[
         return endpoint(url).ask(prompt), requests
 
 
-def says(content: str | None, calls: list[tuple[str, str]] | None = None) -> Answerer:
+def says(content: str | None, calls: list[tuple[str, Any]] | None = None) -> Answerer:
     return lambda body: (200, {}, completion(content, calls))
 
 
@@ -67,6 +67,8 @@ def test_what_is_sent_and_how_a_call_is_read(monkeypatch: pytest.MonkeyPatch) ->
         (says("<tool_call> {}"), "malformed"),
         (says(None, [("get_weather", '{"city": ')]), "malformed"),
         (says(None, [("get_weather", "[1]")]), "malformed"),
+        (says(None, [("get_weather", "")]), "call"),
+        *((says(None, [("get_weather", value)]), "malformed") for value in (0, False, [], [1])),
         (says(None), "malformed"),
         (says(""), "malformed"),
     ],
@@ -88,6 +90,11 @@ def test_kinds_of_answers(answerer: Answerer, kind: str) -> None:
         ((200, {}, b"[" * 100_000), "not a chat completion"),
         ((200, {}, {"choices": [{"message": {"content": None, "refusal": True}}]}), "refusal is a bool"),
         ((200, {}, {"choices": [{"message": {"content": "", "refusal": {"a": 1}}}]}), "refusal is a dict"),
+        ((200, {}, completion("It is") | {"error": {"message": "upstream"}}), "an answer that broke off"),
+        (
+            (200, {}, {"choices": [{"message": {"content": "It"}, "finish_reason": "error"}]}),
+            "an answer that broke off",
+        ),
     ],
 )
 def test_bad_servers_are_asked_again_and_then_count_as_failed(
