@@ -5,8 +5,7 @@ with tools disguised (other names, other order, fewer comments) or as they are w
 cases about held-out tools, and the first cases of four BFCL categories, scored by BFCL's own checker. What is
 compared is the rate of right turns. Appends to ``benchmarks/results/ablation.json``.
 
-    python -m benchmarks.ablation [--tokens 250000] [--cases 100]
-        [--arm full_renamed]
+    python -m benchmarks.ablation [--tokens 250000] [--cases 100] [--group 6] [--arm full_renamed]
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from benchmarks.record import record
 from callama.common.errors import CallamaError
 from callama.contract.messages import Conversation
 from callama.data.example import example_of
-from callama.synth import engine
+from callama.synth import engine, write
 from callama.synth.catalogue import FOLDER, load_catalogue
 from callama.synth.disguise import as_written
-from callama.synth.write import HELD_OUT, TRAIN, write_sets
+from callama.synth.write import HELD_OUT, TRAIN
 from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
 
@@ -68,17 +67,20 @@ def starter_catalogue(folder: Path) -> Path:
     return folder
 
 
-def training_set(out: Path, catalogue: Path, renamed: bool, tokens: int) -> dict[str, int]:
-    """Writes conversations of ``tokens`` tokens in all, and a twentieth as many to validate on."""
-    made = out.with_name("made")
-    dress = engine.dress
+def training_set(out: Path, catalogue: Path, renamed: bool, args: argparse.Namespace) -> dict[str, int]:
+    """Writes conversations of ``--tokens`` tokens in all, and a twentieth as many to validate on."""
+    made, tokens = out.with_name("made"), args.tokens
+    dress, sizes = engine.dress, engine.GROUP_SIZE
     if not renamed:
         engine.dress = lambda spec, used, taken, rng: as_written(spec)  # type: ignore[attr-defined]
+    engine.GROUP_SIZE = write.GROUP_SIZE = {**sizes, "train": args.group}
     try:
         # One worker: what was replaced above is replaced in this process only.
-        write_sets(made, tokens // 100 + 60, 0, val_ratio=0.05, seed=1, weights={"long_list": 0}, folder=catalogue)
+        write.write_sets(
+            made, tokens // 100 + 60, 0, val_ratio=0.05, seed=1, weights={"long_list": 0}, folder=catalogue
+        )
     finally:
-        engine.dress = dress  # type: ignore[attr-defined]
+        engine.dress, engine.GROUP_SIZE, write.GROUP_SIZE = dress, sizes, sizes  # type: ignore[attr-defined]
     renderer = Renderer(load_tokenizer(MODEL))
     left = {"train": tokens, "validation": tokens // 20}
     counts = dict.fromkeys(left, 0)
@@ -102,7 +104,7 @@ def training_set(out: Path, catalogue: Path, renamed: bool, tokens: int) -> dict
 def arm(folder: Path, catalogue: Path, renamed: bool, args: argparse.Namespace, held_out: Path) -> dict[str, Any]:
     """Trains one model and evaluates it."""
     folder.mkdir()
-    counts = training_set(folder / TRAIN, catalogue, renamed, args.tokens)
+    counts = training_set(folder / TRAIN, catalogue, renamed, args)
     built, merged, report = folder / "built", folder / "merged", folder / "report.json"
     callama("build", folder / TRAIN, "--tokenizer", MODEL, "--max-tokens", str(MAX_TOKENS), "--out", built)
     callama(
@@ -127,6 +129,9 @@ def main() -> None:
     """Trains and evaluates arm by arm, prints, records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=250_000, help="of training conversations, for each model")
+    parser.add_argument(
+        "--group", type=int, default=engine.GROUP_SIZE["train"], help="training conversations to a set of tools"
+    )
     parser.add_argument("--cases", type=int, default=100, help="of each BFCL category")
     parser.add_argument("--bfcl", type=Path, default=ROOT / ".cache" / "bfcl", help="where `callama pull bfcl` put it")
     parser.add_argument("--arm", choices=ARMS, action="append", help="only these (repeat the option)")
@@ -134,7 +139,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="ablation-") as place:
         folder = Path(place)
-        write_sets(folder / "test", 1, 240, val_ratio=0, seed=1, weights={"long_list": 0})
+        write.write_sets(folder / "test", 1, 240, val_ratio=0, seed=1, weights={"long_list": 0})
         starter = starter_catalogue(folder / "catalogue")
         for name in args.arm or ARMS:
             small, renamed = ARMS[name]
@@ -144,7 +149,8 @@ def main() -> None:
                 **arm(folder / name, catalogue, renamed, args, folder / "test" / HELD_OUT),
             }
             print(name, json.dumps(found[name]), flush=True)
-    record("ablation", {"tokens": args.tokens, "bfcl_cases": args.cases, "arms": found}, ("torch",))
+    told = {"tokens": args.tokens, "group": args.group, "bfcl_cases": args.cases}
+    record("ablation", {**told, "arms": found}, ("torch",))
 
 
 if __name__ == "__main__":
