@@ -10,7 +10,7 @@ import typer
 from callama.cli.common import names_of, print_json
 from callama.common import progress
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import require_writable
+from callama.common.files import require_apart, require_writable
 from callama.common.parallel import available_cores
 from callama.evaluate.endpoint import KEY_VARIABLE
 from callama.synth.own_sets import QUARANTINE, write_own_sets
@@ -107,6 +107,7 @@ def synth(
         sets = write_sets(out, count, held_out_count, **common)
         _print(sets, out, as_json)
         return
+    require_apart(out, *tools, what="where these tools are")
     loaded = load_tools(tools)
     if teacher is None:
         report = write_own_sets(out, loaded, count, held_out_count, weights=weights, workers=workers, **common)

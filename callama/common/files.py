@@ -288,11 +288,14 @@ def atomic_folder(
     are those of files that need not be read again for it.
 
     Raises:
-        UsageError: ``path`` is a file, or a folder with files that callama did not write.
+        UsageError: ``path`` is a file, or a folder with files that callama did not write, or of another kind.
         CallamaError: the disk is full or writing is not allowed.
     """
     path = Path(os.path.realpath(path))
     require_replaceable(path)
+    there, kind = read_manifest(path).get("kind"), facts.get("kind")
+    if there and kind and there != kind:
+        raise UsageError(f"{path} holds what is called {there!r} in its {MANIFEST}, not {kind!r}; choose a new folder")
     temporary = _neighbour(path)
     with _disk_errors(path), _parents(path):
         temporary.mkdir()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +22,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, sha256_file, write_json
+from callama.common.files import atomic_folder, require_apart, sha256_file, write_json
 from callama.common.parallel import ordered_map
 from callama.common.progress import Meter
 from callama.contract import CONTRACT_VERSION, tool_uses
@@ -32,7 +32,8 @@ from callama.data.dataset import METADATA, SCHEMA
 from callama.data.minhash import SIMILAR, SignatureFile
 from callama.data.mix import Joined, require_shares, thinned
 from callama.data.near import near_groups, near_pairs
-from callama.data.split import LEFT_OUT, OVER_MIX, PLACES, SIDES, Rows, Side, Sides, split
+from callama.data.sources import told_apart
+from callama.data.split import LEFT_OUT, OTHER_LABEL, OVER_MIX, PLACES, SIDES, UNLABELLED, Rows, Side, Sides, split
 from callama.text.render import TrainOn
 
 QUARANTINE = "quarantine.jsonl"
@@ -44,6 +45,7 @@ class _Quarantine:
 
     file: IO[str]
     joined: Joined
+    names: Mapping[Path, str]
     by_source: Counter[tuple[Path, str]] = field(default_factory=Counter)
 
     @property
@@ -58,8 +60,7 @@ class _Quarantine:
         """Counts one and writes it down; with several sources, by its number in its own."""
         path, number = self.joined.place(drop.record)
         self.by_source[path, drop.reason] += 1
-        several = len(self.joined.paths) > 1
-        self.file.write(drop._replace(record=number).line(path.name if several else ""))
+        self.file.write(drop._replace(record=number).line(self.names[path] if len(self.names) > 1 else ""))
 
 
 class _Columns:
@@ -75,8 +76,9 @@ class _Columns:
         numbers = [self._names.setdefault(name, len(self._names)) for name in shown.dictionary.to_pylist()]
         self._functions.frombytes(np.array(numbers, np.int32)[shown.indices].tobytes())
         self._counts.frombytes(pa.compute.list_value_length(rows["functions"]).to_numpy().tobytes())
-        sides = pa.compute.index_in(rows["label"], pa.array(SIDES))
-        self._labels.frombytes(sides.fill_null(-1).to_numpy().astype(np.int8).tobytes())
+        sides = pa.compute.index_in(rows["label"], pa.array(SIDES)).fill_null(OTHER_LABEL)
+        sides = pa.compute.if_else(rows["label"].is_null(), UNLABELLED, sides)
+        self._labels.frombytes(sides.to_numpy().astype(np.int8).tobytes())
         self._records.frombytes(rows["source"].to_numpy().tobytes())
 
     @property
@@ -121,6 +123,8 @@ def build(
     if max_tokens < 1 or workers < 1:
         raise UsageError(f"--max-tokens and --workers must be at least 1, found {max_tokens} and {workers}")
     require_shares(mix, len(sources))
+    require_apart(save_dir, *sources)
+    require_apart(save_dir, tokenizer_file, what="where the tokenizer is")
     renderer_of.cache_clear()  # the file may have changed since an earlier build
     renderer = renderer_of(tokenizer_file)
     joined = Joined(sources)  # a missing file is told before any work
@@ -129,7 +133,7 @@ def build(
     with atomic_folder(save_dir, facts) as folder:
         spool, signatures = folder / "spool.arrow", folder / "spool.signatures"
         with (folder / QUARANTINE).open("w", encoding="utf-8") as file:
-            quarantine = _Quarantine(file, joined)
+            quarantine = _Quarantine(file, joined, dict(zip(sources, told_apart(sources), strict=True)))
             columns = _render(joined, settings, spool, signatures, quarantine, workers)
             signed = SignatureFile(signatures)
             stays = thinned(sources, joined.source_of(columns.records), mix, seed)
@@ -235,7 +239,7 @@ def _sources(joined: Joined, records: NDArray[np.int64], sides: Sides, quarantin
     of_source = joined.source_of(records)
     return [
         {
-            "file": path.name,
+            "file": quarantine.names[path],
             "sha256": sha256_file(path),
             "read": read,
             **{side: int(((of_source == index) & (sides == number)).sum()) for number, side in enumerate(SIDES)},

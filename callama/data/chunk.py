@@ -19,7 +19,7 @@ import pyarrow as pa
 from callama.common.errors import CallamaError
 from callama.contract.messages import dump_line
 from callama.data.dataset import SCHEMA, Example, record_batch
-from callama.data.example import example_of
+from callama.data.example import beginning, example_of
 from callama.data.minhash import NO_SIGNATURES, Signatures, said_text, signatures
 from callama.data.read import conversation_of
 from callama.data.records import Record
@@ -88,6 +88,15 @@ def renderer_of(tokenizer_file: Path) -> Renderer:
     return Renderer(load_tokenizer(tokenizer_file))
 
 
+def _is_line(raw: str) -> bool:
+    """Whether a record's text can stand in a file of lines as it is. In what the reader left aside there may be bytes
+    that are not UTF-8, which arrive as lone surrogates."""
+    try:
+        return bool(raw) and "\n" not in raw and (raw.isascii() or bool(raw.encode()))
+    except UnicodeEncodeError:
+        return False
+
+
 def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
     """Reads, renders, cuts and checks every conversation of a chunk.
 
@@ -101,7 +110,7 @@ def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
     extra: list[tuple[str | None, str]] = []
     for number, record in enumerate(chunk.records, chunk.start):
         conversation = conversation_of(chunk.file, record)
-        text = record.raw if record.raw and "\n" not in record.raw else dump_line(conversation)
+        text = record.raw if _is_line(record.raw) else dump_line(conversation)
         try:
             example = example_of(conversation, renderer, settings.train_on, settings.max_tokens, number)
         except CallamaError as error:
@@ -110,7 +119,9 @@ def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
             continue
         examples.append(example)
         label = conversation.labels.get(LABEL)
-        said.append(said_text(conversation))
+        # What is written decides what repeats what: two that differ only behind the cut are one.
+        kept = beginning(conversation, len(example.answers)) if example.cut_tokens else conversation
+        said.append(said_text(kept))
         extra.append((label if isinstance(label, str) else None, text))
     labels, texts = list(zip(*extra, strict=True)) or [(), ()]
     arrays = [pa.array(values, kind) for values, (_, kind) in zip((labels, texts), _EXTRA, strict=True)]

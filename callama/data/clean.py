@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,9 +31,11 @@ from callama.common.progress import Meter
 from callama.contract.messages import Conversation
 from callama.data.formats.registry import FORMATS
 from callama.data.grounding import audit
+from callama.data.mix import require_distinct, require_shares
 from callama.data.quarantine import Reason
 from callama.data.records import Record, Scan
 from callama.data.select import VERDICTS, Selection
+from callama.data.sources import told_apart
 from callama.data.tally import Tally
 from callama.data.work import Batch, Rules, clean_batch
 
@@ -113,7 +114,7 @@ def clean_files(
         )
         staging = stack.enter_context(_staging(out_path.parent, out.name))
         lines, features, signatures = (staging / name for name in ("lines", "features", "signatures"))
-        names = [source.name if len(sources) > 1 else "" for source in sources]
+        names = told_apart(sources) if len(sources) > 1 else [""]
         batches = _batches(scans, names, format_name)
         with ExitStack() as staged, Meter("clean", None, "rows") as meter:
             to_lines, to_features, to_signatures = (
@@ -129,7 +130,7 @@ def clean_files(
                         on_drop(*drop)
                 meter.total = round(tally.read * len(sources) / max(cleaned.progress, 1e-9))
                 meter.advance(cleaned.tally.read, f"{tally.dropped:,} dropped")
-        selection = Selection(features, signatures, rules, mix)
+        selection = Selection(features, signatures, rules, dict(zip(sources, mix, strict=False)))
         with _Output(out_path, as_list=out.suffix == ".json") as to_out, quarantine_path.open("wb") as to_quarantine:
             _write(lines, selection, to_out, to_quarantine, tally, on_drop)
         result = CleanResult(tuple(sources), out, quarantine, report, tally, rules, workers, time.monotonic() - start)
@@ -172,11 +173,8 @@ def _check_options(
         raise UsageError(f"--seed must be a whole number of at most 63 bits, found {rules.seed}")
     if rules.max_per_phrasing < 0:
         raise UsageError(f"--max-per-phrasing must be 0 (no limit) or more, found {rules.max_per_phrasing}")
-    shares_make_sense = all(isfinite(share) and share >= 0 for share in mix) and sum(mix) > 0
-    if mix and (len(mix) != len(sources) or not shares_make_sense):
-        raise UsageError(
-            f"--mix must give each of the {len(sources)} sources its share, like 3:1, found {':'.join(map(str, mix))}"
-        )
+    require_shares(mix, len(sources))
+    require_distinct(sources)
 
 
 def _batches(scans: Sequence[Scan], names: Sequence[str], format_name: str | None) -> Iterator[Batch]:

@@ -73,11 +73,16 @@ def _cut(
         raise CallamaError(
             f"too_long: {len(rendered.ids)} tokens, its first answer ends at {first}, the limit is {max_tokens}"
         )
-    ends = [i + 1 for i, message in enumerate(conversation.messages) if message.role == "assistant"]
-    kept = replace(conversation, messages=conversation.messages[: ends[fitting - 1]])
+    kept = beginning(conversation, fitting)
     # The frame's tokens behind the stop token (ChatML's newline) may not fit; nothing is learned from them.
     cut = renderer.conversation(kept)
     return kept, Rendered(cut.ids[:max_tokens], cut.kinds[:max_tokens], cut.answers, cut.opening)
+
+
+def beginning(conversation: Conversation, answers: int) -> Conversation:
+    """The conversation up to its answer number ``answers``, counted from 1."""
+    ends = [i + 1 for i, message in enumerate(conversation.messages) if message.role == "assistant"]
+    return replace(conversation, messages=conversation.messages[: ends[answers - 1]])
 
 
 def answer_kind(message: Message) -> str:

@@ -164,7 +164,10 @@ def _contains(text: str, value: str) -> bool:
 
 def _number_forms(value: float) -> set[float]:
     """What may have been said in place of a number: its percentage, its fraction, its positive form."""
-    number = abs(float(value))
+    try:
+        number = abs(float(value))
+    except OverflowError:  # a whole number of hundreds of digits
+        return set()
     return {number, round(number * 100, 6), round(number / 100, 6)}
 
 

@@ -31,6 +31,22 @@ def require_shares(mix: Sequence[float], n_sources: int) -> None:
         raise UsageError(f"--mix must give each of the {n_sources} sources its share, like 3:1, found {found}")
 
 
+def require_distinct(paths: Sequence[Path]) -> None:
+    """Makes sure that no file is named twice.
+
+    Raises:
+        UsageError: one is.
+    """
+    for index, path in enumerate(paths):
+        if path.exists() and any(earlier.exists() and path.samefile(earlier) for earlier in paths[:index]):
+            raise UsageError(f"{path} is named twice; each source counts once")
+
+
+def nothing_for(path: Path) -> CallamaError:
+    """What is said of a source that is to have a share and has nothing to give."""
+    return CallamaError(f"{path} has no conversation that can be used: leave it and its share out of --mix")
+
+
 class Joined:
     """The records of several files in their order, counted from 0 across all of them."""
 
@@ -41,9 +57,7 @@ class Joined:
             UsageError: a file is missing, or named twice.
         """
         self.paths = tuple(paths)
-        for index, path in enumerate(self.paths):
-            if path.exists() and any(path.samefile(earlier) for earlier in self.paths[:index]):
-                raise UsageError(f"{path} is named twice; each source counts once")
+        require_distinct(self.paths)
         self._scans = [Scan(path) for path in paths]
         self._starts: list[int] = []
         self._read = 0
@@ -87,7 +101,7 @@ def thinned(paths: Sequence[Path], source: NDArray[np.int64], mix: Sequence[floa
     members = [np.flatnonzero(source == index) for index in range(len(mix))]
     for path, share, rows in zip(paths, mix, members, strict=True):
         if share and not len(rows):
-            raise CallamaError(f"{path} has no conversation that can be used: leave it and its share out of --mix")
+            raise nothing_for(path)
     scale = min(len(rows) / share for share, rows in zip(mix, members, strict=True) if share)
     for index, (share, rows) in enumerate(zip(mix, members, strict=True)):
         lots = bytearray()

@@ -30,9 +30,11 @@ class Reason(StrEnum):
 class DropError(Exception):
     """A record cannot be kept. Never leaves a data step: it becomes a line of the quarantine file."""
 
-    def __init__(self, reason: Reason, detail: str = "", fragment: str = "") -> None:
+    def __init__(self, reason: Reason, detail: str = "", fragment: Any = "") -> None:
+        """``fragment`` is the text at fault; a record may have any other value in its place."""
         super().__init__(f"{reason}: {detail or reason.sentence}")
-        self.reason, self.detail, self.fragment = reason, detail, fragment
+        self.reason, self.detail = reason, detail
+        self.fragment = fragment if isinstance(fragment, str) else repr(fragment)
 
 
 def quarantine_line(record: Record, error: DropError, file: str = "") -> str:

@@ -285,7 +285,7 @@ def _take_line(window: _Window, where: str, number: int) -> Record | None:
     if not 0 < end - window.position <= MAX_RECORD_CHARS:
         return None
     raw = window.text[window.position : end].rstrip(_SPACE).removesuffix(",")
-    if raw[0] not in "{[" or raw[-1] not in "}]":
+    if not raw or raw[0] not in "{[" or raw[-1] not in "}]":
         return None
     try:
         orjson.loads(raw)  # much faster than the scanner, which takes what this refuses

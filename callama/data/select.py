@@ -7,7 +7,7 @@ kept; who is thinned out is drawn by the seed. A signature is read from disk onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from callama.data.fingerprint import FEATURES, N_BANDS
 from callama.data.minhash import SIMILAR, SignatureFile, mixed
+from callama.data.mix import nothing_for
 from callama.data.reasons import Drop
 from callama.data.work import Rules
 
@@ -27,7 +28,12 @@ class Selection:
     """The verdict on each record: ``verdict`` indexes ``VERDICTS``, ``twin`` is the earlier record
     that a duplicate repeats (-1: none). Records that were dropped before stay as they are."""
 
-    def __init__(self, features: Path, signatures: Path, rules: Rules, mix: Sequence[float] = ()) -> None:
+    def __init__(self, features: Path, signatures: Path, rules: Rules, mix: Mapping[Path, float]) -> None:
+        """Decides. ``mix`` has the share of each source, in their order; it may be empty.
+
+        Raises:
+            CallamaError: nothing of a source that is to have a share was kept.
+        """
         self._features, self._signatures, self._rules = features, SignatureFile(signatures), rules
         self.kept = self._column("kept")
         self.line_bytes = self._column("line_bytes")
@@ -41,7 +47,7 @@ class Selection:
             keys = self._column("phrasing")[alive]
             self._drop_beyond(alive, keys, np.full(len(alive), rules.max_per_phrasing), Drop.PHRASING)
         if mix:
-            self._mix(np.asarray(mix, np.float64))
+            self._mix(mix)
 
     def _chunks(self) -> Iterator[NDArray[np.void]]:
         with self._features.open("rb") as file:
@@ -110,12 +116,16 @@ class Selection:
         place = np.arange(len(order)) - np.maximum.accumulate(np.where(opens, np.arange(len(order)), 0))
         self._drop(rows[order[place >= limits[order]]], reason)
 
-    def _mix(self, ratio: NDArray[np.float64]) -> None:
+    def _mix(self, mix: Mapping[Path, float]) -> None:
         """Thins the sources to the ratio; the one that is scarcest for its share is kept whole."""
+        ratio = np.array([*mix.values()], np.float64)
         alive = self._alive()
         source = self._column("source")[alive].astype(np.int64)
         counts = np.bincount(source, minlength=len(ratio))
         wanted = ratio > 0
+        for path, share, count in zip(mix, ratio, counts, strict=True):
+            if share and not count:
+                raise nothing_for(path)
         scale = (counts[wanted] / ratio[wanted]).min()
         limits = np.floor(ratio * scale + 1e-9).astype(np.int64)
         self._drop_beyond(alive, source, limits[source], Drop.OVER_MIX)

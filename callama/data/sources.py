@@ -10,7 +10,8 @@ import codecs
 import gzip
 import io
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, TextIO, cast
@@ -35,6 +36,15 @@ class OpenText(NamedTuple):
 
     text: TextIO
     disk: BinaryIO
+
+
+def told_apart(paths: Sequence[Path]) -> list[str]:
+    """The files' names, with as much of their folders in front as tells them apart."""
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
 
 
 def packing_of(path: Path) -> Packing:
@@ -80,7 +90,7 @@ def open_text(path: Path) -> Iterator[OpenText]:
                 raw = disk
             text = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
             yield OpenText(cast(TextIO, text), disk)
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise CallamaError(f"{path} is a damaged {packing} file ({error}); fetch it again") from None
         except OSError as error:
             if packing == "plain" or error.errno is not None:
@@ -99,13 +109,20 @@ def parquet_rows(path: Path, max_bytes: int) -> Iterator[tuple[dict[str, Any], i
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=PARQUET_ROWS):
                 if batch.nbytes <= max_bytes:
-                    yield from ((row, 0) for row in batch.to_pylist())
+                    yield from ((_given(row), 0) for row in batch.to_pylist())
                     continue
                 for row in (batch.slice(index, 1) for index in range(batch.num_rows)):
-                    value = _beginnings(row) if row.nbytes > max_bytes else row.to_pylist()[0]
+                    value = _beginnings(row) if row.nbytes > max_bytes else _given(row.to_pylist()[0])
                     yield value, row.nbytes
     except (pa.ArrowException, OSError) as error:
         raise CallamaError(f"{path} is a damaged Parquet file ({str(error)[:200]}); fetch it again") from None
+
+
+def _given(value: Any) -> Any:
+    """A value without the nulls of its objects: a column gives each of its objects the keys of all the others."""
+    if isinstance(value, dict):
+        return {key: _given(inner) for key, inner in value.items() if inner is not None}
+    return [_given(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _beginnings(row: Any) -> dict[str, Any]:

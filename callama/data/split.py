@@ -21,17 +21,19 @@ from numpy.typing import NDArray
 from callama.contract.messages import Conversation
 from callama.data.groups import Indices, link
 
-Side = Literal["train", "validation", "straddles_split", "near_duplicate_across_split", "over_mix"]
+Side = Literal["train", "validation", "straddles_split", "near_duplicate_across_split", "over_mix", "other_split"]
 SIDES: tuple[Side, ...] = ("train", "validation")
 LEFT_OUT: Mapping[Side, str] = {
     "straddles_split": "shows functions of both sides",
     "near_duplicate_across_split": "nearly the same as conversations of the other side",
     "over_mix": "its source has more conversations than its share in --mix",
+    "other_split": "labels.split says neither train nor validation, and of other conversations it does",
 }
 PLACES: tuple[Side, ...] = (*SIDES, *LEFT_OUT)
 """Where a row can go; a column of sides holds indices into this."""
-TRAIN, VALIDATION, STRADDLES, NEAR, OVER_MIX = range(len(PLACES))
+TRAIN, VALIDATION, STRADDLES, NEAR, OVER_MIX, OTHER = range(len(PLACES))
 LABEL = "split"
+UNLABELLED, OTHER_LABEL = -1, -2
 Sides = NDArray[np.int8]
 
 
@@ -41,7 +43,7 @@ class Rows:
 
     ``functions`` are indices into the sorted ``names``, those of row i at ``bounds[i]:bounds[i + 1]``, none
     twice; ``near`` names each row's group of near-duplicates (``near.near_groups``); ``labels`` index
-    ``SIDES``, -1: none.
+    ``SIDES``, or are ``UNLABELLED`` or ``OTHER_LABEL`` (``held_out``, ``test``).
     """
 
     names: Sequence[str]
@@ -89,7 +91,7 @@ def split(rows: Rows, val_ratio: float, seed: int) -> Split:
     Where labels say ``train`` of some conversations and ``validation`` of others, they are believed
     (``callama synth`` writes them, because there one tool appears under several names), and the rest is
     drawn so that it shares no function with the other side's; near-duplicates of the other side are left
-    out all the same.
+    out all the same, and so is what is labelled otherwise: a test set is not trained on.
     """
     if {TRAIN, VALIDATION} <= set(np.unique(rows.labels).tolist()):
         return _by_label(rows, val_ratio, seed)
@@ -105,11 +107,11 @@ def split(rows: Rows, val_ratio: float, seed: int) -> Split:
 
 
 def _by_label(rows: Rows, val_ratio: float, seed: int) -> Split:
-    free = rows.labels < 0
+    free = rows.labels == UNLABELLED
+    sides = np.where(rows.labels == OTHER_LABEL, np.int8(OTHER), rows.labels)
     if not free.any():
-        return Split(_without_near(rows.labels, rows), "by label")
+        return Split(_without_near(sides, rows), "by label")
     drawn = split(rows.where(free), val_ratio, seed)
-    sides = rows.labels.copy()
     sides[free] = drawn.sides
     for side, other in ((TRAIN, VALIDATION), (VALIDATION, TRAIN)):
         shown = np.zeros(len(rows.names), np.bool_)

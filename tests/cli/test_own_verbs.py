@@ -40,8 +40,11 @@ def test_from_a_file_of_tools_to_augmented_data(tmp_path: Path) -> None:
 
 def test_mistakes_are_one_message(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import nowhere_at_all\n")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "mine.json").write_text(json.dumps([TOOL]))
     for arguments, status, says in (
         (("synth", "--tools", "mine.py", "--out", "own"), 1, "mine.py:1: importing it fails: ModuleNotFoundError"),
+        (("synth", "--tools", "set/mine.json", "--out", "set"), 2, "set is also where these tools are"),
         (("synth", "--tools", "none.json", "--out", "own"), 2, "none.json does not exist"),
         (("synth", "--teacher", "http://localhost:1", "--out", "own"), 2, "give them with --tools"),
         (("augment", "none.jsonl", "--out", "x.jsonl"), 2, "none.jsonl does not exist"),

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from callama.contract.spans import Kind
 from callama.data.build import QUARANTINE, build
 from callama.data.dataset import Dataset, Example, write_examples
 from callama.data.example import example_of, round_trip_fault
+from callama.synth.write import write_sets
 from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
 from tests import tiny
@@ -318,3 +320,70 @@ def test_files_that_are_no_data_set_are_named(tmp_path: Path) -> None:
         Dataset(foreign)
     with pytest.raises(UsageError, match=r"none\.arrow does not exist; build it"):
         Dataset(tmp_path / "none.arrow")
+
+
+def test_a_build_replaces_neither_its_source_nor_its_model(tmp_path: Path, tokenizer: Path) -> None:
+    """Both may lie in folders that callama wrote, and may replace with their like."""
+    write_sets(tmp_path / "demo", 20, 4, val_ratio=0.2, seed=1)
+    before = sha256_file(tmp_path / "demo" / "train.jsonl"), sha256_file(tmp_path / "demo" / "held_out.jsonl")
+    source = tmp_path / "demo" / "train.jsonl"
+    for out in (tmp_path / "demo", tmp_path / "demo" / "built"):
+        with pytest.raises(UsageError, match="is also the source, or lies inside it"):
+            build([source], tokenizer, out)
+    with pytest.raises(UsageError, match="is also where the tokenizer is"):
+        build([tiny.write_conversations(tmp_path / "in.jsonl", mixed())], tokenizer, tokenizer.parent)
+    with pytest.raises(UsageError, match="holds what is called 'conversations' in its MANIFEST.json, not 'built data set'"):
+        build([tmp_path / "in.jsonl"], tokenizer, tmp_path / "demo")
+    assert before == (sha256_file(source), sha256_file(tmp_path / "demo" / "held_out.jsonl"))
+
+
+def test_what_is_cut_alike_stands_on_one_side(tmp_path: Path, tokenizer: Path) -> None:
+    """Forty talks with ten beginnings; what tells them apart lies behind the cut."""
+
+    def talk(number: int) -> Conversation:
+        words = random.Random(number % 10).choices([f"word{i}" for i in range(50)], k=60)
+        tail = random.Random(number).choices([f"tail{i}" for i in range(50)], k=200)
+        said = (("user", " ".join(words)), ("assistant", "Yes."), ("user", " ".join(tail)), ("assistant", "No."))
+        return Conversation(tuple(Message(role, text) for role, text in said))
+
+    source = tiny.write_conversations(tmp_path / "in.jsonl", map(talk, range(40)))
+    build([source], tokenizer, tmp_path / "built", val_ratio=0.3, max_tokens=500)
+    train, validation = (Dataset(tmp_path / "built" / f"{side}.arrow") for side in ("train", "validation"))
+    shown = [{bytes(of[i].input_ids) for i in range(len(of))} for of in (train, validation)]
+    assert train[0].cut_tokens and len(train) + len(validation) == 40 and shown[1] and not shown[0] & shown[1]
+
+
+def test_what_is_labelled_as_a_test_is_not_trained_on(tmp_path: Path, tokenizer: Path) -> None:
+    sides = ["train"] * 8 + ["validation"] * 4 + ["held_out"] * 4
+    labelled = [replace(tiny.conversation(i), labels={"split": side}) for i, side in enumerate(sides)]
+    source = tiny.write_conversations(tmp_path / "in.jsonl", labelled)
+    metadata = build([source], tokenizer, tmp_path / "built")
+    assert (metadata["train"]["conversations"], metadata["validation"]["conversations"]) == (8, 4)
+    assert metadata["dropped"] == {"other_split": 4}
+    # A file of nothing else is data like any other.
+    alone = tiny.write_conversations(tmp_path / "alone.jsonl", labelled[12:])
+    assert build([alone], tokenizer, tmp_path / "other", val_ratio=0)["train"]["conversations"] == 4
+
+
+def test_bytes_that_are_no_text_in_a_key_that_is_not_read(tmp_path: Path, tokenizer: Path) -> None:
+    source = tiny.write_conversations(tmp_path / "in.jsonl", [tiny.conversation(0), tiny.conversation(1)])
+    lines = source.read_bytes().splitlines()
+    source.write_bytes(lines[0][:-1] + b', "note": "caf\xe9"}\n' + lines[1] + b"\n")
+    assert build([source], tokenizer, tmp_path / "built", val_ratio=0)["train"]["conversations"] == 2
+
+
+def test_sources_of_one_name_are_told_apart(tmp_path: Path, tokenizer: Path) -> None:
+    sources = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        sources.append(
+            tiny.write_conversations(tmp_path / folder / "in.jsonl", [Conversation((Message("user", "Hi"),))])
+        )
+    sources.append(tiny.write_conversations(tmp_path / "c.jsonl", [tiny.conversation(0)]))
+    metadata = build(sources, tokenizer, tmp_path / "built", val_ratio=0)
+    assert [source["file"] for source in metadata["sources"]] == [
+        "a/in.jsonl",
+        "b/in.jsonl",
+        f"{tmp_path.name}/c.jsonl",
+    ]
+    assert [line["file"] for line in quarantined(tmp_path / "built")] == ["a/in.jsonl", "b/in.jsonl"]

@@ -260,3 +260,44 @@ def test_a_killed_run_leaves_nothing_for_ever(tmp_path: Path) -> None:
     running.mkdir()
     clean_files([source], out)
     assert [path for path in tmp_path.iterdir() if ".clean-" in path.name] == [running]
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, [1], 42, True])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_stray_result_of_any_kind_costs_its_own_record(tmp_path: Path, content: Any, place: int) -> None:
+    said = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "hi"}]
+    said.insert(place, {"role": "tool", "content": content})
+    rows = [{"messages": [*said, {"role": "assistant", "content": "x"}]}, TEXT]
+    result = clean_files([write_rows(tmp_path / "in.jsonl", rows)], tmp_path / "out.jsonl")
+    assert (result.tally.kept, result.tally.dropped) == (1, 1)
+
+
+def test_a_number_beyond_any_float_is_a_number(tmp_path: Path) -> None:
+    system = SYSTEM.replace('"string"', '"integer"')
+    chat = (
+        f'USER: a\n\n\nASSISTANT: <functioncall> {{"name": "f", "arguments": \'{{"a": 1{"0" * 400}}}\'}} <|endoftext|>'
+    )
+    source = write_rows(tmp_path / "in.jsonl", [{"system": system, "chat": chat}, TEXT])
+    assert clean_files([source], tmp_path / "out.jsonl").tally.kept == 2
+
+
+def test_sources_of_one_name_and_sources_named_twice(tmp_path: Path) -> None:
+    sources = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        sources.append(write_rows(tmp_path / folder / "in.jsonl", [BAD, TEXT]))
+    result = clean_files(sources, tmp_path / "out.jsonl", KEEP_ALL)
+    assert [line["file"] for line in read_lines(result.quarantine)] == ["a/in.jsonl", "b/in.jsonl"]
+    assert [c.labels["file"] for c in read_conversations(result.out)] == ["a/in.jsonl", "b/in.jsonl"]
+    with pytest.raises(UsageError, match="is named twice"):
+        clean_files([sources[0], sources[0]], tmp_path / "out.jsonl")
+
+
+def test_a_source_that_has_nothing_to_give_to_a_mixture(tmp_path: Path) -> None:
+    sources = [write_rows(tmp_path / "good.jsonl", [GOOD, TEXT]), write_rows(tmp_path / "bad.jsonl", [BAD])]
+    with pytest.raises(
+        CallamaError, match=r"bad.jsonl has no conversation that can be used: leave it and its share out"
+    ):
+        clean_files(sources, tmp_path / "out.jsonl", mix=[3, 1])
+    assert not (tmp_path / "out.jsonl").exists()
+    assert clean_files(sources, tmp_path / "out.jsonl", mix=[1, 0]).tally.kept == 2

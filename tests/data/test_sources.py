@@ -123,3 +123,37 @@ def test_an_empty_parquet_file_and_a_missing_file(tmp_path: Path) -> None:
         clean_files([path], tmp_path / "out.jsonl")
     with pytest.raises(UsageError):
         Scan(tmp_path / "none.parquet")
+
+
+def test_bytes_that_flipped_in_a_gzip_file_are_told(tmp_path: Path) -> None:
+    whole = gzip.compress("\n".join(map(json.dumps, ROWS)).encode(), mtime=0)
+    for place in range(20, len(whole), len(whole) // 40):
+        path = tmp_path / "in.jsonl.gz"
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with pytest.raises(CallamaError, match=r"in.jsonl.gz is a damaged gzip file .* fetch it again"):
+            clean_files([path], tmp_path / "out.jsonl")
+
+
+def test_a_comma_alone_in_a_line_of_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "in.json"
+    path.write_text(f"[\n{json.dumps(ROWS[0])},\n,\n{json.dumps(ROWS[1])}\n]\n")
+    with pytest.raises(CallamaError, match=r"in.json, record 1, character \d+: not JSON"):
+        clean_files([path], tmp_path / "out.jsonl")
+
+
+def test_columns_of_objects_give_each_the_keys_of_all(tmp_path: Path) -> None:
+    """As ``datasets`` writes them: three functions, each with the others' parameters as nulls, and an empty column."""
+    rows = []
+    for name, key, kind, value in (("f", "a", "string", "x"), ("g", "b", "integer", 2), ("h", "c", "boolean", True)):
+        schema = {"type": "object", "properties": {key: {"type": kind}}, "required": [key]}
+        call = {"id": "1", "type": "function", "function": {"name": name, "arguments": {key: value}}}
+        said = [{"role": "user", "content": f"Do {name} with {value}"}, {"role": "assistant", "tool_calls": [call]}]
+        tools = [{"type": "function", "function": {"name": name, "description": "d", "parameters": schema}}]
+        rows.append({"messages": said, "tools": tools})
+    plain = clean_files([write(tmp_path / "in.jsonl", rows)], tmp_path / "plain.jsonl")
+    packed = write(tmp_path / "in.parquet", [{**row, "chat": None} for row in rows])
+    columns = clean_files([packed], tmp_path / "columns.jsonl")
+    assert plain.tally.kept == columns.tally.kept == 3
+    assert (tmp_path / "plain.jsonl").read_bytes() == (tmp_path / "columns.jsonl").read_bytes()
+    empty = write(tmp_path / "empty.jsonl", [{**row, "chat": None, "conversations": None} for row in rows])
+    assert clean_files([empty], tmp_path / "out.jsonl").tally.kept == 3

@@ -52,7 +52,7 @@ def clean_record(record: Record, format_name: str | None = None) -> tuple[Conver
     value = record.value
     if not isinstance(value, dict):
         raise DropError(Drop.NOT_AN_OBJECT, f"found a {type(value).__name__}", record.raw)
-    name = format_name or (GLAIVE if "chat" in value else _detect(value))
+    name = format_name or (GLAIVE if value.get("chat") is not None else _detect(value))
     try:
         conversation, repairs = read_row(value) if name == GLAIVE else finish(_FORMATS[name].read(value))
         if given := value.get("labels") if name == OPENAI else None:
@@ -65,8 +65,11 @@ def clean_record(record: Record, format_name: str | None = None) -> tuple[Conver
 
 
 def _detect(value: Mapping[str, Any]) -> str:
+    given = {key: inner for key, inner in value.items() if inner is not None}  # an empty column says nothing
     for name, form in _FORMATS.items():
-        if form.matches(value):
+        if form.matches(given):
             return name
+    if "chat" in value:
+        return GLAIVE
     keys = ", ".join(str(key)[:40] for key in list(value)[:8])
     raise DropError(Drop.UNKNOWN_FORMAT, f"its keys are {keys or 'none'}; known: {', '.join(FORMATS)}")
