@@ -10,7 +10,7 @@ import typer
 from callama.cli.common import names_of, print_json
 from callama.common import progress
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import require_apart, require_writable
+from callama.common.files import require_apart, require_kind, require_writable
 from callama.common.parallel import available_cores
 from callama.evaluate.endpoint import KEY_VARIABLE
 from callama.synth.own_sets import QUARANTINE, write_own_sets
@@ -102,6 +102,7 @@ def synth(
     common: dict[str, Any] = {"val_ratio": val_ratio, "seed": seed, "scenarios": names_of(scenarios)}
     weights = dict(map(_weight, weight or ()))
     require_writable(out.parent)
+    require_kind(out, "conversations")
     if not tools:
         common |= {"weights": weights, "workers": workers or available_cores(), "held_out_each": held_out_each}
         sets = write_sets(out, count, held_out_count, **common)

@@ -288,14 +288,11 @@ def atomic_folder(
     are those of files that need not be read again for it.
 
     Raises:
-        UsageError: ``path`` is a file, or a folder with files that callama did not write, or of another kind.
+        UsageError: ``path`` is a file, or a folder with files that callama did not write.
         CallamaError: the disk is full or writing is not allowed.
     """
     path = Path(os.path.realpath(path))
     require_replaceable(path)
-    there, kind = read_manifest(path).get("kind"), facts.get("kind")
-    if there and kind and there != kind:
-        raise UsageError(f"{path} holds what is called {there!r} in its {MANIFEST}, not {kind!r}; choose a new folder")
     temporary = _neighbour(path)
     with _disk_errors(path), _parents(path):
         temporary.mkdir()
@@ -329,6 +326,16 @@ def require_apart(out: Path, *sources: Path, what: str = "the source") -> None:
         whole = found.is_dir() or (folder / MANIFEST).is_file()
         if place in (found, folder, *found.parents) or (whole and folder in place.parents):
             raise UsageError(f"{out} is also {what}, or lies inside it; choose another place")
+
+
+def require_kind(path: Path, kind: str) -> None:
+    """Makes sure that a folder which callama wrote at ``path`` is of this kind: data does not replace a model.
+
+    Raises:
+        UsageError: it is of another.
+    """
+    if path.is_dir() and (there := read_manifest(path).get("kind", kind)) != kind:
+        raise UsageError(f"{path} holds what its {MANIFEST} calls {there!r}, not {kind!r}; choose a new folder")
 
 
 def require_replaceable(path: Path) -> None:

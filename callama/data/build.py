@@ -22,7 +22,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, require_apart, sha256_file, write_json
+from callama.common.files import atomic_folder, require_apart, require_kind, sha256_file, write_json
 from callama.common.parallel import ordered_map
 from callama.common.progress import Meter
 from callama.contract import CONTRACT_VERSION, tool_uses
@@ -36,7 +36,7 @@ from callama.data.sources import told_apart
 from callama.data.split import LEFT_OUT, OTHER_LABEL, OVER_MIX, PLACES, SIDES, UNLABELLED, Rows, Side, Sides, split
 from callama.text.render import TrainOn
 
-QUARANTINE = "quarantine.jsonl"
+QUARANTINE, KIND = "quarantine.jsonl", "built data set"
 
 
 @dataclass
@@ -125,11 +125,12 @@ def build(
     require_shares(mix, len(sources))
     require_apart(save_dir, *sources)
     require_apart(save_dir, tokenizer_file, what="where the tokenizer is")
+    require_kind(save_dir, KIND)
     renderer_of.cache_clear()  # the file may have changed since an earlier build
     renderer = renderer_of(tokenizer_file)
     joined = Joined(sources)  # a missing file is told before any work
     settings = Settings(tokenizer_file, train_on, max_tokens)
-    facts = {"kind": "built data set", "dialect": tool_uses.NAME, "tokenizer_sha256": renderer.tokenizer.sha256}
+    facts = {"kind": KIND, "dialect": tool_uses.NAME, "tokenizer_sha256": renderer.tokenizer.sha256}
     with atomic_folder(save_dir, facts) as folder:
         spool, signatures = folder / "spool.arrow", folder / "spool.signatures"
         with (folder / QUARANTINE).open("w", encoding="utf-8") as file:

@@ -42,9 +42,16 @@ def test_mistakes_are_one_message(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import nowhere_at_all\n")
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "mine.json").write_text(json.dumps([TOOL]))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "MANIFEST.json").write_text(json.dumps({"callama": "1", "kind": "native checkpoint"}))
     for arguments, status, says in (
         (("synth", "--tools", "mine.py", "--out", "own"), 1, "mine.py:1: importing it fails: ModuleNotFoundError"),
         (("synth", "--tools", "set/mine.json", "--out", "set"), 2, "set is also where these tools are"),
+        (
+            ("synth", "--out", "model"),
+            2,
+            "model holds what its MANIFEST.json calls 'native checkpoint', not 'conversations'",
+        ),
         (("synth", "--tools", "none.json", "--out", "own"), 2, "none.json does not exist"),
         (("synth", "--teacher", "http://localhost:1", "--out", "own"), 2, "give them with --tools"),
         (("augment", "none.jsonl", "--out", "x.jsonl"), 2, "none.jsonl does not exist"),
