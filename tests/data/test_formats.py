@@ -191,6 +191,55 @@ def test_hermes_parallel_calls_and_cut_calls() -> None:
     assert refusal({"conversations": cut}) is Drop.CALL_CUT_OFF
 
 
+NAMED_TAGS = "You are provided with function signatures within <tools></tools> XML tags:\n<tools>%s</tools>\nCall so: "
+FUNCTION = {"type": "function", "function": TOOL}
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        NAMED_TAGS % json.dumps(FUNCTION),
+        NAMED_TAGS.replace("></", "> </") % f"\n{json.dumps(FUNCTION)}\n",
+        NAMED_TAGS.replace("<tools></tools> XML tags", "<tools> tags") % json.dumps([FUNCTION]),
+        NAMED_TAGS % repr([FUNCTION]),
+        NAMED_TAGS % repr([FUNCTION]).replace(", 'function'", ",\n 'function'"),
+        NAMED_TAGS % f"[{FUNCTION!r}]\n{json.dumps(FUNCTION)}",
+        NAMED_TAGS % json.dumps([FUNCTION], indent=2),
+    ],
+)
+@pytest.mark.parametrize("field", [{}, {"tools": ""}, {"tools": "[]"}, {"tools": None}])
+def test_hermes_tools_are_found_behind_the_words_that_name_their_tags(system: str, field: dict[str, Any]) -> None:
+    talk = [{"from": "system", "value": system}, *HERMES["conversations"][1:]]
+    conversation, _ = clean({"conversations": talk, **field})
+    assert (conversation.tools, said(conversation)) == (clean(HERMES)[0].tools, said(clean(HERMES)[0]))
+
+
+def hermes_talk(calls: list[Any], *results: dict[str, str], name: str = "from", text: str = "value") -> dict[str, Any]:
+    """Hermes' shape with two tools: a question, calls, their results and an answer."""
+    other = {"name": "get_time", "parameters": TOOL["parameters"]}
+    written = "".join(f"<tool_call>{json.dumps(call)}</tool_call>" for call in calls)
+    talk = [
+        {name: "system", text: f"<tools>{json.dumps([TOOL, other])}</tools>"},
+        {name: "user", text: USER},
+        {name: "assistant", text: written},
+        *({name: role, text: said} for result in results for role, said in result.items()),
+        {name: "assistant", text: "Done."},
+    ]
+    return {"conversations" if name == "from" else "messages": talk}
+
+
+WEATHER, TIME = ({"name": function, "arguments": ARGUMENTS} for function in ("get_weather", "get_time"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("from", "value"), ("role", "content")])
+def test_hermes_results_in_a_users_turn(name: str, text: str) -> None:
+    both = "<tool_response>\n7\n</tool_response>\n<tool_response>\nnoon\n</tool_response>"
+    conversation, _ = clean(hermes_talk([WEATHER, TIME], {"user": both}, name=name, text=text))
+    assert said(conversation)[2:] == [("tool", "7"), ("tool", "noon"), ("assistant", "Done.")]
+    beside = hermes_talk([WEATHER], {"user": "Look: <tool_response>7</tool_response>"}, name=name, text=text)
+    assert refusal(beside) is Drop.CALL_WITHOUT_RESULT
+
+
 def test_a_chat_as_query_with_fenced_calls() -> None:
     chat = [
         {"role": "user", "content": USER},

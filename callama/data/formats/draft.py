@@ -51,13 +51,15 @@ def shape(fault: str, fragment: Any = "") -> DropError:
 
 
 def json_or(value: Any) -> Any:
-    """A value, read first if it is JSON text (data sets store lists of tools that way).
+    """A value, read first if it is JSON text (data sets store lists of tools that way); blank text is none.
 
     Raises:
         DropError: text that is not JSON.
     """
     if not isinstance(value, str):
         return value
+    if not value.strip():
+        return None
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,6 @@ that explains this way of calling is left out: it would teach a second one.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,16 +13,16 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps, loads_strict
 from callama.data.formats import openai_chat, sharegpt
-from callama.data.formats.draft import Draft, Turn
+from callama.data.formats.draft import Draft, Turn, json_or
+from callama.data.formats.literals import read_literal
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
-_TOOLS = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
+_TOOLS = re.compile(r"<tools>((?:(?!<tools>).)*?)</tools>", re.DOTALL)
+_RESULT = "<tool_response>"
 _MARKS = ("<tool_call>", "<tools>")
-# ast reads what it is given in one go; no genuine call comes near this.
-_MAX_LITERAL_CHARS = 100_000
 
 
 def matches(value: Mapping[str, Any]) -> bool:
@@ -45,30 +44,35 @@ def read(value: Mapping[str, Any]) -> Draft:
         DropError: it is not of this shape, or a call or the tools cannot be read.
     """
     draft = openai_chat.read(value) if "messages" in value else sharegpt.read(value)
-    tools = draft.tools
+    tools = json_or(draft.tools)
     turns: list[Turn] = []
     for turn in draft.turns:
         text = turn.text if isinstance(turn.text, str) else ""
         if turn.role == "system" and any(mark in text for mark in _MARKS):
-            if (shown := _TOOLS.search(text)) and not tools:
-                tools = _tools(shown[1])
+            # The usual wording names the tags, "within <tools></tools> XML tags", before it uses them.
+            tools = tools or [tool for shown in _TOOLS.findall(text) if "{" in shown for tool in _tools(shown)]
             draft.repairs.append(Repair.FORMAT_TEXT)
         elif turn.role == "assistant" and "<tool_call>" in text:
             turns.append(_calling(text))
-        elif turn.role == "tool" and (responses := _RESPONSE.findall(text)):
-            turns += [Turn("tool", _response(response)) for response in responses]
+        elif _RESULT in text and (turn.role == "tool" or (turn.role == "user" and text.lstrip().startswith(_RESULT))):
+            turns += [Turn("tool", _response(response)) for response in _RESPONSE.findall(text)]
         else:
             turns.append(turn)
     return Draft(turns, tools, draft.repairs)
 
 
 def _tools(text: str) -> list[Any]:
-    text = text.strip()
+    """The tools between the tags: one value, or one a line, each a tool or a list of tools."""
     try:
-        value = loads_strict(text)
-        return value if isinstance(value, list) else [value]
-    except CallamaError:
-        return [_literal(line, Drop.FUNCTIONS_NOT_JSON) for line in text.split("\n") if line.strip()]
+        values = [_literal(text, Drop.FUNCTIONS_NOT_JSON)]
+    except DropError as whole:
+        first, *rest = [line for line in text.split("\n") if line.strip()]
+        try:
+            values = [_literal(first, Drop.FUNCTIONS_NOT_JSON)]
+        except DropError:
+            raise whole from None
+        values += [_literal(line, Drop.FUNCTIONS_NOT_JSON) for line in rest]
+    return [tool for value in values for tool in (value if isinstance(value, list) else [value])]
 
 
 def _calling(text: str) -> Turn:
@@ -89,11 +93,9 @@ def _literal(text: str, reason: Drop) -> Any:
         return loads_strict(text)
     except CallamaError as error:
         try:
-            if len(text) > _MAX_LITERAL_CHARS:
-                raise ValueError
-            return loads_strict(dumps(ast.literal_eval(text)))
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, CallamaError):
-            raise DropError(reason, str(error), text) from None
+            return read_literal(text)
+        except CallamaError as other:
+            raise DropError(reason, f"{error}; {other}", text) from None
 
 
 def _response(text: str) -> str:
