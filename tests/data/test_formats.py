@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,33 @@ def test_toolace_calls_are_read_as_literals_and_never_run() -> None:
     for text in ("[f(a=__import__('os').getcwd())]", "[f(1)]", "[f(**{'a': 1})]", "[f(a=open)]", "[f(a=1, a=2)]",
                  "[f(a=1)(b=2)]", "[f(a=" + "(" * 5000 + "]"):  # fmt: skip
         assert refusal(calling(text)) in (Drop.CALL_NOT_JSON, Drop.UNDECLARED_FUNCTION, Drop.OTHER_CALL_SYNTAX)
+
+
+def toolace_calling(text: str, *tools: dict[str, Any]) -> dict[str, Any]:
+    talk = [{"from": "user", "value": USER}, {"from": "assistant", "value": text}]
+    return {"system": f"Here is a list of functions in JSON format\n{json.dumps(tools)}", "conversations": talk}
+
+
+@pytest.mark.parametrize(
+    "code",
+    ['"x = sum(1, 2)"', "'it\\'s, sum(1)'", '"say \\"a\\", sum(1)"', '"""a "quoted, sum(1)" word"""', '"a, from=1"',
+     '"name_0(1)"', "{'sum(1)': [' sum(1)']}", "'f(a, x-key=1)'"],
+)  # fmt: skip
+def test_toolace_leaves_what_stands_in_strings_as_it_is(code: str) -> None:
+    tools = [{"name": name, "parameters": {"properties": {"code": {}, "a b": {}}}} for name in ("sum", "Explain It")]
+    conversation, _ = clean(toolace_calling(f"[Explain It(code={code}), sum(code=1)]", *tools))
+    first, second = conversation.messages[-1].tool_calls
+    assert (first.arguments, second.name) == ({"code": ast.literal_eval(code)}, "sum")
+
+
+def test_toolace_arguments_may_have_names_that_python_does_not_take() -> None:
+    names = ["from", "x-key", "start date", "größe", "ﬁ", "to", "None"]
+    tool = {"name": "Convert Money", "parameters": {"properties": {key: {} for key in names}}}
+    written = ", ".join(f"{name} = '{name}=1, in=2'" for name in names)
+    conversation, _ = clean(toolace_calling(f"[Convert Money({written})]", tool))
+    assert conversation.messages[-1].tool_calls[0].arguments == {name: f"{name}=1, in=2" for name in names}
+    assert refusal(toolace_calling("[Convert Money(from=1, from=2)]", tool)) is Drop.CALL_NOT_JSON
+    assert refusal(toolace_calling("[Convert Money(from==1)]", tool)) is Drop.CALL_NOT_JSON
 
 
 def test_hermes_parallel_calls_and_cut_calls() -> None:
