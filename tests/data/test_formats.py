@@ -268,6 +268,121 @@ def test_hermes_results_in_a_users_turn(name: str, text: str) -> None:
     assert refusal(beside) is Drop.CALL_WITHOUT_RESULT
 
 
+def response(**value: Any) -> str:
+    return f"<tool_response>{json.dumps(value)}</tool_response>"
+
+
+@pytest.mark.parametrize("second", [{"name": "get_weather"}, {"name": "Get-Weather"}, {}])
+def test_hermes_results_stand_behind_the_call_whose_name_they_give(second: dict[str, str]) -> None:
+    results = response(name="get_time", content="noon") + response(**second, content="sun")
+    conversation, _ = clean(hermes_talk([WEATHER, TIME], {"tool": results}))
+    assert said(conversation)[2:4] == [("tool", "sun"), ("tool", "noon")]
+    twice = response(name="get_time", content="a") + response(name="get_time", content="b")
+    assert said(clean(hermes_talk([TIME, TIME], {"tool": twice}))[0])[2:4] == [("tool", "a"), ("tool", "b")]
+    assert refusal(hermes_talk([WEATHER, TIME], {"tool": twice})) is Drop.RESULTS_DO_NOT_MATCH
+    assert refusal(hermes_talk([WEATHER], {"tool": response(name="get_time", content=1)})) is Drop.RESULTS_DO_NOT_MATCH
+
+
+@pytest.mark.parametrize("ids", [("a", "b"), (1, 2)])
+def test_hermes_results_stand_behind_the_call_whose_id_they_give(ids: tuple[Any, Any]) -> None:
+    calls = [{**WEATHER, "id": ids[0]}, {**WEATHER, "id": ids[1]}]
+    results = response(tool_call_id=ids[1], content="second") + response(tool_call_id=ids[0], content="first")
+    assert said(clean(hermes_talk(calls, {"tool": results}))[0])[2:4] == [("tool", "first"), ("tool", "second")]
+    stray = response(tool_call_id="z", content="second") + response(tool_call_id=ids[0], content="first")
+    assert refusal(hermes_talk(calls, {"tool": stray})) is Drop.WRONG_SHAPE
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<tool_response>7</tool_response> It may be stale.", "Note: <tool_response>7</tool_response>", "<tool_response>7",
+     "<tool_response>7</tool_response><tool_response>8"],
+)  # fmt: skip
+@pytest.mark.parametrize("role", ["tool", "user"])
+def test_text_around_hermes_results_is_not_lost_in_silence(text: str, role: str) -> None:
+    reasons = (Drop.WRONG_SHAPE,) if role == "tool" else (Drop.WRONG_SHAPE, Drop.CALL_WITHOUT_RESULT)
+    assert refusal(hermes_talk([WEATHER], {role: text})) in reasons
+
+
+def test_hermes_calls_and_calls_of_openais_form_in_one_message_are_refused() -> None:
+    talk = hermes_talk([WEATHER], {"tool": "7"}, name="role", text="content")
+    talk["messages"][2]["tool_calls"] = OPENAI["messages"][1]["tool_calls"]
+    assert refusal(talk) is Drop.WRONG_SHAPE
+
+
+TWO_CALLS = [{"name": "get_weather", "arguments": {"city": city}} for city in ("Oslo", "Bergen")]
+
+
+@pytest.mark.parametrize(
+    ("observations", "results"),
+    [
+        (['[{"c": 7}, "rain"]'], ['{"c": 7}', "rain"]),
+        (["[1, 2]", "[3, 4]"], ["[1, 2]", "[3, 4]"]),
+        (['[{"name": "get_weather", "results": 1}, {"name": "get_weather", "results": "2"}]'], ["1", "2"]),
+        (['[{"results": 1, "note": "x"}, 2]'], ['{"results": 1, "note": "x"}', "2"]),
+    ],
+)
+def test_two_calls_answered_by_one_list(observations: list[str], results: list[str]) -> None:
+    head, tail = SHAREGPT["conversations"][0], SHAREGPT["conversations"][-1]
+    calls = {"from": "function_call", "value": json.dumps(TWO_CALLS)}
+    talk = [head, calls, *({"from": "observation", "value": text} for text in observations), tail]
+    assert [m.content for m in clean({**SHAREGPT, "conversations": talk})[0].messages if m.role == "tool"] == results
+    written = {"from": "assistant", "value": '[get_weather(city="Oslo"), get_weather(city="Bergen")]'}
+    if len(observations) == 1:
+        value = toolace_calling("", TOOL) | {"conversations": [head, written, {**talk[2], "from": "tool"}, tail]}
+        assert [m.content for m in clean(value)[0].messages if m.role == "tool"] == results
+
+
+def test_one_list_of_another_length_answers_no_two_calls() -> None:
+    calls = {"from": "function_call", "value": json.dumps(TWO_CALLS)}
+    for text in ("[1, 2, 3]", "[1]", "1", "x"):
+        talk = [SHAREGPT["conversations"][0], calls, {"from": "observation", "value": text}]
+        assert refusal({**SHAREGPT, "conversations": [*talk, SHAREGPT["conversations"][-1]]}) is (
+            Drop.RESULTS_DO_NOT_MATCH
+        )
+
+
+def test_toolace_results_stand_behind_the_call_whose_name_they_give() -> None:
+    tools = [TOOL, {"name": "get_time", "parameters": TOOL["parameters"]}]
+    value = toolace_calling('[get_weather(city="Oslo"), get_time(city="Oslo")]', *tools)
+    given = [{"name": "get_time", "results": "noon"}, {"name": "get_weather", "results": "sun"}]
+    value["conversations"] += [{"from": "tool", "value": json.dumps(given)}, {"from": "assistant", "value": "Done."}]
+    assert said(clean(value)[0])[2:4] == [("tool", "sun"), ("tool", "noon")]
+    value["conversations"][2]["value"] = json.dumps([given[1], given[1]])
+    assert refusal(value) is Drop.RESULTS_DO_NOT_MATCH
+
+
+@pytest.mark.parametrize("tools", ["", " ", "[]", "null", None])
+def test_blank_tools_are_no_tools(tools: str | None) -> None:
+    talk = [{"from": "human", "value": "Hi."}, {"from": "gpt", "value": "Hello."}]
+    assert clean({"conversations": talk, "tools": tools})[0].tools == ()
+
+
+def openai_calling(*calls: dict[str, Any], **message: Any) -> dict[str, Any]:
+    """A question and a message with these calls, each a function's name and arguments, perhaps an id."""
+    tool_calls = [{"id": call.get("id"), "function": {k: call[k] for k in call if k != "id"}} for call in calls]
+    tools = [TOOL, {"name": "get_time", "parameters": TOOL["parameters"]}, {"name": "free", "parameters": {}}]
+    answer = {"role": "assistant", "content": None, "tool_calls": tool_calls, **message}
+    return {"messages": [{"role": "user", "content": USER}, answer], "tools": tools}
+
+
+def test_results_of_calls_without_ids_go_by_name_or_order() -> None:
+    def results(value: dict[str, Any], *messages: dict[str, Any]) -> list[str | None]:
+        last = {"role": "assistant", "content": "Done."}
+        whole = {**value, "messages": [*value["messages"], *({"role": "tool", **m} for m in messages), last]}
+        return [m.content for m in clean(whole)[0].messages if m.role == "tool"]
+
+    first, second = {"tool_call_id": "x", "content": "1"}, {"tool_call_id": "y", "content": {"a": 2}}
+    assert results(openai_calling(WEATHER), first) == ["1"]
+    assert results(openai_calling({**WEATHER, "id": ""}), {**first, "content": 42}) == ["42"]
+    assert results(openai_calling(WEATHER, TIME), first, second) == ["1", '{"a": 2}']
+    names = {**first, "name": "get_time"}, {**second, "name": "get_weather"}
+    assert results(openai_calling(WEATHER, TIME), *names) == ['{"a": 2}', "1"]
+    with pytest.raises(DropError):
+        results(openai_calling({**WEATHER, "id": "a"}), first)
+    with pytest.raises(DropError):
+        results(openai_calling(WEATHER), {**first, "name": "get_time"})
+
+
 def test_a_chat_as_query_with_fenced_calls() -> None:
     chat = [
         {"role": "user", "content": USER},

@@ -13,7 +13,7 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps, loads_strict
 from callama.data.formats import openai_chat, sharegpt
-from callama.data.formats.draft import Draft, Turn, json_or
+from callama.data.formats.draft import Draft, Turn, json_or, shape
 from callama.data.formats.literals import read_literal
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
@@ -53,9 +53,11 @@ def read(value: Mapping[str, Any]) -> Draft:
             tools = tools or [tool for shown in _TOOLS.findall(text) if "{" in shown for tool in _tools(shown)]
             draft.repairs.append(Repair.FORMAT_TEXT)
         elif turn.role == "assistant" and "<tool_call>" in text:
+            if turn.calls:
+                raise shape("calls in <tool_call> and beside the text", text)
             turns.append(_calling(text))
         elif _RESULT in text and (turn.role == "tool" or (turn.role == "user" and text.lstrip().startswith(_RESULT))):
-            turns += [Turn("tool", _response(response)) for response in _RESPONSE.findall(text)]
+            turns += _responses(turn, text)
         else:
             turns.append(turn)
     return Draft(turns, tools, draft.repairs)
@@ -76,14 +78,15 @@ def _tools(text: str) -> list[Any]:
 
 
 def _calling(text: str) -> Turn:
-    calls = [sharegpt.call_of(_literal(inner, Drop.CALL_NOT_JSON)) for inner in _CALL.findall(text)]
+    values = [_literal(inner, Drop.CALL_NOT_JSON) for inner in _CALL.findall(text)]
+    calls = [sharegpt.call_of(value) for value in values]
     before, *rest = _CALL.split(text)
     behind = "".join(rest[1::2]).strip()
     if not calls or "<tool_call>" in behind:
         raise DropError(Drop.CALL_CUT_OFF, "<tool_call> without </tool_call>", text)
     if behind:
         raise DropError(Drop.TEXT_AFTER_CALL, f"behind the call: {behind[:100]!r}", text)
-    return Turn("assistant", before.strip() or None, calls)
+    return Turn("assistant", before.strip() or None, calls, [_id(value.get("id")) for value in values])
 
 
 def _literal(text: str, reason: Drop) -> Any:
@@ -98,13 +101,28 @@ def _literal(text: str, reason: Drop) -> Any:
             raise DropError(reason, f"{error}; {other}", text) from None
 
 
-def _response(text: str) -> str:
+def _responses(turn: Turn, text: str) -> list[Turn]:
+    if rest := _RESPONSE.sub("", text).strip():
+        raise shape(f"text around <tool_response>…</tool_response>: {rest[:100]!r}", text)
+    results = [_response(response) for response in _RESPONSE.findall(text)]
+    if len(results) == 1:  # what stands beside the text counts where the text does not say it
+        results[0].answers_id = results[0].answers_id or turn.answers_id
+        results[0].answers_name = results[0].answers_name or turn.answers_name
+    return results
+
+
+def _response(text: str) -> Turn:
     text = text.strip()
     try:
         value = loads_strict(text)
     except CallamaError:
-        return text
+        return Turn("tool", text)
     if isinstance(value, dict) and "content" in value and value.keys() <= {"name", "content", "tool_call_id"}:
         content = value["content"]
-        return content if isinstance(content, str) else dumps(content)
-    return text
+        content = content if isinstance(content, str) else dumps(content)
+        return Turn("tool", content, answers_id=_id(value.get("tool_call_id")), answers_name=value.get("name"))
+    return Turn("tool", text)
+
+
+def _id(value: Any) -> Any:
+    return str(value) if isinstance(value, int) else value

@@ -14,8 +14,7 @@ from keyword import iskeyword
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.contract.jsontext import dumps, loads_strict
-from callama.data.formats.draft import Draft, Turn
+from callama.data.formats.draft import Draft, Turn, results_of
 from callama.data.formats.literals import MAX_CHARS, value_of
 from callama.data.formats.sharegpt import ROLES, said
 from callama.data.quarantine import DropError
@@ -50,7 +49,7 @@ def read(value: Mapping[str, Any]) -> Draft:
         if role == "assistant" and _CALL_LIKE.match(text):
             turns.append(Turn(role, None, _calls(text.strip(), names)))
         elif role == "tool":
-            turns += _results(text, len(turns[-1].calls) if turns else 0)
+            turns += results_of(text, len(turns[-1].calls) if turns else 0)
         else:
             turns.append(Turn(role, text))
     return Draft(turns, tools, [Repair.FORMAT_TEXT])
@@ -123,15 +122,3 @@ def _value(node: ast.expr) -> Any:
 
 def _word(node: ast.expr) -> ast.expr:
     return ast.Constant(_WORDS[node.id]) if isinstance(node, ast.Name) and node.id in _WORDS else node
-
-
-def _results(text: str, n_calls: int) -> list[Turn]:
-    """One result a call where the list of results has as many items; else the text as it is."""
-    try:
-        value = loads_strict(text)
-    except CallamaError:
-        return [Turn("tool", text)]
-    if not isinstance(value, list) or len(value) != n_calls:
-        return [Turn("tool", text)]
-    results = [item["results"] if isinstance(item, dict) and "results" in item else item for item in value]
-    return [Turn("tool", result if isinstance(result, str) else dumps(result)) for result in results]
