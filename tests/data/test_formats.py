@@ -383,6 +383,38 @@ def test_results_of_calls_without_ids_go_by_name_or_order() -> None:
         results(openai_calling(WEATHER), {**first, "name": "get_time"})
 
 
+TWICE = '{"city": "Oslo", "city": "Rome"}'
+TOOL_TWICE = json.dumps([TOOL]).replace('"city": {', '"city": {"type": "integer"}, "city": {')
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        openai_calling({"name": "get_weather", "arguments": TWICE}),
+        {**OPENAI, "tools": TOOL_TWICE},
+        {"messages": json.dumps(OPENAI["messages"]).replace('"content": "7', '"content": "8", "content": "7'),
+         "tools": [TOOL]},
+        {**SHAREGPT, "tools": TOOL_TWICE},
+        {**XLAM, "answers": json.dumps([WEATHER]).replace('{"city": "Oslo"}', TWICE)},
+        {"conversations": [{"from": "human", "value": USER},
+                           {"from": "function_call", "value": json.dumps(WEATHER).replace('{"city": "Oslo"}', TWICE)}],
+         "tools": [TOOL]},
+        *({"conversations": [
+            {"from": "system", "value": f"<tools>{json.dumps([TOOL])}</tools>"}, {"from": "human", "value": USER},
+            {"from": "gpt", "value": f"<tool_call>{written(WEATHER).replace(written(ARGUMENTS), twice)}</tool_call>"}]}
+          for written, twice in ((json.dumps, TWICE), (repr, TWICE.replace('"', "'")))),
+        {"conversations": [{"from": "system", "value": f"<tools>{TOOL_TWICE}</tools>"}, *HERMES["conversations"][1:]]},
+        {"conversations": [{"from": "system", "value": "<tools>" + TOOL_TWICE.replace('"', "'") + "</tools>"},
+                           *HERMES["conversations"][1:]]},
+        {**TOOLACE, "system": f"functions in JSON format {TOOL_TWICE}"},
+        toolace_calling("[free(a={'city': 1, 'city': 2})]", {"name": "free", "parameters": {"properties": {"a": {}}}}),
+    ],
+)  # fmt: skip
+def test_a_key_given_twice_is_refused_wherever_it_stands(value: Any) -> None:
+    with pytest.raises(DropError, match=r"the key '(city|content)' occurs twice"):
+        clean_record(Record(0, "line 1", "", value))
+
+
 def test_a_chat_as_query_with_fenced_calls() -> None:
     chat = [
         {"role": "user", "content": USER},

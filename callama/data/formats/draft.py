@@ -15,7 +15,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.contract.jsontext import dumps, loads_strict
+from callama.contract.jsontext import dumps, loads_strict, unique_keys
 from callama.contract.messages import Conversation, Tool, ToolCall
 from callama.data.checks import Declared, check_text, find_declared
 from callama.data.quarantine import DropError
@@ -23,6 +23,7 @@ from callama.data.reasons import Drop, Repair
 
 _INVALID_SIGNS = re.compile(r"[^A-Za-z0-9_.-]+")
 _CACHED_CHARS = 16_384
+DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 @dataclass
@@ -57,16 +58,18 @@ def json_or(value: Any) -> Any:
     """A value, read first if it is JSON text (data sets store lists of tools that way); blank text is none.
 
     Raises:
-        DropError: text that is not JSON.
+        DropError: text that is not JSON, or has a key twice.
     """
     if not isinstance(value, str):
         return value
     if not value.strip():
         return None
     try:
-        return json.loads(value)
+        return DECODER.decode(value)
     except (ValueError, RecursionError) as error:
         raise shape(f"not JSON: {error}", value[:500]) from None
+    except CallamaError as error:
+        raise shape(str(error), value[:500]) from None
 
 
 def finish(draft: Draft) -> tuple[Conversation, list[Repair]]:

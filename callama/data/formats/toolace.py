@@ -7,14 +7,13 @@ it is ever run. The rest of the system text explains that way of calling and is 
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Mapping, Sequence
 from keyword import iskeyword
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.data.formats.draft import Draft, Turn, results_of
+from callama.data.formats.draft import DECODER, Draft, Turn, results_of
 from callama.data.formats.literals import MAX_CHARS, value_of
 from callama.data.formats.sharegpt import ROLES, said
 from callama.data.quarantine import DropError
@@ -22,7 +21,6 @@ from callama.data.reasons import Drop, Repair
 
 _MARK = "functions in JSON format"
 _CALL_LIKE = re.compile(r"\A\s*\[[^\[\]{}\"'=]+\(.*\)\s*\]\s*\Z", re.DOTALL)
-_DECODER = json.JSONDecoder()
 _STRING = r'"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?\'\'\'|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
 _ARGUMENT = r"""(?<=[(,])\s*(?P<argument>[^\s,()=\[\]{}"'][^,()=\[\]{}"']{0,99}?)(?=\s*=(?!=))"""
 _WORDS = {"true": True, "false": False, "null": None}
@@ -58,8 +56,8 @@ def read(value: Mapping[str, Any]) -> Draft:
 def _tools(system: str) -> list[Any]:
     start = system.find("[", max(system.find(_MARK), 0))
     try:
-        value, _ = _DECODER.raw_decode(system, start if start >= 0 else len(system))
-    except (ValueError, RecursionError) as error:
+        value, _ = DECODER.raw_decode(system, start if start >= 0 else len(system))
+    except (ValueError, RecursionError, CallamaError) as error:
         raise DropError(Drop.FUNCTIONS_NOT_JSON, str(error), system[max(start, 0) :][:500]) from None
     if not isinstance(value, list):
         raise DropError(Drop.FUNCTIONS_NOT_JSON, "the functions are no list", system[start:][:500])
