@@ -152,6 +152,60 @@ def test_the_words_that_explain_another_way_of_calling_are_left_out() -> None:
     assert kept.messages[0].content == "Be brief."
 
 
+OWN = "You are a clerk. Current date: 2024-05-01. Speak like a pirate!"
+
+
+@pytest.mark.parametrize("own", [OWN, ""])
+@pytest.mark.parametrize("gap", ["", " ", "\n\n"])
+@pytest.mark.parametrize(
+    "explains",
+    [
+        "# Tools\n\nYou are provided with function signatures within <tools></tools> XML tags:\n<tools>%s</tools>",
+        "You are a function calling AI model. Use <tools>%s</tools>",
+        "Here are the tools: <tools>%s</tools>\nReturn <tool_call>…</tool_call>",
+        "<tools>%s</tools>",
+    ],
+)
+def test_hermes_keeps_what_stands_before_the_explanation(own: str, gap: str, explains: str) -> None:
+    system = own + ("\n" if explains.startswith("#") else gap) + explains % json.dumps([TOOL])
+    talk = HERMES["conversations"][1:]
+    in_messages = [{"role": turn["from"].replace("human", "user").replace("gpt", "assistant"),
+                    "content": turn["value"]} for turn in talk]  # fmt: skip
+    for value in (
+        {"conversations": [{"from": "system", "value": system}, *talk]},
+        {"conversations": talk, "system": system},
+        {"messages": in_messages, "system": system},
+    ):
+        conversation, repairs = clean(value)
+        assert Repair.FORMAT_TEXT in repairs
+        assert [m.content for m in conversation.messages if m.role == "system"] == ([own] if own else [])
+        assert said(conversation) == said(clean(HERMES)[0])
+
+
+@pytest.mark.parametrize("own", [OWN, ""])
+@pytest.mark.parametrize(
+    "explains",
+    [
+        "Here is a list of functions in JSON format that you can invoke:\n%s.",
+        "You are an expert in composing functions. Here is a list of functions in JSON format:\n%s. Should you …",
+        "Should you return function calls, write [func1(key=value)]. Here is a list of functions in JSON format:\n%s",
+    ],
+)
+def test_toolace_keeps_what_stands_before_the_explanation(own: str, explains: str) -> None:
+    for gap in ("\n", " ", ""):
+        conversation, _ = clean({**toolace_calling("Hello."), "system": own + gap + explains % json.dumps([TOOL])})
+        assert [m.content for m in conversation.messages if m.role == "system"] == ([own] if own else [])
+
+
+@pytest.mark.parametrize("system", ["Be brief.", [{"type": "text", "text": "Be brief."}]])
+def test_openais_shape_with_a_system_text_beside_the_messages(system: Any) -> None:
+    conversation, _ = clean({**OPENAI, "system": system})
+    assert (conversation.messages[0].content, said(conversation)) == ("Be brief.", said(clean(OPENAI)[0]))
+    assert clean({**conversation.to_dict(), "system": system})[0].messages == conversation.messages
+    assert clean({**OPENAI, "system": None})[0].messages == clean(OPENAI)[0].messages
+    assert refusal({**OPENAI, "system": 7}) is Drop.WRONG_SHAPE
+
+
 def test_names_with_spaces_become_valid_in_tools_and_calls() -> None:
     conversation, repairs = clean(TOOLACE)
     assert Repair.NAME_MADE_VALID in repairs
@@ -413,6 +467,49 @@ TOOL_TWICE = json.dumps([TOOL]).replace('"city": {', '"city": {"type": "integer"
 def test_a_key_given_twice_is_refused_wherever_it_stands(value: Any) -> None:
     with pytest.raises(DropError, match=r"the key '(city|content)' occurs twice"):
         clean_record(Record(0, "line 1", "", value))
+
+
+@pytest.mark.parametrize("arguments", [[], False, 0, 0.0, "[]", "false", [{"city": "Oslo"}], '"Oslo"'])
+def test_arguments_that_are_no_object_are_refused(arguments: Any) -> None:
+    assert refusal(openai_calling({"name": "free", "arguments": arguments})) is Drop.ARGUMENTS_NOT_OBJECT
+
+
+@pytest.mark.parametrize("arguments", [{}, "", " ", "{}"])
+def test_arguments_may_be_none(arguments: Any) -> None:
+    calls = clean(openai_calling({"name": "free", "arguments": arguments}))[0].messages[-1].tool_calls
+    assert [call.arguments for call in calls] == [{}]
+
+
+def test_openais_older_call_as_text_beside_content() -> None:
+    conversation, _ = clean(openai_calling(content="Let me look.", function_call=json.dumps(WEATHER)))
+    assert said(conversation)[1] == ("assistant", "Let me look.", ("get_weather", ARGUMENTS))
+    assert said(clean(openai_calling(WEATHER, function_call=""))[0])[1] == ("assistant", None, said(conversation)[1][2])
+    assert refusal(openai_calling(WEATHER, function_call=TIME)) is Drop.WRONG_SHAPE
+    assert refusal(openai_calling(function_call="get_weather")) is Drop.WRONG_SHAPE
+    assert refusal(openai_calling(function_call=["get_weather"])) is Drop.CALL_NOT_JSON
+
+
+def test_a_message_that_is_not_to_be_trained_on_is_refused() -> None:
+    with pytest.raises(DropError, match="has weight 0, expected 1 or none"):
+        clean(openai_calling(WEATHER, weight=0))
+    for weight in (1, 1.0, None):
+        assert clean(openai_calling(WEATHER, weight=weight))[0].called() == ["get_weather"]
+
+
+@pytest.mark.parametrize(
+    ("roles", "repairs"),
+    [
+        (["system"], {Repair.SYSTEM_END}),
+        (["user", "system"], {Repair.USER_END, Repair.SYSTEM_END}),
+        (["system", "user", "system"], {Repair.USER_END, Repair.SYSTEM_END}),
+        (["user", "tool"], {Repair.USER_END, Repair.RESULT_END}),
+    ],
+)
+def test_a_conversation_ends_on_the_assistant(roles: list[str], repairs: set[Repair]) -> None:
+    end = [{"role": role, "content": "x"} for role in roles]
+    conversation, changed = clean({**OPENAI, "messages": [*OPENAI["messages"], *end]})
+    assert (said(conversation), set(changed)) == (said(clean(OPENAI)[0]), repairs)
+    assert len(changed) == len(repairs)
 
 
 def test_a_chat_as_query_with_fenced_calls() -> None:

@@ -23,6 +23,13 @@ from callama.data.reasons import Drop, Repair
 
 _INVALID_SIGNS = re.compile(r"[^A-Za-z0-9_.-]+")
 _CACHED_CHARS = 16_384
+# How the system texts of Hermes, Qwen and ToolACE speak of tools. What stands before is the conversation's own.
+_EXPLAINS = re.compile(
+    r"</?tools?\b|<tool_|^# tools\b|function[ _-]?(call|signature)|tool[ _-]?call|functions? in json"
+    r"|composing functions|(set|list) of (possible |available )?(functions|tools)|\[\s*func",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SENTENCE_END = re.compile(r"\n|[。！？]|[.!?][\"')\]]*(?=\s|[A-Z]|\Z)")
 DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
@@ -52,6 +59,18 @@ def shape(fault: str, fragment: Any = "") -> DropError:
     """The refusal of a record that is not what its format says."""
     text = fragment if isinstance(fragment, str) else repr(fragment)[:500]
     return DropError(Drop.WRONG_SHAPE, fault, text)
+
+
+def own_text(system: str) -> str | None:
+    """What a system text says of its own, before it starts to explain tools and a way of calling them.
+
+    The explanation starts with the sentence, or the line, that first speaks of them.
+    """
+    sign = _EXPLAINS.search(system)
+    before = system[: sign.start()] if sign else system
+    if sign:
+        before = before[: max((end.end() for end in _SENTENCE_END.finditer(before)), default=0)]
+    return before.strip() or None
 
 
 def json_or(value: Any) -> Any:
@@ -160,14 +179,16 @@ def _merge(turns: list[Turn], repairs: list[Repair]) -> list[Turn]:
     return out
 
 
+_CUT_ENDS = {"user": Repair.USER_END, "tool": Repair.RESULT_END, "system": Repair.SYSTEM_END}
+
+
 def _cut_end(turns: list[Turn], repairs: list[Repair]) -> None:
-    for role, repair in (("user", Repair.USER_END), ("tool", Repair.RESULT_END)):
-        if turns and turns[-1].role == role:
-            repairs.append(repair)
-            while turns and turns[-1].role == role:
-                turns.pop()
-    if not any(turn.role == "assistant" for turn in turns):
+    cut: dict[Repair, None] = {}
+    while turns and turns[-1].role != "assistant":
+        cut[_CUT_ENDS[turns.pop().role]] = None
+    if not turns:
         raise DropError(Drop.NO_ANSWER)
+    repairs += cut
 
 
 def _named(
@@ -180,7 +201,8 @@ def _named(
         repairs.append(Repair.FUNCTION_RENAMED)
     if arguments is None:
         raise DropError(Drop.ARGUMENTS_NULL, "", name)
-    arguments = json_or(arguments) if isinstance(arguments, str) and arguments.strip() else arguments or {}
+    if isinstance(arguments, str):
+        arguments = json_or(arguments) if arguments.strip() else {}
     if not isinstance(arguments, Mapping):
         raise DropError(Drop.ARGUMENTS_NOT_OBJECT, f"found a {type(arguments).__name__}", repr(arguments)[:500])
     return meant, arguments

@@ -1,7 +1,7 @@
 """Hermes: calls as ``<tool_call>{…}</tool_call>`` in the assistant's text, in ShareGPT or OpenAI shape.
 
-Tools stand in the system text between ``<tools>`` tags or in a field of their own. The system text
-that explains this way of calling is left out: it would teach a second one.
+Tools stand in the system text between ``<tools>`` tags or in a field of their own. From where the
+system text explains this way of calling, it is left out: it would teach a second one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps, loads_strict
 from callama.data.formats import openai_chat, sharegpt
-from callama.data.formats.draft import Draft, Turn, json_or, shape
+from callama.data.formats.draft import Draft, Turn, json_or, own_text, shape
 from callama.data.formats.literals import read_literal
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
@@ -34,7 +34,8 @@ def matches(value: Mapping[str, Any]) -> bool:
                 text = turn.get("value", turn.get("content"))
                 if isinstance(text, str) and any(mark in text for mark in _MARKS):
                     return True
-    return isinstance(value.get("system"), str) and "<tools>" in value["system"] and "conversations" in value
+    system = value.get("system")
+    return isinstance(system, str) and "<tools>" in system and ("conversations" in value or "messages" in value)
 
 
 def read(value: Mapping[str, Any]) -> Draft:
@@ -52,6 +53,8 @@ def read(value: Mapping[str, Any]) -> Draft:
             # The usual wording names the tags, "within <tools></tools> XML tags", before it uses them.
             tools = tools or [tool for shown in _TOOLS.findall(text) if "{" in shown for tool in _tools(shown)]
             draft.repairs.append(Repair.FORMAT_TEXT)
+            if own := own_text(text):
+                turns.append(Turn("system", own))
         elif turn.role == "assistant" and "<tool_call>" in text:
             if turn.calls:
                 raise shape("calls in <tool_call> and beside the text", text)

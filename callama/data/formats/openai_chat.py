@@ -28,8 +28,11 @@ def read(value: Mapping[str, Any]) -> Draft:
     messages = json_or(value.get("messages"))
     if not isinstance(messages, list) or not messages:
         raise shape("'messages' is not a list with messages", messages)
-    tools = value.get("tools") or value.get("functions")
-    return Draft([_turn(message) for message in messages], tools)
+    turns = [_turn(message) for message in messages]
+    system = text_of(value.get("system"))
+    if system and system.strip() and (turns[0].role, turns[0].text) != ("system", system):
+        turns.insert(0, Turn("system", system))
+    return Draft(turns, json_or(value.get("tools")) or value.get("functions"))
 
 
 def _turn(message: Any) -> Turn:
@@ -41,12 +44,21 @@ def _turn(message: Any) -> Turn:
         return Turn("tool", text, answers_id=message.get("tool_call_id"), answers_name=message.get("name"))
     if role not in ("system", "developer", "user", "assistant"):
         raise shape(f"a message's role is {str(role)[:40]!r}", message)
+    if role == "assistant" and message.get("weight") not in (None, 1):
+        # Every assistant's message is trained on; one that must not be cannot be kept as context alone.
+        raise shape(
+            f"an assistant's message has weight {str(message['weight'])[:40]}, expected 1 or none: it is "
+            "not to be trained on; take the record out, or the message's weight",
+            message,
+        )
     text = text_of(message.get("content"))
     calls: list[tuple[Any, Any]] = []
     ids: list[Any] = []
     raw_calls = json_or(message.get("tool_calls")) or []
-    if isinstance(message.get("function_call"), Mapping):
-        raw_calls = [{"function": message["function_call"]}]
+    if old := json_or(message.get("function_call")):
+        if raw_calls:
+            raise shape("a message has both 'tool_calls' and 'function_call', expected one of them", message)
+        raw_calls = [{"function": old}]
     if not isinstance(raw_calls, list):
         raise shape("'tool_calls' is not a list", raw_calls)
     for call in raw_calls:

@@ -1,7 +1,7 @@
 """ToolACE: tools as a JSON list inside the system text, calls as ``[Name(key="value"), …]``.
 
 Names may hold spaces and signs. The call text is read as Python's grammar reads it, and nothing of
-it is ever run. The rest of the system text explains that way of calling and is left out.
+it is ever run. From where the system text explains that way of calling, it is left out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from keyword import iskeyword
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.data.formats.draft import DECODER, Draft, Turn, results_of
+from callama.data.formats.draft import DECODER, Draft, Turn, own_text, results_of
 from callama.data.formats.literals import MAX_CHARS, value_of
 from callama.data.formats.sharegpt import ROLES, said
 from callama.data.quarantine import DropError
@@ -41,7 +41,7 @@ def read(value: Mapping[str, Any]) -> Draft:
     (_, system), *rest = said(value)
     tools = _tools(system)
     names = [tool["name"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
-    turns: list[Turn] = []
+    turns = [Turn("system", own)] if (own := own_text(system)) else []
     for speaker, text in rest:
         role = ROLES.get(speaker, "assistant")
         if role == "assistant" and _CALL_LIKE.match(text):
