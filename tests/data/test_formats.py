@@ -166,8 +166,9 @@ OWN = "You are a clerk. Current date: 2024-05-01. Speak like a pirate!"
         "<tools>%s</tools>",
     ],
 )
-def test_hermes_keeps_what_stands_before_the_explanation(own: str, gap: str, explains: str) -> None:
-    system = own + ("\n" if explains.startswith("#") else gap) + explains % json.dumps([TOOL])
+@pytest.mark.parametrize("before", ["", "You are a function calling AI. "])
+def test_hermes_keeps_what_stands_before_the_explanation(own: str, gap: str, explains: str, before: str) -> None:
+    system = before + own + ("\n" if explains.startswith("#") else gap) + explains % json.dumps([TOOL])
     talk = HERMES["conversations"][1:]
     in_messages = [{"role": turn["from"].replace("human", "user").replace("gpt", "assistant"),
                     "content": turn["value"]} for turn in talk]  # fmt: skip

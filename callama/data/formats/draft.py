@@ -25,10 +25,11 @@ _INVALID_SIGNS = re.compile(r"[^A-Za-z0-9_.-]+")
 _CACHED_CHARS = 16_384
 # How the system texts of Hermes, Qwen and ToolACE speak of tools. What stands before is the conversation's own.
 _EXPLAINS = re.compile(
-    r"</?tools?\b|<tool_|^# tools\b|function[ _-]?(call|signature)|tool[ _-]?call|functions? in json"
-    r"|composing functions|(set|list) of (possible |available )?(functions|tools)|\[\s*func",
+    r"</?tools?\b|<tool_|^# tools\b|function signature|functions? in json"
+    r"|(set|list) of (possible |available )?(functions|tools)|\[\s*func",
     re.IGNORECASE | re.MULTILINE,
 )
+_SPEAKS_OF_CALLS = re.compile(r"function[ _-]?call|tool[ _-]?call|composing functions", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\n|[。！？]|[.!?][\"')\]]*(?=\s|[A-Z]|\Z)")
 DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
@@ -64,13 +65,16 @@ def shape(fault: str, fragment: Any = "") -> DropError:
 def own_text(system: str) -> str | None:
     """What a system text says of its own, before it starts to explain tools and a way of calling them.
 
-    The explanation starts with the sentence, or the line, that first speaks of them.
+    The explanation starts with the sentence, or the line, that first shows them; a sentence before it
+    that speaks of calling is left out by itself.
     """
     sign = _EXPLAINS.search(system)
     before = system[: sign.start()] if sign else system
-    if sign:
-        before = before[: max((end.end() for end in _SENTENCE_END.finditer(before)), default=0)]
-    return before.strip() or None
+    ends = [end.end() for end in _SENTENCE_END.finditer(before)]
+    if not sign:
+        ends.append(len(before))
+    sentences = [before[start:end] for start, end in pairwise([0, *ends])]
+    return "".join(s for s in sentences if not _SPEAKS_OF_CALLS.search(s)).strip() or None
 
 
 def json_or(value: Any) -> Any:
