@@ -26,7 +26,12 @@ def _refuse_constant(word: str) -> NoReturn:
     raise CallamaError(f"{word} is not JSON")
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A decoder's hook for objects.
+
+    Raises:
+        CallamaError: a key occurs twice; Python's own reader would keep the last value in silence.
+    """
     out = dict(pairs)
     if len(out) < len(pairs):
         seen: set[str] = set()
@@ -44,7 +49,7 @@ def _finite(digits: str) -> float:
     return number
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique_keys)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=unique_keys)
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 

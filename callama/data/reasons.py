@@ -83,6 +83,7 @@ class Repair(Reason):
     REPEATED_CALL = "repeated_call", "A call announced and repeated without change was kept once."
     USER_END = "user_end_cut", "A user turn without an answer at the end was cut."
     RESULT_END = "result_end_cut", "A result without an answer at the end was cut."
+    SYSTEM_END = "system_end_cut", "A system message at the end, which nothing follows, was cut."
 
     FORMAT_TEXT = "format_text_cut", "System text that explains the source's own way of calling was left out."
     PROMPT_MARKER = "prompt_marker_cut", "The prompt marker 'Generate API Request:' was removed."

@@ -332,7 +332,7 @@ def test_a_build_replaces_neither_its_source_nor_its_model(tmp_path: Path, token
             build([source], tokenizer, out)
     with pytest.raises(UsageError, match="is also where the tokenizer is"):
         build([tiny.write_conversations(tmp_path / "in.jsonl", mixed())], tokenizer, tokenizer.parent)
-    with pytest.raises(UsageError, match="holds what its MANIFEST.json calls 'conversations', not 'built data set'"):
+    with pytest.raises(UsageError, match=r"holds what its MANIFEST.json calls 'conversations', not 'built data set'"):
         build([tmp_path / "in.jsonl"], tokenizer, tmp_path / "demo")
     assert before == (sha256_file(source), sha256_file(tmp_path / "demo" / "held_out.jsonl"))
 

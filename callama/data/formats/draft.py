@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from callama.common.errors import CallamaError
+from callama.contract.jsontext import dumps, loads_strict, unique_keys
 from callama.contract.messages import Conversation, Tool, ToolCall
 from callama.data.checks import Declared, check_text, find_declared
 from callama.data.quarantine import DropError
@@ -22,17 +23,28 @@ from callama.data.reasons import Drop, Repair
 
 _INVALID_SIGNS = re.compile(r"[^A-Za-z0-9_.-]+")
 _CACHED_CHARS = 16_384
+# How the system texts of Hermes, Qwen and ToolACE speak of tools. What stands before is the conversation's own.
+_EXPLAINS = re.compile(
+    r"</?tools?\b|<tool_|^# tools\b|function signature|functions? in json"
+    r"|(set|list) of (possible |available )?(functions|tools)|\[\s*func",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SPEAKS_OF_CALLS = re.compile(r"function[ _-]?call|tool[ _-]?call|composing functions", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"\n|[。！？]|[.!?][\"')\]]*(?=\s|[A-Z]|\Z)")
+DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 @dataclass
 class Turn:
-    """One turn of a draft; ``calls`` are (name, arguments), arguments an object or JSON text."""
+    """One turn of a draft; ``calls`` are (name, arguments), arguments an object or JSON text. A result may
+    say whose it is: by the call's id, or by the function's name."""
 
     role: str
     text: str | None = None
     calls: list[tuple[Any, Any]] = field(default_factory=list)
     call_ids: list[Any] = field(default_factory=list)
     answers_id: Any = None
+    answers_name: Any = None
 
 
 @dataclass
@@ -50,18 +62,37 @@ def shape(fault: str, fragment: Any = "") -> DropError:
     return DropError(Drop.WRONG_SHAPE, fault, text)
 
 
+def own_text(system: str) -> str | None:
+    """What a system text says of its own, before it starts to explain tools and a way of calling them.
+
+    The explanation starts with the sentence, or the line, that first shows them; a sentence before it
+    that speaks of calling is left out by itself.
+    """
+    sign = _EXPLAINS.search(system)
+    before = system[: sign.start()] if sign else system
+    ends = [end.end() for end in _SENTENCE_END.finditer(before)]
+    if not sign:
+        ends.append(len(before))
+    sentences = [before[start:end] for start, end in pairwise([0, *ends])]
+    return "".join(s for s in sentences if not _SPEAKS_OF_CALLS.search(s)).strip() or None
+
+
 def json_or(value: Any) -> Any:
-    """A value, read first if it is JSON text (data sets store lists of tools that way).
+    """A value, read first if it is JSON text (data sets store lists of tools that way); blank text is none.
 
     Raises:
-        DropError: text that is not JSON.
+        DropError: text that is not JSON, or has a key twice.
     """
     if not isinstance(value, str):
         return value
+    if not value.strip():
+        return None
     try:
-        return json.loads(value)
+        return DECODER.decode(value)
     except (ValueError, RecursionError) as error:
         raise shape(f"not JSON: {error}", value[:500]) from None
+    except CallamaError as error:
+        raise shape(str(error), value[:500]) from None
 
 
 def finish(draft: Draft) -> tuple[Conversation, list[Repair]]:
@@ -81,7 +112,7 @@ def finish(draft: Draft) -> tuple[Conversation, list[Repair]]:
             if turn.text:
                 check_text(turn.text)
             turn.calls = [_named(name, arguments, declared, respelled, repairs) for name, arguments in turn.calls]
-    _count_results(turns)
+    turns = _with_results(turns, respelled)
     try:
         conversation = Conversation.from_dict({"messages": [_message(turn) for turn in turns]})
     except CallamaError as error:
@@ -152,14 +183,16 @@ def _merge(turns: list[Turn], repairs: list[Repair]) -> list[Turn]:
     return out
 
 
+_CUT_ENDS = {"user": Repair.USER_END, "tool": Repair.RESULT_END, "system": Repair.SYSTEM_END}
+
+
 def _cut_end(turns: list[Turn], repairs: list[Repair]) -> None:
-    for role, repair in (("user", Repair.USER_END), ("tool", Repair.RESULT_END)):
-        if turns and turns[-1].role == role:
-            repairs.append(repair)
-            while turns and turns[-1].role == role:
-                turns.pop()
-    if not any(turn.role == "assistant" for turn in turns):
+    cut: dict[Repair, None] = {}
+    while turns and turns[-1].role != "assistant":
+        cut[_CUT_ENDS[turns.pop().role]] = None
+    if not turns:
         raise DropError(Drop.NO_ANSWER)
+    repairs += cut
 
 
 def _named(
@@ -172,28 +205,83 @@ def _named(
         repairs.append(Repair.FUNCTION_RENAMED)
     if arguments is None:
         raise DropError(Drop.ARGUMENTS_NULL, "", name)
-    arguments = json_or(arguments) if isinstance(arguments, str) and arguments.strip() else arguments or {}
+    if isinstance(arguments, str):
+        arguments = json_or(arguments) if arguments.strip() else {}
     if not isinstance(arguments, Mapping):
         raise DropError(Drop.ARGUMENTS_NOT_OBJECT, f"found a {type(arguments).__name__}", repr(arguments)[:500])
     return meant, arguments
 
 
-def _count_results(turns: list[Turn]) -> None:
-    for index, turn in enumerate(turns):
-        if turn.role == "tool" and turns[index - 1].role not in ("assistant", "tool"):
-            raise DropError(Drop.ORPHAN_RESULT, f"a result behind a {turns[index - 1].role} turn", turn.text or "")
-        if turn.role != "assistant":
+def results_of(text: Any, n_calls: int) -> list[Turn]:
+    """One result a call where a text is a JSON list of as many items; else the text as it is."""
+    try:
+        value = loads_strict(text) if isinstance(text, str) else text
+    except CallamaError:
+        return [Turn("tool", text)]
+    if not isinstance(value, list) or len(value) != n_calls:
+        return [Turn("tool", text)]
+    out = []
+    for item in value:
+        wrapped = isinstance(item, dict) and "results" in item and item.keys() <= {"name", "results"}
+        result = item["results"] if wrapped else item
+        name = item.get("name") if wrapped else None
+        out.append(Turn("tool", result if isinstance(result, str) else dumps(result), answers_name=name))
+    return out
+
+
+def _with_results(turns: list[Turn], respelled: Mapping[str, str]) -> list[Turn]:
+    """The turns with as many results behind each turn as it has calls, in the order of the calls.
+
+    Raises:
+        DropError: there are more or fewer, or one is of a function that was not called.
+    """
+    out: list[Turn] = []
+    for is_result, group in groupby(turns, key=lambda turn: turn.role == "tool"):
+        same = list(group)
+        before = out[-1] if out else None
+        if not is_result:
+            for turn, behind in pairwise([*same, None]):
+                if turn and turn.calls and behind:
+                    raise DropError(Drop.CALL_WITHOUT_RESULT, f"calls {_called(turn)}, then no result", _called(turn))
+            out += same
+        elif before is None or not before.calls:
+            detail = f"a result behind a {before.role} turn" if before and before.role != "assistant" else ""
+            raise DropError(Drop.ORPHAN_RESULT, detail, same[0].text or "")
+        else:
+            if len(same) == 1 < len(before.calls) and not same[0].answers_id and not same[0].answers_name:
+                same = results_of(same[0].text, len(before.calls))
+            out += _in_order(before, same, respelled)
+    return out
+
+
+def _called(turn: Turn) -> str:
+    return ", ".join(str(name) for name, _ in turn.calls[:5])
+
+
+def _in_order(call: Turn, results: list[Turn], respelled: Mapping[str, str]) -> list[Turn]:
+    if len(results) != len(call.calls):
+        detail = f"{len(call.calls)} calls ({_called(call)}) but {len(results)} results"
+        raise DropError(Drop.RESULTS_DO_NOT_MATCH, detail, _called(call))
+    if any(call.call_ids) and any(result.answers_id for result in results):
+        return results  # linked by the ids, when the conversation is read
+    names = [name for name, _ in call.calls]
+    places: dict[int, Turn] = {}
+    unnamed: list[Turn] = []
+    for result in results:
+        name = result.answers_name
+        if not isinstance(name, str) or not name:
+            unnamed.append(result)
             continue
-        rest = turns[index + 1 :]
-        n_results = next((i for i, t in enumerate(rest) if t.role != "tool"), len(rest))
-        if n_results == len(turn.calls) or (turn.calls and not rest):
-            continue
-        names = ", ".join(str(name) for name, _ in turn.calls[:5])
-        if not turn.calls:
-            raise DropError(Drop.ORPHAN_RESULT, "", rest[0].text or "")
-        if not n_results:
-            raise DropError(Drop.CALL_WITHOUT_RESULT, f"calls {names}, then no result", names)
-        raise DropError(Drop.RESULTS_DO_NOT_MATCH, f"{len(turn.calls)} calls ({names}) but {n_results} results", names)
+        try:
+            meant = find_declared(respelled.get(name, name), dict.fromkeys(names))
+            place = next(i for i, called in enumerate(names) if called == meant and i not in places)
+        except (DropError, StopIteration):
+            detail = f"a result is of {name[:100]!r}; called: {_called(call)}"
+            raise DropError(Drop.RESULTS_DO_NOT_MATCH, detail, result.text or "") from None
+        places[place] = result
+    rest = iter(unnamed)
+    # Ids that only the calls have, or only the results, link nothing.
+    return [replace(places[i] if i in places else next(rest), answers_id=None) for i in range(len(names))]
 
 
 def _message(turn: Turn) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """Hermes: calls as ``<tool_call>{…}</tool_call>`` in the assistant's text, in ShareGPT or OpenAI shape.
 
-Tools stand in the system text between ``<tools>`` tags or in a field of their own. The system text
-that explains this way of calling is left out: it would teach a second one.
+Tools stand in the system text between ``<tools>`` tags or in a field of their own. From where the
+system text explains this way of calling, it is left out: it would teach a second one.
 """
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,16 +13,16 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps, loads_strict
 from callama.data.formats import openai_chat, sharegpt
-from callama.data.formats.draft import Draft, Turn
+from callama.data.formats.draft import Draft, Turn, json_or, own_text, shape
+from callama.data.formats.literals import read_literal
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
-_TOOLS = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
+_TOOLS = re.compile(r"<tools>((?:(?!<tools>).)*?)</tools>", re.DOTALL)
+_RESULT = "<tool_response>"
 _MARKS = ("<tool_call>", "<tools>")
-# ast reads what it is given in one go; no genuine call comes near this.
-_MAX_LITERAL_CHARS = 100_000
 
 
 def matches(value: Mapping[str, Any]) -> bool:
@@ -35,7 +34,8 @@ def matches(value: Mapping[str, Any]) -> bool:
                 text = turn.get("value", turn.get("content"))
                 if isinstance(text, str) and any(mark in text for mark in _MARKS):
                     return True
-    return isinstance(value.get("system"), str) and "<tools>" in value["system"] and "conversations" in value
+    system = value.get("system")
+    return isinstance(system, str) and "<tools>" in system and ("conversations" in value or "messages" in value)
 
 
 def read(value: Mapping[str, Any]) -> Draft:
@@ -45,41 +45,51 @@ def read(value: Mapping[str, Any]) -> Draft:
         DropError: it is not of this shape, or a call or the tools cannot be read.
     """
     draft = openai_chat.read(value) if "messages" in value else sharegpt.read(value)
-    tools = draft.tools
+    tools = json_or(draft.tools)
     turns: list[Turn] = []
     for turn in draft.turns:
         text = turn.text if isinstance(turn.text, str) else ""
         if turn.role == "system" and any(mark in text for mark in _MARKS):
-            if (shown := _TOOLS.search(text)) and not tools:
-                tools = _tools(shown[1])
+            # The usual wording names the tags, "within <tools></tools> XML tags", before it uses them.
+            tools = tools or [tool for shown in _TOOLS.findall(text) if "{" in shown for tool in _tools(shown)]
             draft.repairs.append(Repair.FORMAT_TEXT)
+            if own := own_text(text):
+                turns.append(Turn("system", own))
         elif turn.role == "assistant" and "<tool_call>" in text:
+            if turn.calls:
+                raise shape("calls in <tool_call> and beside the text", text)
             turns.append(_calling(text))
-        elif turn.role == "tool" and (responses := _RESPONSE.findall(text)):
-            turns += [Turn("tool", _response(response)) for response in responses]
+        elif _RESULT in text and (turn.role == "tool" or (turn.role == "user" and text.lstrip().startswith(_RESULT))):
+            turns += _responses(turn, text)
         else:
             turns.append(turn)
     return Draft(turns, tools, draft.repairs)
 
 
 def _tools(text: str) -> list[Any]:
-    text = text.strip()
+    """The tools between the tags: one value, or one a line, each a tool or a list of tools."""
     try:
-        value = loads_strict(text)
-        return value if isinstance(value, list) else [value]
-    except CallamaError:
-        return [_literal(line, Drop.FUNCTIONS_NOT_JSON) for line in text.split("\n") if line.strip()]
+        values = [_literal(text, Drop.FUNCTIONS_NOT_JSON)]
+    except DropError as whole:
+        first, *rest = [line for line in text.split("\n") if line.strip()]
+        try:
+            values = [_literal(first, Drop.FUNCTIONS_NOT_JSON)]
+        except DropError:
+            raise whole from None
+        values += [_literal(line, Drop.FUNCTIONS_NOT_JSON) for line in rest]
+    return [tool for value in values for tool in (value if isinstance(value, list) else [value])]
 
 
 def _calling(text: str) -> Turn:
-    calls = [sharegpt.call_of(_literal(inner, Drop.CALL_NOT_JSON)) for inner in _CALL.findall(text)]
+    values = [_literal(inner, Drop.CALL_NOT_JSON) for inner in _CALL.findall(text)]
+    calls = [sharegpt.call_of(value) for value in values]
     before, *rest = _CALL.split(text)
     behind = "".join(rest[1::2]).strip()
     if not calls or "<tool_call>" in behind:
         raise DropError(Drop.CALL_CUT_OFF, "<tool_call> without </tool_call>", text)
     if behind:
         raise DropError(Drop.TEXT_AFTER_CALL, f"behind the call: {behind[:100]!r}", text)
-    return Turn("assistant", before.strip() or None, calls)
+    return Turn("assistant", before.strip() or None, calls, [_id(value.get("id")) for value in values])
 
 
 def _literal(text: str, reason: Drop) -> Any:
@@ -89,20 +99,33 @@ def _literal(text: str, reason: Drop) -> Any:
         return loads_strict(text)
     except CallamaError as error:
         try:
-            if len(text) > _MAX_LITERAL_CHARS:
-                raise ValueError
-            return loads_strict(dumps(ast.literal_eval(text)))
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, CallamaError):
-            raise DropError(reason, str(error), text) from None
+            return read_literal(text)
+        except CallamaError as other:
+            raise DropError(reason, f"{error}; {other}", text) from None
 
 
-def _response(text: str) -> str:
+def _responses(turn: Turn, text: str) -> list[Turn]:
+    if rest := _RESPONSE.sub("", text).strip():
+        raise shape(f"text around <tool_response>…</tool_response>: {rest[:100]!r}", text)
+    results = [_response(response) for response in _RESPONSE.findall(text)]
+    if len(results) == 1:  # what stands beside the text counts where the text does not say it
+        results[0].answers_id = results[0].answers_id or turn.answers_id
+        results[0].answers_name = results[0].answers_name or turn.answers_name
+    return results
+
+
+def _response(text: str) -> Turn:
     text = text.strip()
     try:
         value = loads_strict(text)
     except CallamaError:
-        return text
+        return Turn("tool", text)
     if isinstance(value, dict) and "content" in value and value.keys() <= {"name", "content", "tool_call_id"}:
         content = value["content"]
-        return content if isinstance(content, str) else dumps(content)
-    return text
+        content = content if isinstance(content, str) else dumps(content)
+        return Turn("tool", content, answers_id=_id(value.get("tool_call_id")), answers_name=value.get("name"))
+    return Turn("tool", text)
+
+
+def _id(value: Any) -> Any:
+    return str(value) if isinstance(value, int) else value

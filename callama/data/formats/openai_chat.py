@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from callama.contract.jsontext import check_json, dumps
 from callama.data.formats.draft import Draft, Turn, json_or, shape
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop
@@ -27,8 +28,11 @@ def read(value: Mapping[str, Any]) -> Draft:
     messages = json_or(value.get("messages"))
     if not isinstance(messages, list) or not messages:
         raise shape("'messages' is not a list with messages", messages)
-    tools = value.get("tools") or value.get("functions")
-    return Draft([_turn(message) for message in messages], tools)
+    turns = [_turn(message) for message in messages]
+    system = text_of(value.get("system"))
+    if system and system.strip() and (turns[0].role, turns[0].text) != ("system", system):
+        turns.insert(0, Turn("system", system))
+    return Draft(turns, json_or(value.get("tools")) or value.get("functions"))
 
 
 def _turn(message: Any) -> Turn:
@@ -36,15 +40,25 @@ def _turn(message: Any) -> Turn:
         raise shape(f"a message is a {type(message).__name__}, not an object", message)
     role = message.get("role")
     if role in ("tool", "function"):
-        return Turn("tool", text_of(message.get("content"), result=True), answers_id=message.get("tool_call_id"))
+        text = text_of(message.get("content"), result=True)
+        return Turn("tool", text, answers_id=message.get("tool_call_id"), answers_name=message.get("name"))
     if role not in ("system", "developer", "user", "assistant"):
         raise shape(f"a message's role is {str(role)[:40]!r}", message)
+    if role == "assistant" and message.get("weight") not in (None, 1):
+        # Every assistant's message is trained on; one that must not be cannot be kept as context alone.
+        raise shape(
+            f"an assistant's message has weight {str(message['weight'])[:40]}, expected 1 or none: it is "
+            "not to be trained on; take the record out, or the message's weight",
+            message,
+        )
     text = text_of(message.get("content"))
     calls: list[tuple[Any, Any]] = []
     ids: list[Any] = []
     raw_calls = json_or(message.get("tool_calls")) or []
-    if isinstance(message.get("function_call"), Mapping):
-        raw_calls = [{"function": message["function_call"]}]
+    if old := json_or(message.get("function_call")):
+        if raw_calls:
+            raise shape("a message has both 'tool_calls' and 'function_call', expected one of them", message)
+        raw_calls = [{"function": old}]
     if not isinstance(raw_calls, list):
         raise shape("'tool_calls' is not a list", raw_calls)
     for call in raw_calls:
@@ -58,16 +72,21 @@ def _turn(message: Any) -> Turn:
     return Turn("system" if role == "developer" else role, text, calls, ids)
 
 
-def text_of(content: Any, *, result: bool = False) -> Any:
+def text_of(content: Any, *, result: bool = False) -> str | None:
     """Content as text; parts of type ``text`` are joined. A ``result`` may be any JSON value.
 
     Raises:
         DropError: parts that are not text.
     """
-    if isinstance(content, list) and all(isinstance(part, Mapping) and "type" in part for part in content):
-        if result or all(part["type"] == "text" and isinstance(part.get("text"), str) for part in content):
-            return content if result else "".join(part["text"] for part in content)
-        raise shape("content with parts that are not text", content)
-    if content is None or isinstance(content, str) or result:
+    if content is None or isinstance(content, str):
         return content if content is not None or not result else ""
-    raise shape(f"content is a {type(content).__name__}, not text", content)
+    is_parts = isinstance(content, list) and all(isinstance(part, Mapping) and "type" in part for part in content)
+    if is_parts and all(part["type"] == "text" and isinstance(part.get("text"), str) for part in content):
+        return "".join(part["text"] for part in content) if content or not result else "[]"
+    if result:
+        check_json(content)
+        return dumps(content)
+    raise shape(
+        "content with parts that are not text" if is_parts else f"content is a {type(content).__name__}, not text",
+        content,
+    )

@@ -1,28 +1,28 @@
 """ToolACE: tools as a JSON list inside the system text, calls as ``[Name(key="value"), …]``.
 
 Names may hold spaces and signs. The call text is read as Python's grammar reads it, and nothing of
-it is ever run. The rest of the system text explains that way of calling and is left out.
+it is ever run. From where the system text explains that way of calling, it is left out.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Mapping, Sequence
+from keyword import iskeyword
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.contract.jsontext import dumps, loads_strict
-from callama.data.formats.draft import Draft, Turn
+from callama.data.formats.draft import DECODER, Draft, Turn, own_text, results_of
+from callama.data.formats.literals import MAX_CHARS, value_of
 from callama.data.formats.sharegpt import ROLES, said
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
 _MARK = "functions in JSON format"
 _CALL_LIKE = re.compile(r"\A\s*\[[^\[\]{}\"'=]+\(.*\)\s*\]\s*\Z", re.DOTALL)
-_DECODER = json.JSONDecoder()
-_MAX_CALL_CHARS = 100_000
+_STRING = r'"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?\'\'\'|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
+_ARGUMENT = r"""(?<=[(,])\s*(?P<argument>[^\s,()=\[\]{}"'][^,()=\[\]{}"']{0,99}?)(?=\s*=(?!=))"""
 _WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -41,13 +41,13 @@ def read(value: Mapping[str, Any]) -> Draft:
     (_, system), *rest = said(value)
     tools = _tools(system)
     names = [tool["name"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
-    turns: list[Turn] = []
+    turns = [Turn("system", own)] if (own := own_text(system)) else []
     for speaker, text in rest:
         role = ROLES.get(speaker, "assistant")
         if role == "assistant" and _CALL_LIKE.match(text):
             turns.append(Turn(role, None, _calls(text.strip(), names)))
         elif role == "tool":
-            turns += _results(text, len(turns[-1].calls) if turns else 0)
+            turns += results_of(text, len(turns[-1].calls) if turns else 0)
         else:
             turns.append(Turn(role, text))
     return Draft(turns, tools, [Repair.FORMAT_TEXT])
@@ -56,8 +56,8 @@ def read(value: Mapping[str, Any]) -> Draft:
 def _tools(system: str) -> list[Any]:
     start = system.find("[", max(system.find(_MARK), 0))
     try:
-        value, _ = _DECODER.raw_decode(system, start if start >= 0 else len(system))
-    except (ValueError, RecursionError) as error:
+        value, _ = DECODER.raw_decode(system, start if start >= 0 else len(system))
+    except (ValueError, RecursionError, CallamaError) as error:
         raise DropError(Drop.FUNCTIONS_NOT_JSON, str(error), system[max(start, 0) :][:500]) from None
     if not isinstance(value, list):
         raise DropError(Drop.FUNCTIONS_NOT_JSON, "the functions are no list", system[start:][:500])
@@ -65,40 +65,47 @@ def _tools(system: str) -> list[Any]:
 
 
 def _calls(text: str, names: Sequence[str]) -> list[tuple[Any, Any]]:
-    """Reads the calls; declared names stand for themselves wherever one opens a call.
+    """Reads the calls. Declared names that open one, and names of arguments that Python does not take
+    (``from``, ``x-key``), are read by a placeholder.
 
     Raises:
         DropError: not calls in this syntax, with literal arguments by name.
     """
-    if len(text) > _MAX_CALL_CHARS:
+    if len(text) > MAX_CHARS:
         raise DropError(Drop.CALL_NOT_JSON, f"a call of {len(text):,} characters", text)
-    plain: dict[str, str] = {}
-    if names:
-        declared = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-        opening = re.compile(rf"(?<=[\[,\s])({declared})(?=\()")
+    declared = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    opening = rf"(?<=[\[,\s])(?P<function>{declared})(?=\()" if declared else "(?P<function>(?!))"
+    meant: dict[str, str] = {}
+    stem = "name_"
+    while stem in text:
+        stem += "_"
 
-        def placeholder(match: re.Match[str]) -> str:
-            plain[word := f"function_{len(plain)}_"] = match[1]
-            return word
+    def placeholder(match: re.Match[str]) -> str:
+        word = match["function"] or match["argument"]
+        if word is None or (match["argument"] and word.isascii() and word.isidentifier() and not iskeyword(word)):
+            return match[0]
+        meant[short := f"{stem}{len(meant)}"] = word
+        return match[0].removesuffix(word) + short
 
-        text = opening.sub(placeholder, text)
+    # Strings stand first: what looks like a name inside one is not touched.
+    text = re.sub(f"{_STRING}|{opening}|{_ARGUMENT}", placeholder, text, flags=re.DOTALL)
     try:
         tree = ast.parse(text, mode="eval").body
         if not isinstance(tree, ast.List):
             raise ValueError("not a list of calls")
-        return [_call(node, plain) for node in tree.elts]
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        return [_call(node, meant) for node in tree.elts]
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, CallamaError) as error:
         raise DropError(Drop.CALL_NOT_JSON, f"not calls like [Name(key=value)]: {error}", text) from None
 
 
-def _call(node: ast.expr, plain: Mapping[str, str]) -> tuple[str, Any]:
+def _call(node: ast.expr, meant: Mapping[str, str]) -> tuple[str, Any]:
     if not isinstance(node, ast.Call) or node.args or any(keyword.arg is None for keyword in node.keywords):
         raise ValueError("a call must be Name(key=value, …)")
     name = ast.unparse(node.func)
-    arguments = {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
+    arguments = {meant.get(str(word.arg), str(word.arg)): _value(word.value) for word in node.keywords}
     if len(arguments) < len(node.keywords):
         raise ValueError("an argument is given twice")
-    return plain.get(name, name), arguments
+    return meant.get(name, name), arguments
 
 
 def _value(node: ast.expr) -> Any:
@@ -108,24 +115,8 @@ def _value(node: ast.expr) -> Any:
             inner.elts = [_word(element) for element in inner.elts]
         elif isinstance(inner, ast.Dict):
             inner.values = [_word(element) for element in inner.values]
-    value = ast.literal_eval(_word(node))
-    try:
-        return loads_strict(dumps(value))
-    except CallamaError as error:
-        raise ValueError(str(error)) from None
+    return value_of(_word(node))
 
 
 def _word(node: ast.expr) -> ast.expr:
     return ast.Constant(_WORDS[node.id]) if isinstance(node, ast.Name) and node.id in _WORDS else node
-
-
-def _results(text: str, n_calls: int) -> list[Turn]:
-    """One result a call where the list of results has as many items; else the text as it is."""
-    try:
-        value = loads_strict(text)
-    except CallamaError:
-        return [Turn("tool", text)]
-    if not isinstance(value, list) or len(value) != n_calls:
-        return [Turn("tool", text)]
-    results = [item["results"] if isinstance(item, dict) and "results" in item else item for item in value]
-    return [Turn("tool", result if isinstance(result, str) else dumps(result)) for result in results]
