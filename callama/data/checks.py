@@ -22,8 +22,9 @@ from callama.data.reasons import Drop, Repair
 _PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
 # As JSON writes numbers, and short enough that a float or int says exactly the same.
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?")
-# With one of these, a schema's "properties" are not all that may be given.
-_MAY_DECLARE_MORE = {"additionalProperties", "patternProperties", "$ref", "allOf", "anyOf", "oneOf"}
+# With one of these, what an object may hold is declared elsewhere too, at any depth.
+_DECLARE_ELSEWHERE = {"$ref", "allOf", "anyOf", "oneOf"}
+_ANNOTATIONS = {"title", "description", "default", "examples", "deprecated"}
 
 # Spellings of a call that stand in data sets and that the dialect's own reader does not know.
 _OTHER_SYNTAX = (
@@ -97,28 +98,47 @@ def _no_retrieval(uri: str) -> Any:
 def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | None:
     """The path of an argument that the schema does not declare; None: there is none.
 
-    An inner object without ``properties`` is free, a function without parameters takes none.
+    An inner object without ``properties`` is free, a function without parameters takes none. An object
+    that allows more keys than it declares is open for these, not for what stands in the declared ones.
     """
     pending: list[tuple[str, Any, Any]] = [("", arguments, parameters)]
     while pending:
         path, value, schema = pending.pop()
         if not isinstance(schema, dict):
             continue
+        schema = _meant(schema, parameters)
         if isinstance(value, list):
             first, rest = schema.get("prefixItems", []), schema.get("items")
             pending += [(f"{path}[]", v, first[i] if i < len(first) else rest) for i, v in enumerate(value)]
-        elif isinstance(value, dict) and not _MAY_DECLARE_MORE & schema.keys():
-            declared = schema.get("properties", {})
-            if not declared and path:
-                continue
+        elif isinstance(value, dict) and not _DECLARE_ELSEWHERE & schema.keys():
+            declared, more = schema.get("properties", {}), schema.get("additionalProperties", False)
+            patterns = "patternProperties" in schema  # a key that fits one is not an additional one
+            is_open = patterns or more is not False or (not declared and path)
             for key, inner in value.items():
                 place = f"{path}.{key}"
                 # What is required is shown with the others, whatever it may be.
-                if key not in declared and key not in schema.get("required", ()):
+                if key not in declared and not is_open and key not in schema.get("required", ()):
                     return place[1:]
                 if isinstance(inner, dict | list):
-                    pending.append((place, inner, declared.get(key)))
+                    pending.append((place, inner, declared.get(key, None if patterns else more)))
     return None
+
+
+def _meant(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """What a reference or "this or null" stands for where it stands alone, as pydantic writes them."""
+    for _ in range(MAX_DEPTH):
+        said = schema.keys() - _ANNOTATIONS
+        inner: Any = None
+        if said == {"$ref"}:
+            places, _, name = schema["$ref"].removeprefix("#/").partition("/")
+            inner = root.get(places, {}).get(name) if places in ("$defs", "definitions") else None
+        elif said == {"anyOf"}:
+            members = [member for member in schema["anyOf"] if member != {"type": "null"}]
+            inner = members[0] if len(members) == 1 else None
+        if not isinstance(inner, dict):
+            return schema
+        schema = inner
+    return schema
 
 
 def find_declared(name: str, names: Iterable[str]) -> str:
