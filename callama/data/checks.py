@@ -6,6 +6,7 @@ where exactly one declared function differs from it in punctuation and case alon
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from functools import cached_property
@@ -26,11 +27,34 @@ _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?")
 _DECLARE_ELSEWHERE = {"$ref", "allOf", "anyOf", "oneOf"}
 _ANNOTATIONS = {"title", "description", "default", "examples", "deprecated"}
 
-# Spellings of a call that stand in data sets and that the dialect's own reader does not know.
+# Spellings of a call that stand in data sets and that the dialect's own reader does not know, or
+# knows at the start of a line only.
 _OTHER_SYNTAX = (
     ("to=", re.compile(r"to= ?[\w.-]{1,64} ?:? ?\{")),
-    ("<", re.compile(r"<\W{0,2}function[ _-]?calls?\W{0,2}>", re.IGNORECASE)),
+    ("<", re.compile(r"<\W{0,2}(?:function|tool)[ _-]?calls?\W{0,2}>|<function=|<\|python_tag\|>", re.IGNORECASE)),
 )
+_OBJECT = re.compile(r"""\{\s*["'](?:name|function|recipient_name|arguments|parameters|id|type)["']\s*:""")
+# The beginning of one that is not JSON, as glaive and Python write them; a schema of parameters is none.
+_CALL_HEAD = re.compile(
+    r"""\{\s*["'](?:name|function|recipient_name)["']\s*:\s*["'][^"'\n]{1,200}["']\s*,"""
+    r"""\s*["'](?:arguments|parameters)["']\s*:\s*["']?\{(?!\s*["'](?:type["']\s*:\s*["']object|properties)["'])"""
+)
+_CALL_KEYS = {"name", "function", "recipient_name", "arguments", "parameters", "id", "type", "index"}
+_DECODER = json.JSONDecoder(strict=False)
+_MAX_BROKEN = 32  # objects that break off; beyond, only their beginnings are looked at, so that the work stays linear
+# [Name(key=value), …] with balanced quotes and at most one pair of parentheses inside another; a name
+# of several words is one only before a value that is no word itself.
+_STRING = r""""(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'"""
+_KEY = r"\s*+[\w-]++\s*+=(?!=)\s*+"
+_NAMED_CALL = (
+    rf"[^\W\d](?:[\w.&/-]{{0,99}}\s?\((?:\s*+(?=\))|{_KEY})"
+    rf"|(?:[\w.&/-]|\ (?=\w)){{0,99}}\s?\({_KEY}(?=[\"'\d\[{{(-]|(?i:true|false|null|none)\b))"
+    rf"(?:[^()\"']|{_STRING}|\((?:[^()\"']|{_STRING})*+\))*+\)"
+)
+_CALL_LIST = re.compile(rf"(?<![\w)\]])\[\s*+{_NAMED_CALL}(?:\s*+,\s*+{_NAMED_CALL})*+\s*+\](?!\()", re.DOTALL)
+# Behind these, such a list is a value in Python, not something that is said.
+_IN_CODE = re.compile(r"(?:[=(\[{+/%<|&@]|>>>|\b(?:return|in|yield|print|assert))\s*\Z")
+_CODE_OPENS, _CODE_CLOSES = re.compile(r"(?:```\w*\s*|`)\Z"), re.compile(r"\s*`")
 
 
 class Declared:
@@ -162,7 +186,7 @@ def check_text(text: str) -> None:
     """Refuses text that is a call in other clothes: it would train the model to write such.
 
     Raises:
-        DropError: the text holds a call in any syntax.
+        DropError: the text holds a call in any syntax, wherever it stands.
     """
     if "{" not in text and "<" not in text and "[" not in text:
         return  # most texts; without these signs nothing is a call in any syntax
@@ -171,3 +195,67 @@ def check_text(text: str) -> None:
             raise DropError(Drop.OTHER_CALL_SYNTAX, "", text[found.start() :])
     if (answer := parse_answer(text)).kind != "text":
         raise DropError(Drop.OTHER_CALL_SYNTAX, answer.reason, text)
+    if ("arguments" in text or "parameters" in text) and (start := _json_call(text)) is not None:
+        raise DropError(Drop.OTHER_CALL_SYNTAX, "a name with arguments in braces", text[start:])
+    if "[" in text and "(" in text and (start := _listed_call(text)) is not None:
+        raise DropError(Drop.OTHER_CALL_SYNTAX, "a call like [Name(key=value)]", text[start:])
+
+
+def _json_call(text: str) -> int | None:
+    """Where an object stands that names a function and gives its arguments."""
+    at = n_broken = 0
+    while found := _OBJECT.search(text, at):
+        at = found.end()
+        if n_broken < _MAX_BROKEN:
+            try:
+                value, at = _DECODER.raw_decode(text, found.start())
+            except (ValueError, RecursionError):
+                n_broken += 1
+            else:
+                if _holds_call(value):
+                    return found.start()
+                continue
+        if _CALL_HEAD.match(text, found.start()):
+            return found.start()
+    return None
+
+
+def _holds_call(value: Any) -> bool:
+    pending = [value]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if _is_call(value):
+                return True
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+    return False
+
+
+def _is_call(value: dict[str, Any]) -> bool:
+    """Whether an object is a call and nothing else; one that describes a function has other keys as well."""
+    if not value.keys() <= _CALL_KEYS:
+        return False
+    given = value.get("arguments", value.get("parameters"))
+    if isinstance(given, dict) and (given.get("type") == "object" or isinstance(given.get("properties"), dict)):
+        return False
+    named = any(isinstance(value.get(key), str) for key in ("name", "function", "recipient_name"))
+    return named and isinstance(given, dict | str)
+
+
+def _listed_call(text: str) -> int | None:
+    """Where a list of calls stands in what is said; in code it counts only where it is all of the code."""
+    fences = ticks = last = 0
+    for found in _CALL_LIST.finditer(text):
+        start = found.start()
+        _, line_break, line = (before := text[last:start]).rpartition("\n")
+        fences += before.count("```")
+        ticks = line.count("`") + (0 if line_break else ticks)
+        last, near = start, text[max(0, start - 40) : start]
+        if fences % 2 or ticks % 2:
+            if _CODE_OPENS.search(near) and _CODE_CLOSES.match(text, found.end()):
+                return start
+        elif not _IN_CODE.search(near):
+            return start
+    return None
