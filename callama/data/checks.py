@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,6 @@ from callama.contract.tool_uses import parse_answer
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
-_PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
 # As JSON writes numbers, and short enough that a float or int says exactly the same.
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?")
 # With one of these, what an object may hold is declared elsewhere too, at any depth.
@@ -174,12 +174,17 @@ def find_declared(name: str, names: Iterable[str]) -> str:
     names = list(names)
     if name in names:
         return name
-    bare = _PUNCTUATION.sub("", name).lower()
-    alike = [n for n in names if bare and _PUNCTUATION.sub("", n).lower() == bare]
+    bare = _bare(name)
+    alike = [n for n in names if bare and _bare(n) == bare]
     if len(alike) == 1:
         return alike[0]
     declared = ", ".join(names[:8]) or "none"
     raise DropError(Drop.UNDECLARED_FUNCTION, f"{name[:100]!r} is called; declared: {declared}", name)
+
+
+def _bare(name: str) -> str:
+    """The name without spaces, signs and punctuation; letters, digits and accents of any script stay."""
+    return "".join(sign for sign in name if unicodedata.category(sign)[0] in "LNM").lower()
 
 
 def check_text(text: str) -> None:

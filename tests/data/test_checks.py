@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callama.contract.messages import Tool
-from callama.data.checks import Declared, check_text
+from callama.data.checks import Declared, check_text, find_declared
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop
 
@@ -71,6 +71,22 @@ KNOWN, INVENTED = {"city": "Oslo"}, {"city": "Oslo", "zzz": 1}
 def test_arguments_invented_inside_objects(schema: dict[str, Any], arguments: dict[str, Any], fits: bool) -> None:
     fault = Declared(Tool.from_dict({"name": "f", "parameters": {"type": "object", **schema}})).fault(arguments)
     assert (None if fault is None else fault.reason) is (None if fits else Drop.UNDECLARED_ARGUMENT)
+
+
+@pytest.mark.parametrize(
+    "name", ["get-weather", "Get Weather", "getWeather", "get\u2010weather", "get＿weather.", "✓get_weather"]
+)
+def test_a_name_that_differs_in_punctuation_and_case_is_meant(name: str) -> None:
+    assert find_declared(name, ["get_time", "get_weather"]) == "get_weather"
+
+
+@pytest.mark.parametrize(
+    "name", ["非get_weather", "get_weather天气", "gét_weather", "get_weather\u0301", "get_weather२", "天气", "_"]
+)
+def test_a_name_with_other_letters_is_another_name(name: str) -> None:
+    with pytest.raises(DropError) as caught:
+        find_declared(name, ["get_time", "get_weather"])
+    assert caught.value.reason is Drop.UNDECLARED_FUNCTION
 
 
 CALLS_IN_TEXT = [
