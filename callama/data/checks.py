@@ -6,7 +6,9 @@ where exactly one declared function differs from it in punctuation and case alon
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -19,17 +21,40 @@ from callama.contract.tool_uses import parse_answer
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
-_PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
 # As JSON writes numbers, and short enough that a float or int says exactly the same.
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?")
-# With one of these, a schema's "properties" are not all that may be given.
-_MAY_DECLARE_MORE = {"additionalProperties", "patternProperties", "$ref", "allOf", "anyOf", "oneOf"}
+# With one of these, what an object may hold is declared elsewhere too, at any depth.
+_DECLARE_ELSEWHERE = {"$ref", "allOf", "anyOf", "oneOf"}
+_ANNOTATIONS = {"title", "description", "default", "examples", "deprecated"}
 
-# Spellings of a call that stand in data sets and that the dialect's own reader does not know.
+# Spellings of a call that stand in data sets and that the dialect's own reader does not know, or
+# knows at the start of a line only.
 _OTHER_SYNTAX = (
     ("to=", re.compile(r"to= ?[\w.-]{1,64} ?:? ?\{")),
-    ("<", re.compile(r"<\W{0,2}function[ _-]?calls?\W{0,2}>", re.IGNORECASE)),
+    ("<", re.compile(r"<\W{0,2}(?:function|tool)[ _-]?calls?\W{0,2}>|<function=|<\|python_tag\|>", re.IGNORECASE)),
 )
+_OBJECT = re.compile(r"""\{\s*["'](?:name|function|recipient_name|arguments|parameters|id|type)["']\s*:""")
+# The beginning of one that is not JSON, as glaive and Python write them; a schema of parameters is none.
+_CALL_HEAD = re.compile(
+    r"""\{\s*["'](?:name|function|recipient_name)["']\s*:\s*["'][^"'\n]{1,200}["']\s*,"""
+    r"""\s*["'](?:arguments|parameters)["']\s*:\s*["']?\{(?!\s*["'](?:type["']\s*:\s*["']object|properties)["'])"""
+)
+_CALL_KEYS = {"name", "function", "recipient_name", "arguments", "parameters", "id", "type", "index"}
+_DECODER = json.JSONDecoder(strict=False)
+_MAX_BROKEN = 32  # objects that break off; beyond, only their beginnings are looked at, so that the work stays linear
+# [Name(key=value), …] with balanced quotes and at most one pair of parentheses inside another; a name
+# of several words is one only before a value that is no word itself.
+_STRING = r""""(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'"""
+_KEY = r"\s*+[\w-]++\s*+=(?!=)\s*+"
+_NAMED_CALL = (
+    rf"[^\W\d](?:[\w.&/-]{{0,99}}\s?\((?:\s*+(?=\))|{_KEY})"
+    rf"|(?:[\w.&/-]|\ (?=\w)){{0,99}}\s?\({_KEY}(?=[\"'\d\[{{(-]|(?i:true|false|null|none)\b))"
+    rf"(?:[^()\"']|{_STRING}|\((?:[^()\"']|{_STRING})*+\))*+\)"
+)
+_CALL_LIST = re.compile(rf"(?<![\w)\]])\[\s*+{_NAMED_CALL}(?:\s*+,\s*+{_NAMED_CALL})*+\s*+\](?!\()", re.DOTALL)
+# Behind these, such a list is a value in Python, not something that is said.
+_IN_CODE = re.compile(r"(?:[=(\[{+/%<|&@]|>>>|\b(?:return|in|yield|print|assert))\s*\Z")
+_CODE_OPENS, _CODE_CLOSES = re.compile(r"(?:```\w*\s*|`)\Z"), re.compile(r"\s*`")
 
 
 class Declared:
@@ -97,28 +122,47 @@ def _no_retrieval(uri: str) -> Any:
 def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | None:
     """The path of an argument that the schema does not declare; None: there is none.
 
-    An inner object without ``properties`` is free, a function without parameters takes none.
+    An inner object without ``properties`` is free, a function without parameters takes none. An object
+    that allows more keys than it declares is open for these, not for what stands in the declared ones.
     """
     pending: list[tuple[str, Any, Any]] = [("", arguments, parameters)]
     while pending:
         path, value, schema = pending.pop()
         if not isinstance(schema, dict):
             continue
+        schema = _meant(schema, parameters)
         if isinstance(value, list):
             first, rest = schema.get("prefixItems", []), schema.get("items")
             pending += [(f"{path}[]", v, first[i] if i < len(first) else rest) for i, v in enumerate(value)]
-        elif isinstance(value, dict) and not _MAY_DECLARE_MORE & schema.keys():
-            declared = schema.get("properties", {})
-            if not declared and path:
-                continue
+        elif isinstance(value, dict) and not _DECLARE_ELSEWHERE & schema.keys():
+            declared, more = schema.get("properties", {}), schema.get("additionalProperties", False)
+            patterns = "patternProperties" in schema  # a key that fits one is not an additional one
+            is_open = patterns or more is not False or (not declared and path)
             for key, inner in value.items():
                 place = f"{path}.{key}"
                 # What is required is shown with the others, whatever it may be.
-                if key not in declared and key not in schema.get("required", ()):
+                if key not in declared and not is_open and key not in schema.get("required", ()):
                     return place[1:]
                 if isinstance(inner, dict | list):
-                    pending.append((place, inner, declared.get(key)))
+                    pending.append((place, inner, declared.get(key, None if patterns else more)))
     return None
+
+
+def _meant(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """What a reference or "this or null" stands for where it stands alone, as pydantic writes them."""
+    for _ in range(MAX_DEPTH):
+        said = schema.keys() - _ANNOTATIONS
+        inner: Any = None
+        if said == {"$ref"}:
+            places, _, name = schema["$ref"].removeprefix("#/").partition("/")
+            inner = root.get(places, {}).get(name) if places in ("$defs", "definitions") else None
+        elif said == {"anyOf"}:
+            members = [member for member in schema["anyOf"] if member != {"type": "null"}]
+            inner = members[0] if len(members) == 1 else None
+        if not isinstance(inner, dict):
+            return schema
+        schema = inner
+    return schema
 
 
 def find_declared(name: str, names: Iterable[str]) -> str:
@@ -130,19 +174,24 @@ def find_declared(name: str, names: Iterable[str]) -> str:
     names = list(names)
     if name in names:
         return name
-    bare = _PUNCTUATION.sub("", name).lower()
-    alike = [n for n in names if bare and _PUNCTUATION.sub("", n).lower() == bare]
+    bare = _bare(name)
+    alike = [n for n in names if bare and _bare(n) == bare]
     if len(alike) == 1:
         return alike[0]
     declared = ", ".join(names[:8]) or "none"
     raise DropError(Drop.UNDECLARED_FUNCTION, f"{name[:100]!r} is called; declared: {declared}", name)
 
 
+def _bare(name: str) -> str:
+    """The name without spaces, signs and punctuation; letters, digits and accents of any script stay."""
+    return "".join(sign for sign in name if unicodedata.category(sign)[0] in "LNM").lower()
+
+
 def check_text(text: str) -> None:
     """Refuses text that is a call in other clothes: it would train the model to write such.
 
     Raises:
-        DropError: the text holds a call in any syntax.
+        DropError: the text holds a call in any syntax, wherever it stands.
     """
     if "{" not in text and "<" not in text and "[" not in text:
         return  # most texts; without these signs nothing is a call in any syntax
@@ -151,3 +200,67 @@ def check_text(text: str) -> None:
             raise DropError(Drop.OTHER_CALL_SYNTAX, "", text[found.start() :])
     if (answer := parse_answer(text)).kind != "text":
         raise DropError(Drop.OTHER_CALL_SYNTAX, answer.reason, text)
+    if ("arguments" in text or "parameters" in text) and (start := _json_call(text)) is not None:
+        raise DropError(Drop.OTHER_CALL_SYNTAX, "a name with arguments in braces", text[start:])
+    if "[" in text and "(" in text and (start := _listed_call(text)) is not None:
+        raise DropError(Drop.OTHER_CALL_SYNTAX, "a call like [Name(key=value)]", text[start:])
+
+
+def _json_call(text: str) -> int | None:
+    """Where an object stands that names a function and gives its arguments."""
+    at = n_broken = 0
+    while found := _OBJECT.search(text, at):
+        at = found.end()
+        if n_broken < _MAX_BROKEN:
+            try:
+                value, at = _DECODER.raw_decode(text, found.start())
+            except (ValueError, RecursionError):
+                n_broken += 1
+            else:
+                if _holds_call(value):
+                    return found.start()
+                continue
+        if _CALL_HEAD.match(text, found.start()):
+            return found.start()
+    return None
+
+
+def _holds_call(value: Any) -> bool:
+    pending = [value]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if _is_call(value):
+                return True
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+    return False
+
+
+def _is_call(value: dict[str, Any]) -> bool:
+    """Whether an object is a call and nothing else; one that describes a function has other keys as well."""
+    if not value.keys() <= _CALL_KEYS:
+        return False
+    given = value.get("arguments", value.get("parameters"))
+    if isinstance(given, dict) and (given.get("type") == "object" or isinstance(given.get("properties"), dict)):
+        return False
+    named = any(isinstance(value.get(key), str) for key in ("name", "function", "recipient_name"))
+    return named and isinstance(given, dict | str)
+
+
+def _listed_call(text: str) -> int | None:
+    """Where a list of calls stands in what is said; in code it counts only where it is all of the code."""
+    fences = ticks = last = 0
+    for found in _CALL_LIST.finditer(text):
+        start = found.start()
+        _, line_break, line = (before := text[last:start]).rpartition("\n")
+        fences += before.count("```")
+        ticks = line.count("`") + (0 if line_break else ticks)
+        last, near = start, text[max(0, start - 40) : start]
+        if fences % 2 or ticks % 2:
+            if _CODE_OPENS.search(near) and _CODE_CLOSES.match(text, found.end()):
+                return start
+        elif not _IN_CODE.search(near):
+            return start
+    return None

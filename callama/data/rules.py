@@ -1,9 +1,10 @@
 """Rules about how a conversation ends; each has a count in the report and a switch.
 
-Low-quality tails: a last exchange of thanks, or one whose answer only apologises, teaches nothing
-that a first one did not. Balance: a conversation that asks back before a call, or calls, can end on
-the question, on the call or on its answer; they are dealt out evenly, by a hash of seed and text, so
-that no order of rows and no number of workers changes the outcome.
+Low-quality tails: a last exchange of thanks, or one whose answer only regrets that it cannot help,
+teaches nothing that a first one did not. What else an answer says is content, and stays. Balance: a
+conversation that asks back before a call, or calls, can end on the question, on the call or on its
+answer; they are dealt out evenly, by a hash of seed and text, so that no order of rows and no number
+of workers changes the outcome.
 """
 
 from __future__ import annotations
@@ -13,27 +14,83 @@ import re
 from callama.contract.messages import Conversation, Message
 from callama.data.reasons import Repair
 
-_THANKS = re.compile(r"\A(you're|you are) (very |most )?welcome\b|\Agreat choice\b", re.IGNORECASE)
-_APOLOGY = re.compile(r"\Ai'm (very |really )?sorry,", re.IGNORECASE)
-_OFFER = re.compile(r"feel free to (ask|reach out|let me know)|don't hesitate to|let me know if", re.IGNORECASE)
+_MAX_TAIL_CHARS = 400
+_CONTENT = re.compile(r"[\d$€£¥%:;]")
+_SENTENCE_END = re.compile(r"[.!?]+(?:\s+|\Z)|\n+")
+_THANKS = re.compile(
+    r"\A(?:(?:you're|you are) (?:very |most )?welcome|great choice)\b(?:, \w+(?=[.!]))?[\s,.!]*", re.IGNORECASE
+)
+_APOLOGY = re.compile(r"\AI'm (?:very |really )?sorry, *", re.IGNORECASE)
+_OFFER = re.compile(
+    r"feel free to (?:ask|reach out|let me know)|don't hesitate to|let me know if|anything else"
+    r"|\A(?:however, |but |in this case, )?I can (?:still |only )?(?:help|assist)\b",
+    re.IGNORECASE,
+)
+_WISH = re.compile(
+    r"\A(?:I hope|enjoy|have an? \w+|good luck|take care|I'm (?:glad|happy)|glad|happy)\b", re.IGNORECASE
+)
+# What the assistant itself cannot do, to the end of the sentence, or that it got something wrong.
+_UNABLE = re.compile(
+    r"(?:\b(?:I|I'm|I am)(?: currently| only| also)? (?:"
+    r"(?:can't|cannot|can not)(?! (?:find|see|recommend)\b)|unable|not able|not capable"
+    r"|(?:don't|do not)(?: \w+)? (?:support|understand)\b"
+    r"|(?:don't|do not)(?: \w+)? have (?:\w+ ){0,3}(?:capabilit|abilit|access|function|permission|tool|information))"
+    r"|\bI misunderstood|\bmy (?:\w+ )?(?:capabilit|abilit|function|mistake)"
+    r"|\b(?:confusion|misunderstanding|inconvenience))"
+    r"(?!.*(?:\bbut\b|\binstead\b|\bhowever\b| [–—-] ))",
+    re.IGNORECASE,
+)
+# Where else to ask, by kind: "I recommend using a trusted travel website".
+_ELSEWHERE = re.compile(
+    r"\A(?:however, )?(?:I(?:'d| would)? (?:recommend|suggest|advise)|please|you (?:can|could|may|might|should))\b"
+    r".*\b(?:websites?|apps?|services?|agents?|agency|platforms?|providers?|professionals?|tools?)\b",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"(?<=[\w,] )(?!(?:I|AI)\b)[A-Z]|[\"“]")
 
 
 def cut_tail(conversation: Conversation) -> tuple[Conversation, Repair | None]:
-    """Cuts a last user turn and its answer if that is thanks or an apology and something stands before."""
+    """Cuts a last user turn and its answer if that is nothing but thanks or regret and something stands before."""
     messages = conversation.messages
     if len(messages) < 4 or [m.role for m in messages[-3:]] != ["assistant", "user", "assistant"]:
         return conversation, None
     last = messages[-1]
-    if last.tool_calls or last.content is None:
+    if last.tool_calls or last.content is None or len(last.content) > _MAX_TAIL_CHARS:
         return conversation, None
-    text = last.content.replace("’", "'")
-    if _THANKS.match(text) and _OFFER.search(text):
+    text = last.content.replace("’", "'").strip()
+    if _is_thanks(text):
         repair = Repair.THANKS_CUT
-    elif _APOLOGY.match(text):
+    elif _is_apology(text):
         repair = Repair.APOLOGY_CUT
     else:
         return conversation, None
     return _with_messages(conversation, messages[:-2]), repair
+
+
+def _is_thanks(text: str) -> bool:
+    """Whether a text is thanks with an offer to go on, and wishes at most."""
+    if not (start := _THANKS.match(text)) or _CONTENT.search(text):
+        return False
+    said = _sentences(text[start.end() :])
+    return any(map(_is_offer, said)) and all(_is_offer(s) or _WISH.match(s) for s in said)
+
+
+def _is_apology(text: str) -> bool:
+    """Whether a text regrets that the assistant cannot help, and at most says who might."""
+    if not (start := _APOLOGY.match(text)) or _CONTENT.search(text):
+        return False
+    unable, *rest = _sentences(text[start.end() :]) or [""]
+    return bool(_UNABLE.search(unable.removeprefix("but "))) and all(
+        _is_offer(s) or (not _NAME.search(s) and (_UNABLE.search(s) or _ELSEWHERE.match(s))) for s in rest
+    )
+
+
+def _is_offer(sentence: str) -> bool:
+    return bool(_OFFER.search(sentence)) and not _NAME.search(sentence)
+
+
+def _sentences(text: str) -> list[str]:
+    return [sentence for sentence in _SENTENCE_END.split(text) if sentence]
 
 
 def balance_ending(conversation: Conversation, draw: int) -> tuple[Conversation, Repair | None]:

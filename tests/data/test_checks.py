@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from callama.contract.messages import Tool
-from callama.data.checks import Declared
+from callama.data.checks import Declared, check_text, find_declared
+from callama.data.quarantine import DropError
+from callama.data.reasons import Drop
 
 FREE = {"type": "object"}
 
@@ -26,3 +29,136 @@ FREE = {"type": "object"}
 def test_arguments_that_are_not_declared(properties: dict[str, Any], arguments: dict[str, Any], fits: bool) -> None:
     tool = Tool.from_dict({"name": "f", "parameters": {"type": "object", "properties": properties}})
     assert (Declared(tool).fault(arguments) is None) is fits
+
+
+INNER = {"type": "object", "properties": {"city": {"type": "string"}}}
+KNOWN, INVENTED = {"city": "Oslo"}, {"city": "Oslo", "zzz": 1}
+
+
+@pytest.mark.parametrize(
+    ("schema", "arguments", "fits"),
+    [
+        ({"properties": {"f": INNER}, "additionalProperties": False}, {"f": KNOWN}, True),
+        ({"properties": {"f": INNER}, "additionalProperties": False}, {"f": INVENTED}, False),
+        ({"properties": {"f": INNER}, "additionalProperties": True}, {"f": KNOWN, "own": INVENTED}, True),
+        ({"properties": {"f": INNER}, "additionalProperties": True}, {"f": INVENTED}, False),
+        ({"properties": {"f": INNER}, "additionalProperties": {}}, {"f": KNOWN, "own": INVENTED}, True),
+        ({"properties": {"f": INNER}, "patternProperties": {"^x": {}}}, {"f": KNOWN, "xy": INVENTED}, True),
+        ({"properties": {"f": INNER}, "patternProperties": {"^x": {}}}, {"f": INVENTED}, False),
+        ({"patternProperties": {"^x": FREE}, "additionalProperties": INNER}, {"xy": INVENTED}, True),
+        ({"additionalProperties": INNER}, {"own": KNOWN}, True),
+        ({"additionalProperties": INNER}, {"own": INVENTED}, False),
+        ({"properties": {"f": {**INNER, "additionalProperties": True}}}, {"f": INVENTED}, True),
+        ({"properties": {"f": FREE}, "additionalProperties": False}, {"f": INVENTED}, True),
+        ({"properties": {"l": {"type": "array", "items": {**INNER, "additionalProperties": True}}}},
+         {"l": [INVENTED]}, True),
+        ({"properties": {"l": {"type": "array", "items": INNER}}, "additionalProperties": False},
+         {"l": [KNOWN, INVENTED]}, False),
+        # What another part of the schema says of "f" is not followed: it may declare what seems invented.
+        ({"properties": {"f": INNER}, "allOf": [{"properties": {"f": {"properties": {"zzz": {}}}}}]},
+         {"f": INVENTED}, True),
+        ({"properties": {"f": {"$ref": "#/$defs/F"}}, "$defs": {"F": INNER}, "additionalProperties": False},
+         {"f": KNOWN}, True),
+        ({"properties": {"f": {"$ref": "#/$defs/F"}}, "$defs": {"F": INNER}}, {"f": INVENTED}, False),
+        ({"properties": {"f": {"anyOf": [{"$ref": "#/$defs/F"}, {"type": "null"}], "default": None}},
+          "$defs": {"F": INNER}}, {"f": INVENTED}, False),
+        ({"properties": {"f": {"anyOf": [INNER, FREE]}}}, {"f": INVENTED}, True),
+        ({"properties": {"f": {"$ref": "#/$defs/F", "required": ["zzz"]}}, "$defs": {"F": INNER}},
+         {"f": INVENTED}, True),
+        ({"properties": {"f": {"$ref": "#/$defs/F"}}, "$defs": {"F": {"$ref": "#/$defs/F"}}}, {"f": INVENTED}, True),
+    ],
+)  # fmt: skip
+def test_arguments_invented_inside_objects(schema: dict[str, Any], arguments: dict[str, Any], fits: bool) -> None:
+    fault = Declared(Tool.from_dict({"name": "f", "parameters": {"type": "object", **schema}})).fault(arguments)
+    assert (None if fault is None else fault.reason) is (None if fits else Drop.UNDECLARED_ARGUMENT)
+
+
+@pytest.mark.parametrize(
+    "name", ["get-weather", "Get Weather", "getWeather", "get\u2010weather", "get＿weather.", "✓get_weather"]
+)
+def test_a_name_that_differs_in_punctuation_and_case_is_meant(name: str) -> None:
+    assert find_declared(name, ["get_time", "get_weather"]) == "get_weather"
+
+
+@pytest.mark.parametrize(
+    "name", ["非get_weather", "get_weather天气", "gét_weather", "get_weather\u0301", "get_weather२", "天气", "_"]
+)
+def test_a_name_with_other_letters_is_another_name(name: str) -> None:
+    with pytest.raises(DropError) as caught:
+        find_declared(name, ["get_time", "get_weather"])
+    assert caught.value.reason is Drop.UNDECLARED_FUNCTION
+
+
+CALLS_IN_TEXT = [
+    'Sure, let me check.\n{"name": "get_weather", "arguments": {"city": "Paris"}}',
+    'Sure, let me check. {"name": "get_weather", "arguments": {"city": "Paris"}} One moment.',
+    'Sure:\n```json\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n```',
+    'Sure: {"name": "get_weather", "arguments": \'{"city": "Paris"}\'}',
+    "Sure: {'name': 'get_weather', 'arguments': {'city': 'Paris'}}",
+    'Sure: {"arguments": "{}", "name": "get_weather"}',
+    'Sure: {"type": "function", "name": "get_weather", "parameters": {"city": "Paris"}}',
+    'Sure: {"id": 1, "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}',
+    'Sure: [{"name": "get_weather", "arguments": {}}]',
+    'Cut off: {"name": "get_weather", "arguments": {"city": "Par',
+    'For example {"id": 7} and then {"name": "get_weather", "arguments": {}}',
+    'Sure <tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>',
+    "Sure <tool_call> get_weather </tool_call>",
+    "Sure <functioncall> get_weather",
+    "Sure <function=get_weather>{}</function>",
+    'Ok: [get_weather(city="Paris")]',
+    'Ok: [get_weather(city="Paris (France)", days=[1, 2])], one moment.',
+    'Sure. [Convert Money(to="EUR")]',
+    '[Convert Money(to="EUR")].',
+    '[Convert Money(to="EUR"), get_time()] Let me look.',
+    "Sure. [get_time()]",
+    'Sure:\n```\n[get_weather(city="Paris")]\n```',
+    'Sure: `[get_weather(city="Paris")]`',
+    'Sure, [get_weather(city="Paris")]',
+    "I call [get_weather(city=Paris)] now.",
+    '* [get_weather(city="Paris")]',
+    'Press ` first.\n\n[get_weather(city="Paris")]',
+    "Sure: [获取天气(city='巴黎')]",
+]
+PLAIN_TEXTS = [
+    'JSON looks like this:\n```json\n{"name": "Bob", "age": 3}\n```',
+    'Take {"name": "Bob", "age": 3}; its keys are "name" and "age", parameters of a person.',
+    '{"name": "Bob"} has no arguments.',
+    'A function is described so: {"name": "add", "description": "Adds", "parameters": {"type": "object"}}',
+    'In short: {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "number"}}}}',
+    'Declare the queue: {"name": "jobs", "durable": true, "arguments": {"x-max-length": 10}}',
+    'function add(a, b) { return a + b; } // its parameters: {"a": 1}',
+    "See [the docs](https://example.org/?q=f(x=1)) or [f(x=1)](https://example.org).",
+    "See [the docs (new=yes)] and [1] (page=2).",
+    "<div><a href='x'>[link]</a> <function> <tool></div>",
+    "A list: [1, 2, 3], [x for x in range(3)], [str(x) for x in y], [f(x=1) for x in y].",
+    "points = [Point(x=1, y=2), Point(x=3, y=4)]",
+    "Write:\n```python\npoints = [\n  Point(x=1, y=2)]\nprint([Point(x=1)])\n[Point(x=1)]\n```",
+    "Then self.items[f()].total, a[b(c=1)] and x[0][f()].",
+    "Use `sorted([f(x=1)])`, or `a = 1` and `b[f(x=1)] + 1`.",
+    "Then print([Point(x=1)]), or >>> [Point(x=1)]",
+    "The cost is [a(b)] where f(x) = {x | x > 0} and [see (i) above].",
+]
+
+
+@pytest.mark.parametrize("text", CALLS_IN_TEXT)
+def test_a_call_that_stands_in_prose_is_refused(text: str) -> None:
+    with pytest.raises(DropError) as caught:
+        check_text(text)
+    assert caught.value.reason is Drop.OTHER_CALL_SYNTAX
+
+
+@pytest.mark.parametrize("text", PLAIN_TEXTS)
+def test_text_about_json_and_code_is_kept(text: str) -> None:
+    check_text(text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ['{"name":', '{"id": [', '{"id": "', '{"name": "a", ', '"arguments": {"id": 1', "[f(a=", '[f(a="', "[f(a=1), ",
+     "[f(a=(1", '[f(a=(")', "[a ", "[f(a=1)](", "[g(), `", "[f(a=1) ",
+     "= [f(a=1)] ", "`x [f(a=1)]` ", "```x = [f(a=1)]``` ", "[f( ", "[f(a= "],
+)  # fmt: skip
+def test_texts_made_of_beginnings_are_read_in_linear_time(piece: str) -> None:
+    started = time.perf_counter()
+    check_text('x "arguments" ' + piece * (300_000 // len(piece)))
+    assert time.perf_counter() - started < 10
