@@ -315,8 +315,8 @@ class PthWriter:
 
 
 def raw_bytes(block: Tensor) -> memoryview:
-    """A tensor's bytes in the machine's order."""
-    array: Any = block.contiguous().view(torch.uint8).numpy()
+    """A tensor's bytes in the machine's order, wherever it lies."""
+    array: Any = block.contiguous().cpu().view(torch.uint8).numpy()
     return memoryview(array.reshape(-1))
 
 
