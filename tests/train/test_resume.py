@@ -9,14 +9,17 @@ import signal
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from callama.cli.main import main
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import MANIFEST
+from callama.common.signals import ENDING
 from callama.data.build import build
 from callama.train import setup
 from callama.train.checkpoint import step_folders
@@ -102,6 +105,48 @@ def test_a_signal_to_end_saves_and_says_how_to_go_on(
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert not train(cut, resume=True)["interrupted"]
     assert_bit_equal(find_adapter(job), find_adapter(tmp_path / "whole" / "job"))
+
+
+@pytest.fixture
+def handlers_stay() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers_stay")
+@pytest.mark.parametrize(
+    ("number", "status", "last"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "hung up")],
+)
+@pytest.mark.parametrize("arguments", [(), ("--json",)], ids=["lines", "json"])
+def test_a_run_that_a_signal_ended_says_so_by_its_status(
+    configure: Configure,
+    tmp_path: Path,
+    job: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    status: int,
+    last: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """``callama train … && callama merge …`` must not go on with a part of a training."""
+    configure()
+    stderr = InterruptAt("step 2/8", number)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(sys, "argv", ["callama", "train", str(tmp_path / "config.json"), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out = capsys.readouterr().out
+    assert ended.value.code == status
+    assert "go on with --resume" in stderr.getvalue() and stderr.getvalue().endswith(f"{last}\n")
+    if arguments:
+        result = json.loads(out)
+        assert (result["interrupted"], result["ended_by"]) == (True, number.name)
+    else:
+        assert f"checkpoint: {find_adapter(job)}" in out
 
 
 def test_a_second_signal_ends_the_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
