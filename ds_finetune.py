@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from callama.cli.common import guarded
-from callama.cli.train import print_summary
+from callama.cli.train import end_as_asked, print_lines
 from callama.train.ds_config import load_ds_config
 from callama.train.loop import train
 from callama.train.zero import leave
@@ -32,7 +32,8 @@ def main() -> None:
             print(sentence, file=sys.stderr)
     result = train(config.plain(), resume=args.resume, fresh=args.fresh)
     if first:
-        print_summary(result)
+        print_lines(result)
+    end_as_asked(result)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.signals import ENDING, Wishes, to_handle
 
 
-def _status(number: int) -> int:
+def status_of(number: int) -> int:
+    """The exit status of a process that a signal ended, as shells count it."""
     return 128 + number
 
 
@@ -32,13 +33,13 @@ class _Stop:
         self.heard = signal.Signals(number)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        sys.exit(_status(number))
+        sys.exit(status_of(number))
 
 
 def _leave(number: int, _: object) -> None:
     with suppress(OSError):  # the terminal may be gone
         os.write(2, f"{ENDING[signal.Signals(number)]}\n".encode())
-    os._exit(_status(number))
+    os._exit(status_of(number))
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def _outcome(run: Callable[[], object], stop: _Stop) -> int:
         if isinstance(code, str):
             print(code, file=sys.stderr)
             return 1
-        return next((_ended(number) for number in ENDING if code == _status(number)), code or 0)
+        return next((_ended(number) for number in ENDING if code == status_of(number)), code or 0)
     except BrokenPipeError:
         # The reader of our output has gone; without this, Python complains once more while exiting.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,7 +103,7 @@ def _outcome(run: Callable[[], object], stop: _Stop) -> int:
 
 def _ended(number: signal.Signals) -> int:
     print(ENDING[number], file=sys.stderr)
-    return _status(number)
+    return status_of(number)
 
 
 def names_of(listed: Sequence[str] | None) -> list[str] | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from callama.cli.common import print_json
+from callama.cli.common import print_json, status_of
 from callama.common.progress import duration
 from callama.train.config import load_config
 from callama.train.loop import train as run_training
+from callama.train.zero import wait_for_all
 
 
 def train(
@@ -27,11 +30,26 @@ def train(
     result = run_training(load_config(config, overrides or ()), resume=resume, fresh=fresh)
     if as_json:
         print_json(result)
+        end_as_asked(result)
     else:
         print_summary(result)
 
 
+def end_as_asked(result: dict[str, Any]) -> None:
+    """Ends the process with the status of the signal that ended the run, so that no later command takes a part of a
+    training for all of it."""
+    if result["ended_by"]:
+        wait_for_all()  # where one process ends with such a status, a launcher kills the others
+        sys.exit(status_of(signal.Signals[result["ended_by"]]))
+
+
 def print_summary(result: dict[str, Any]) -> None:
+    """What came out, in a few lines; then ``end_as_asked``."""
+    print_lines(result)
+    end_as_asked(result)
+
+
+def print_lines(result: dict[str, Any]) -> None:
     """What came out, in a few lines."""
     losses = [
         f", {name} loss {result[f'{name}_loss']:.4f}"

@@ -24,9 +24,10 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import Checksums, atomic_file, atomic_folder, write_json
 from callama.model.params import ModelParams
 from callama.train.config import TrainConfig
-from callama.weights.adapter import LATEST, Adapter, save_adapter
+from callama.weights.adapter import LATEST, Adapter, find_adapter, save_adapter
 from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.native import PARAMS, own_facts, save_tensors, write_model
+from callama.weights.seal import require_as_written
 
 TRAINER, CONFIG, BEST = "trainer.pt", "config.json", "best"
 _STEP = re.compile(r"step_(\d{6,})")
@@ -61,6 +62,19 @@ def step_folders(job: Path) -> list[Path]:
     """The checkpoints of a job, oldest first."""
     found = [(int(m[1]), p) for p in job.iterdir() if (m := _STEP.fullmatch(p.name))] if job.is_dir() else []
     return [path for _, path in sorted(found)]
+
+
+def newest(job: Path) -> Path | None:
+    """The checkpoint to go on from: the one that ``latest`` names, or without one (a run was killed before it wrote
+    it) that of the highest step, which is whole because it has its name."""
+    if (found := find_adapter(job)) != job:
+        return found
+    return next((folder for folder in reversed(step_folders(job)) if (folder / TRAINER).is_file()), None)
+
+
+def point_latest(folder: Path) -> None:
+    """Has ``latest`` name a checkpoint."""
+    _point(folder.parent / LATEST, folder)
 
 
 def step_folder(config: TrainConfig, step: int) -> Path:
@@ -137,7 +151,7 @@ def save_checkpoint(
     best = step_folder(config, progress.best_step)
     if progress.best_step:
         _point(job / BEST, best)
-    _point(job / LATEST, folder)
+    point_latest(folder)
     # A run that was put back to an older step finds newer ones, which do not count.
     written = step_folders(job)
     for old in written[: written.index(folder) + 1][: -config.checkpoint.keep]:
@@ -160,11 +174,29 @@ def load_trainer(folder: Path) -> dict[str, Any]:
     path = folder / TRAINER
     if not path.is_file():
         raise UsageError(f"{path} does not exist; only a checkpoint written by training can be resumed")
+    require_undamaged(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise CallamaError(
-            f"{path} is damaged ({reason}); to go on from an older step, write its name into {folder.parent / LATEST}"
-        ) from None
+        raise _damaged(path, str(error).splitlines()[0]) from None
     return state
+
+
+def require_undamaged(path: Path) -> None:
+    """Holds a checkpoint's file against its manifest: torch loads numbers without looking at their checksums.
+
+    Raises:
+        CallamaError: it is not the file that was written.
+    """
+    try:
+        require_as_written(path)
+    except CallamaError:
+        raise _damaged(path, "its sha256 is not the one in the manifest beside it") from None
+
+
+def _damaged(path: Path, reason: str) -> CallamaError:
+    job = path.parent.parent
+    return CallamaError(
+        f"{path} is damaged ({reason}); to go on from an older step, write its name into {job / LATEST}; where there "
+        "is none, start over with --fresh"
+    )

@@ -11,13 +11,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from callama.common.errors import CallamaError
 from callama.data.pack import MicroBatch
 from callama.model.lora import LoRAParams, lora_modules
 from callama.model.transformer import Transformer
+from callama.train.checkpoint import TRAINER, require_undamaged
 from callama.train.config import OptimizerSection
 from callama.train.loss import SupervisedLoss, supervised_loss
 from callama.weights.adapter import Adapter, adapter_of, load_adapter, read_adapter
-from callama.weights.native import read_native
+from callama.weights.native import WEIGHTS, read_native
 
 Trained = Adapter | dict[str, Tensor]  # the adapter, or all weights by Meta's names
 
@@ -120,10 +122,21 @@ class PlainEngine:
         return {**self._optimizer.state_dict(), "copies": [updated.detach() for _, updated in self._rounded]}
 
     def load_state(self, folder: Path, state: dict[str, Any]) -> None:
-        """Restores the adapter or the weights in ``folder`` and what ``state`` gave."""
+        """Restores the adapter or the weights in ``folder`` and what ``state`` gave.
+
+        Raises:
+            CallamaError: a file is damaged, or the state is another engine's.
+        """
+        if "param_groups" not in state or len(state.get("copies", ())) != len(self._rounded):
+            raise CallamaError(
+                f"{folder / TRAINER} has not the optimizer's state of a run like this one on one device; expected "
+                "'param_groups' and as many 'copies' in fp32 as are trained in bf16: resume with the settings and the "
+                "launcher of the run that wrote it, or start over with --fresh"
+            )
         if next(lora_modules(self._model), None) is not None:
             load_adapter(self._model, read_adapter(folder, self._model.params))
         else:
+            require_undamaged(folder / WEIGHTS)
             self._model.load_state_dict(read_native(folder).state)
         self._optimizer.load_state_dict({key: value for key, value in state.items() if key != "copies"})
         with torch.no_grad():

@@ -8,6 +8,7 @@ that the next step depends on is in the checkpoint.
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from callama.common.errors import CallamaError, UsageError
+from callama.common.signals import ENDING
 from callama.data.pack import EpochPlans, MicroBatch, Sizes, collate
 from callama.train import pace, zero
 from callama.train.best import give_up, note_score
@@ -60,8 +62,16 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
                 f"The checkpoints in {job} are whole: go on with --resume"
             ) from None
         if is_out_of_memory(error):
-            raise CallamaError(f"out of memory; {what_takes_less(config)}") from None
+            raise CallamaError(f"out of memory; {what_takes_less(config)}{_how_to_try_again(config)}") from None
         raise
+
+
+def _how_to_try_again(config: TrainConfig) -> str:
+    """With other settings than those of the checkpoints that are there, from which a run goes on with its own only."""
+    if not config.checkpoint.enabled or not (written := step_folders(config.checkpoint.folder)):
+        return ""
+    name = config.spelled("checkpoint.job_name")
+    return f". With a changed setting train anew under another {name}, since --resume takes none; {written[-1]} stays"
 
 
 def start(config: TrainConfig) -> tuple[Run, Engine]:
@@ -165,8 +175,8 @@ def _loop(
     stop: StopRequest,
 ) -> dict[str, Any]:
     run.model.train()
-    sums, last_loss, last_validation, stopping = Sums(), None, None, False
-    while progress.step < progress.total_steps and not stopping and not give_up(config, progress):
+    sums, last_loss, last_validation, stopping = Sums(), None, None, None
+    while progress.step < progress.total_steps and stopping is None and not give_up(config, progress):
         began = time.monotonic()
         step = _step(config, run, engine, epochs, progress)
         sums += step.sums
@@ -175,6 +185,7 @@ def _loop(
             raise CallamaError(
                 f"loss {last_loss} and gradient norm {step.gradient_norm} at step {progress.step + 1} are not finite; "
                 f"lower {config.spelled('scheduler.max_lr')}. The last good checkpoint is {folder or 'not written yet'}"
+                f"{_how_to_try_again(config)}"
             )
         progress.step += 1
         progress.tokens += step.tokens
@@ -186,8 +197,8 @@ def _loop(
         stepped = time.monotonic()
         finished, better = progress.step == progress.total_steps, False
         # Read once: what is asked for later is done after the next step.
-        stopping = bool(engine.total(torch.tensor(int(stop.asked)))) and not finished
-        if progress.step % config.steps_per_print == 0 or finished or stopping:
+        stopping = None if finished else _asked_of_any(engine, stop)
+        if progress.step % config.steps_per_print == 0 or finished or stopping is not None:
             watch.step(progress, sums, step.learning_rate, step.gradient_norm, peak_memory_bytes(run.device))
             sums = Sums()
         if run.validation_data is not None and (progress.step % config.validation.interval == 0 or finished):
@@ -195,11 +206,11 @@ def _loop(
             watch.validation(progress.step, last_validation, answers)
             better = note_score(config, progress, last_validation, answers)
             finished = finished or give_up(config, progress)
-        due = better or progress.step % config.checkpoint.save_interval == 0 or finished or stopping
+        due = better or progress.step % config.checkpoint.save_interval == 0 or finished or stopping is not None
         if config.checkpoint.enabled and due:
             folder = save(config, run, engine, progress)
         progress.elapsed_seconds += time.monotonic() - stepped
-    _say_why_it_ended(config, progress, folder, watch, stopping)
+    _say_why_it_ended(config, progress, folder, watch, stopping is not None)
     best = step_folder(config, progress.best_step) if progress.best_step and config.checkpoint.enabled else None
     return {
         **asdict(progress),
@@ -211,8 +222,15 @@ def _loop(
         "peak_memory_bytes": peak_memory_bytes(run.device),
         "checkpoint": str(folder) if folder else None,
         "best_checkpoint": str(best) if best else None,
-        "interrupted": stopping,
+        "interrupted": stopping is not None,
+        "ended_by": stopping.name if stopping else None,
     }
+
+
+def _asked_of_any(engine: Engine, stop: StopRequest) -> signal.Signals | None:
+    """The signal that asked a process to end, the same for all of them: some may have heard none."""
+    heard = engine.total(torch.tensor([int(stop.asked == number) for number in ENDING]))
+    return next((number for number, count in zip(ENDING, heard.tolist(), strict=True) if count), None)
 
 
 def _say_why_it_ended(

@@ -30,6 +30,7 @@ from callama.weights.native import (
     read_native,
     require_own_tokenizer,
 )
+from callama.weights.pth import contents
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Run:
 
 
 Build = Callable[..., Transformer]
+DTYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
 def prepare(config: TrainConfig, build: Build | None = None) -> Run:
@@ -109,6 +111,7 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
         device,
         dtype,
         _facts(weights if weights.is_file() else folder / WEIGHTS, train_data)
+        | {"computed_in": DTYPE_NAMES[dtype]}
         | ({"base_trained_on_as": "nf4"} if config.method == "qlora" else {}),
     )
 
@@ -171,11 +174,11 @@ def _check_dialect(data: Dataset, train_data: Dataset, checkpoint: NativeCheckpo
 
 def _facts(weights: Path, data: Dataset) -> dict[str, str]:
     base = read_manifest(weights.parent).get("files", {}).get(weights.name, {}).get("sha256", "")
-    built = read_manifest(data.path.parent).get("files", {}).get(data.path.name, {}).get("sha256")
     return {
         "base": weights.resolve().parent.name,
         "base_sha256": base,
-        "data_sha256": built or sha256_file(data.path),
+        "base_contents": contents(weights),
+        "data_sha256": sha256_file(data.path),  # of the file itself: its manifest may be an older one's
         "dialect": str(data.metadata.get("dialect", "")),
         "tokenizer_sha256": str(data.metadata.get("tokenizer_sha256", "")),
     }

@@ -15,17 +15,17 @@ class StopRequest:
     """The first signal ends the run at the next step; another one ends it at once, as it would without this."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked: int | None = None  # by this signal
         self._wishes = Wishes()
         self._before = {number: signal.getsignal(number) for number in to_handle()}
 
     def __call__(self, number: int, _: Any) -> None:
         if not self._wishes.is_new(number):
             return
-        if self.asked:
+        if self.asked is not None:
             self.restore()
             signal.raise_signal(number)
-        self.asked = True
+        self.asked = number
 
     def restore(self) -> None:
         """Gives the signals back to their handlers."""

@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -74,6 +74,14 @@ def join(config: TrainConfig) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     deepspeed.init_distributed(timeout=timedelta(minutes=TIMEOUT_MINUTES), verbose=False)
+
+
+def wait_for_all() -> None:
+    """Goes on when all processes are here, where there are several, or when one has gone."""
+    if torch.distributed.is_initialized():
+        sys.stdout.flush()
+        with suppress(RuntimeError):
+            torch.distributed.barrier()
 
 
 def leave(status: int) -> NoReturn:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError
-from callama.common.files import Checksums, HashingFile, require_file
+from callama.common.files import Checksums, HashingFile, require_file, sha256_file
 from callama.weights.lazy import Lazy, finite, of_file, read_ahead
 from callama.weights.seal import SourceFile, changed, index_crc_in_manifest
 
@@ -118,6 +118,19 @@ def _index_crc32(archive: zipfile.ZipFile) -> str:
     """The CRC-32 of the members' names, sizes and CRC-32s: in two archives it is the same only where all content is."""
     members = "".join(f"{info.filename} {info.file_size} {info.CRC:08x}\n" for info in archive.infolist())
     return f"{zlib.crc32(members.encode()):08x}"
+
+
+def contents(path: Path) -> str:
+    """What tells an archive from every other without reading its numbers: the CRC-32 of the list of its members, in
+    which each has its own; of one without them, the file's sha256.
+
+    Raises:
+        UsageError, CallamaError: what ``require_zip`` finds.
+    """
+    require_zip(path)
+    with zipfile.ZipFile(path) as archive:
+        listed = all(info.CRC != _NO_CHECKSUM or not info.file_size for info in archive.infolist())
+        return _index_crc32(archive) if listed else sha256_file(path)
 
 
 def open_pth(path: Path) -> dict[str, Lazy]:
@@ -315,8 +328,8 @@ class PthWriter:
 
 
 def raw_bytes(block: Tensor) -> memoryview:
-    """A tensor's bytes in the machine's order."""
-    array: Any = block.contiguous().view(torch.uint8).numpy()
+    """A tensor's bytes in the machine's order, wherever it lies."""
+    array: Any = block.contiguous().cpu().view(torch.uint8).numpy()
     return memoryview(array.reshape(-1))
 
 

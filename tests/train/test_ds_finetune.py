@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from callama.weights.shards import consolidate
 from tests import tiny
 from tests.train.reference import assert_bit_equal
 from tests.train.test_ds_config import original
+from tests.train.test_zero import finish, start
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs callama[deepspeed]"),
@@ -97,6 +99,24 @@ def test_every_checkpoint_can_be_joined_by_itself(here: Path, tmp_path: Path) ->
     assert_bit_equal(tmp_path / "joined", newest)
     facts = read_manifest(tmp_path / "joined")
     assert facts["base"] == "model" and facts["dialect"] == read_manifest(newest)["dialect"]
+
+
+def test_a_signal_to_one_process_ends_all_with_its_status_and_saves(here: Path) -> None:
+    processes = start(
+        REPO / "ds_finetune.py", "train.num_epochs=500", "deepspeed_config.steps_per_print=1",
+        "deepspeed_config.checkpoint.job_name=ended", cwd=here,
+    )  # fmt: skip
+    first, second = processes
+    assert first.stderr is not None
+    before = ""
+    while "step 2/" not in before and (line := first.stderr.readline()):
+        before += line
+    second.send_signal(signal.SIGTERM)
+    out = first.communicate(timeout=100)
+    ended = [first.returncode, finish([second])[0][0]]
+    assert ended == [143, 143], before + out[1]
+    assert "go on with --resume" in out[1] and out[1].endswith("terminated\n")
+    assert f"checkpoint: checkpoints/ended/{find_adapter(here / 'checkpoints' / 'ended').name}" in out[0]
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["--config-file", "missing.json"], 2)])

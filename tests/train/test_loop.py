@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest
 from callama.data.dataset import Dataset
 from callama.train.checkpoint import load_trainer, step_folders
+from callama.train.engine import PlainEngine
 from callama.train.loop import train
 from callama.weights.adapter import find_adapter
 from tests.train.conftest import Configure
@@ -189,6 +191,25 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_checkpoint(co
     kept = find_adapter(job)
     assert kept.is_dir() and kept == step_folders(job)[-1]
     assert all(math.isfinite(float(tensor.sum())) for tensor in adapter_tensors(kept).values())
+
+
+def test_what_is_advised_where_a_run_breaks_can_be_done(
+    configure: Configure, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed setting is refused at resume, and --fresh would remove the last good checkpoint."""
+    advice = r"train anew under another checkpoint\.job_name, since --resume takes none; .*step_0+1 stays"
+    broken = {"scheduler__warmup_num_steps": 1, "checkpoint__save_interval": 1}
+    with pytest.raises(CallamaError, match=r"not finite; lower scheduler\.max_lr.*" + advice):
+        train(configure(scheduler__max_lr=1e30, **broken))
+    kept = {p.name: p.read_bytes() for p in find_adapter(job).iterdir()}
+    monkeypatch.setattr(PlainEngine, "loss", out_of_memory := Mock(side_effect=MemoryError))
+    with pytest.raises(CallamaError, match=r"out of memory; .*" + advice):
+        train(configure(scheduler__max_lr=1e30, **broken), resume=True)
+    assert out_of_memory.called
+    monkeypatch.undo()
+    other = configure(checkpoint__job_name="other")
+    assert train(other)["step"] == 8
+    assert {p.name: p.read_bytes() for p in find_adapter(job).iterdir()} == kept
 
 
 def test_a_loss_that_is_not_finite_before_any_checkpoint(configure: Configure, job: Path) -> None:

@@ -8,17 +8,25 @@ import shutil
 import signal
 import sys
 import time
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from callama.cli.main import main
 from callama.common.errors import CallamaError, UsageError
+from callama.common.files import MANIFEST
+from callama.common.signals import ENDING
 from callama.data.build import build
+from callama.train import setup
 from callama.train.checkpoint import step_folders
-from callama.train.loop import train
+from callama.train.loop import start, train
 from callama.train.stop import interruptible
 from callama.weights.adapter import find_adapter
+from callama.weights.pth import contents
 from tests import tiny
 from tests.train.conftest import Configure
 from tests.train.reference import assert_bit_equal
@@ -99,6 +107,48 @@ def test_a_signal_to_end_saves_and_says_how_to_go_on(
     assert_bit_equal(find_adapter(job), find_adapter(tmp_path / "whole" / "job"))
 
 
+@pytest.fixture
+def handlers_stay() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers_stay")
+@pytest.mark.parametrize(
+    ("number", "status", "last"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"), (signal.SIGHUP, 129, "hung up")],
+)
+@pytest.mark.parametrize("arguments", [(), ("--json",)], ids=["lines", "json"])
+def test_a_run_that_a_signal_ended_says_so_by_its_status(
+    configure: Configure,
+    tmp_path: Path,
+    job: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    status: int,
+    last: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """``callama train … && callama merge …`` must not go on with a part of a training."""
+    configure()
+    stderr = InterruptAt("step 2/8", number)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(sys, "argv", ["callama", "train", str(tmp_path / "config.json"), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out = capsys.readouterr().out
+    assert ended.value.code == status
+    assert "go on with --resume" in stderr.getvalue() and stderr.getvalue().endswith(f"{last}\n")
+    if arguments:
+        result = json.loads(out)
+        assert (result["interrupted"], result["ended_by"]) == (True, number.name)
+    else:
+        assert f"checkpoint: {find_adapter(job)}" in out
+
+
 def test_a_second_signal_ends_the_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 10.5, 20.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
@@ -149,8 +199,102 @@ def test_changed_data_are_refused(configure: Configure, tmp_path: Path, world: P
     train(configure(root=root))
     source = tiny.write_conversations(root / "conversations.jsonl", map(tiny.conversation, range(36)))
     build([source], root / "model", root / "built", val_ratio=0.25)
-    with pytest.raises(CallamaError, match=r"train\.arrow has changed since .* was written; start over with --fresh"):
+    with pytest.raises(
+        CallamaError, match=r"train\.arrow has changed since .* was written; put the earlier one back, or start over"
+    ):
         train(configure(root=root), resume=True)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["manifest", "no-manifest"])
+@pytest.mark.parametrize(
+    ("file", "other", "message"),
+    [
+        (
+            "built/train.arrow",
+            "built/validation.arrow",
+            r"train\.arrow has changed since .* was written; put the earlier",
+        ),
+        ("model/consolidated.pth", "another/consolidated.pth", r"weights in .*consolidated\.pth have changed since"),
+    ],
+)
+def test_files_that_changed_are_refused_whatever_a_manifest_says(
+    configure: Configure, tmp_path: Path, world: Path, told: bool, file: str, other: str, message: str
+) -> None:
+    """A manifest that is there may be an older file's, or of a folder that was made anew."""
+    root = tmp_path / "own"
+    shutil.copytree(world, root)
+    tiny.write_checkpoint(root / "another", root / "tokenizer.json", seed=77)
+    model = file.startswith("model")
+    if not told:
+        for folder in ("model", "built", "another"):
+            (root / folder / MANIFEST).unlink()
+    train(configure(root=root))
+    shutil.copyfile(root / other, root / file)
+    if told and model:
+        shutil.copyfile(root / "another" / MANIFEST, root / "model" / MANIFEST)
+    with pytest.raises(CallamaError, match=message):
+        train(configure(root=root), resume=True)
+
+
+def test_the_same_weights_without_checksums_are_told_by_their_bytes(tmp_path: Path, world: Path) -> None:
+    state = torch.load(world / "model" / "consolidated.pth")
+    found = set()
+    torch.serialization.set_crc32_options(False)
+    try:
+        for change in (0.0, 0.0, 1.0):
+            next(iter(state.values())).flatten()[0] += change
+            torch.save(state, tmp_path / "weights.pth")
+            found.add(contents(tmp_path / "weights.pth"))
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_another_precision_is_refused_where_auto_chose_it(
+    configure: Configure, job: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    chosen = torch.bfloat16
+    monkeypatch.setattr(setup, "choose_dtype", lambda name, device: {"bf16": torch.bfloat16}.get(name, chosen))
+    train(configure(dtype="auto", method=method, checkpoint__save_interval=4))
+    cut_back(job, 4)
+    chosen = torch.float32
+    with pytest.raises(
+        CallamaError, match=r"was computed in bf16, and this run would compute in fp32 on cpu.*dtype=bf16"
+    ):
+        train(configure(dtype="auto", method=method), resume=True)
+    assert train(configure(dtype="bf16", method=method), resume=True)["step"] == 8
+
+
+def test_a_section_that_is_left_out_is_a_changed_setting(configure: Configure, job: Path) -> None:
+    """A run of DeepSpeed's, resumed by the plain engine."""
+    train(configure())
+    file = find_adapter(job) / "config.json"
+    settings = json.loads(file.read_text()) | {"zero_optimization": {"stage": 2, "offload_optimizer": None}}
+    file.write_text(json.dumps(settings))
+    with pytest.raises(CallamaError, match=r"zero_optimization\.stage was 2 in .* and is not set now; put it back"):
+        train(configure(), resume=True)
+
+
+def test_the_state_of_another_engine_is_refused(configure: Configure, job: Path) -> None:
+    train(configure())
+    _, engine = start(configure())
+    with pytest.raises(CallamaError, match=r"trainer\.pt has not the optimizer's state .*expected 'param_groups'"):
+        engine.load_state(find_adapter(job), {"ranks": 2})
+
+
+@pytest.mark.parametrize("latest", [None, ""], ids=["none", "empty"])
+def test_without_latest_the_newest_whole_checkpoint_counts(configure: Configure, job: Path, latest: str | None) -> None:
+    """As a run leaves it that was killed between a checkpoint's rename and ``latest``."""
+    train(configure(checkpoint__save_interval=4))
+    (job / "latest").unlink()
+    if latest is not None:
+        (job / "latest").write_text(latest)
+    with pytest.raises(UsageError, match="--resume goes on"):
+        train(configure())
+    result = train(configure(), resume=True)
+    assert (result["step"], result["checkpoint"]) == (8, str(job / "step_000008"))
+    assert (job / "latest").read_text().strip() == "step_000008"
 
 
 def test_there_must_be_something_to_resume(configure: Configure, job: Path) -> None:
@@ -167,3 +311,29 @@ def test_a_damaged_checkpoint_is_named(configure: Configure, job: Path) -> None:
     (find_adapter(job) / "trainer.pt").write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(CallamaError, match=r"trainer\.pt is damaged .*older step, write its name into .*latest"):
         train(configure(), resume=True)
+
+
+def flip(file: Path) -> None:
+    """One byte of the largest tensor's numbers."""
+    with zipfile.ZipFile(file) as archive:
+        info = max((i for i in archive.infolist() if "/data/" in i.filename), key=lambda i: i.file_size)
+    content = bytearray(file.read_bytes())
+    content[info.header_offset + 200 + info.file_size // 2] ^= 0x55
+    file.write_bytes(content)
+    with zipfile.ZipFile(file) as archive:
+        assert archive.testzip() == info.filename
+
+
+@pytest.mark.parametrize(
+    ("file", "method"), [("trainer.pt", "lora"), ("trainer.pt", "full"), ("consolidated.pth", "full")]
+)
+def test_a_byte_that_flipped_is_not_gone_on_from(configure: Configure, job: Path, file: str, method: str) -> None:
+    config = configure(method=method, checkpoint__save_interval=4)
+    train(config)
+    flip(find_adapter(job) / file)
+    with pytest.raises(
+        CallamaError, match=rf"step_000008/{file} is damaged .*older step, write its name into .*latest"
+    ):
+        train(config, resume=True)
+    (job / "latest").write_text("step_000004\n")
+    assert train(config, resume=True)["step"] == 8

@@ -48,7 +48,7 @@ STAGES: dict[str, dict[str, Any]] = {
 }
 
 
-def start(*arguments: object, ranks: int = 2) -> list[subprocess.Popen[str]]:
+def start(*arguments: object, ranks: int = 2, cwd: Path = REPO) -> list[subprocess.Popen[str]]:
     """Processes of one run, as DeepSpeed's launcher would start them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -61,7 +61,7 @@ def start(*arguments: object, ranks: int = 2) -> list[subprocess.Popen[str]]:
         subprocess.Popen(
             [sys.executable, *map(str, arguments)],
             env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=REPO,
+            cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

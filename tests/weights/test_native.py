@@ -57,6 +57,28 @@ def test_a_checkpoint_reads_back_bit_for_bit(tmp_path: Path, family: str, dtype:
     assert (tmp_path / "out" / "tokenizer.model").read_bytes() == b"any bytes"
 
 
+class ElsewhereTensor(Tensor):
+    """Refuses what a tensor on a GPU refuses; what is computed from it stays there until ``cpu``."""
+
+    def numpy(self, *, force: bool = False) -> Any:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self, *_: Any, **__: Any) -> Tensor:
+        return self.as_subclass(Tensor).clone()
+
+
+@pytest.mark.parametrize("device", ["stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_weights_on_a_gpu_are_written_as_they_are(tmp_path: Path, device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    model = tiny(LLAMA_3)
+    state = {name: p.detach() for name, p in model.state_dict().items()}
+    there = {n: t.as_subclass(ElsewhereTensor) if device == "stand-in" else t.to(device) for n, t in state.items()}
+    write_native(tmp_path / "out", model.params, there, None, {})
+    found = read_native(tmp_path / "out").state
+    assert found.keys() == state.keys() and all(torch.equal(found[name], state[name]) for name in state)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_trap_24_params_json_holds_metas_keys_only(tmp_path: Path, family: str) -> None:
     params, tied = FAMILIES[family]
