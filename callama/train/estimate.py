@@ -137,8 +137,9 @@ def _setting(config: TrainConfig, params: ModelParams, tied: bool, device: str, 
         dtype = choose_dtype(config.dtype, torch.device(device))
     accumulates = config.train.gradient_accumulation_steps > 1
     packed = config.method == "qlora"
+    on_cpu, dropout = device == "cpu", config.model.dropout()
     return Setting(
-        params, tied, lora, packed, dtype, config.train.recompute, accumulates, device == "cpu", config.zero, devices
+        params, tied, lora, packed, dtype, config.train.recompute, accumulates, on_cpu, config.zero, devices, dropout
     )
 
 
