@@ -171,6 +171,11 @@ class OffloadSection(Section):
     pin_memory: bool = False
 
 
+def is_offloaded(section: OffloadSection | None) -> bool:
+    """Whether it keeps anything in main memory; a section may also say that it does not."""
+    return section is not None and section.device == "cpu"
+
+
 class ZeroSection(Section):
     """DeepSpeed's ``zero_optimization``: what is parted among processes (1 the optimizer, 2 gradients too,
     3 weights too) and how. Keys that are left out are DeepSpeed's to choose, except that adapters stay
@@ -268,6 +273,13 @@ class TrainConfig(Section):
                 f"lora_config.use_dora is set and {self.spelled('zero_optimization.stage')} is 3, where no process has "
                 "the whole rows that DoRA measures; use stage 2, or leave out use_dora"
             )
+
+    def changed(self, *overrides: str) -> TrainConfig:
+        """The same settings but for these ``key=value``."""
+        settings = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for argument in overrides:
+            _override(settings, argument)
+        return TrainConfig.model_validate(settings).spelled_as(self._spelling)
 
     def saved(self) -> dict[str, Any]:
         """The settings in force, as they are written beside the result."""

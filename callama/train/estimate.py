@@ -8,7 +8,6 @@ random weights, where the device is this machine's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +24,7 @@ from callama.model.params import ModelParams
 from callama.train import memory
 from callama.train.config import TrainConfig
 from callama.train.memory import Load, Setting
+from callama.train.out_of_memory import SHORTER, less_memory
 from callama.train.probe import seconds_per_step
 from callama.train.schedule import planned_steps
 from callama.weights.adapter import find_adapter
@@ -91,14 +91,19 @@ def _documents(sizes: Sizes, indices: list[int]) -> list[list[int]]:
     return out
 
 
+def _whole_sequences(config: TrainConfig) -> Load:
+    """A micro-batch of data that are not there to be looked at."""
+    length, sequences = config.model.max_seq_len, config.train.micro_batch_size
+    return Load([[length]] * sequences, int(length * sequences * ASSUMED_SUPERVISED))
+
+
 def _load(config: TrainConfig, setting: Setting) -> tuple[Load, float, int | None]:
     """The micro-batch that takes the most, the mean one's share of its tokens, and the run's steps; assumed where
     the data set is not built yet."""
     budget = config.train.micro_batch_size * config.model.max_seq_len
     source = config.train.dataset_sources[0]
     if len(config.train.dataset_sources) != 1 or not source.is_file():
-        sequences = [[config.model.max_seq_len]] * config.train.micro_batch_size
-        return Load(sequences, int(budget * ASSUMED_SUPERVISED)), 1.0, None
+        return _whole_sequences(config), 1.0, None
     data = Dataset(source)
     if not len(data):
         raise CallamaError(f"{source} is empty; build it again from a file with conversations")
@@ -143,36 +148,6 @@ def _setting(config: TrainConfig, params: ModelParams, tied: bool, device: str, 
     )
 
 
-def _changes(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
-    """Settings that lower the memory, each on top of those before it, the gentlest first."""
-    train, sequences = config.train, config.train.micro_batch_size
-    if sequences > 1:
-        more = train.gradient_accumulation_steps * sequences
-        train = train.model_copy(update={"micro_batch_size": 1, "gradient_accumulation_steps": more})
-        config = config.model_copy(update={"train": train})
-        yield f"train.micro_batch_size=1 train.gradient_accumulation_steps={more}", config
-    if not train.recompute:
-        train = train.model_copy(update={"recompute": True})
-        config = config.model_copy(update={"train": train})
-        yield "train.recompute=true", config
-    if config.dtype == "fp32":
-        config = config.model_copy(update={"dtype": "bf16"})
-        yield "dtype=bf16", config
-    if config.zero is not None and config.zero.stage < 3:
-        config = config.model_copy(update={"zero": config.zero.model_copy(update={"stage": 3})})
-        yield "zero_optimization.stage=3", config
-    if config.method == "full":
-        config = config.model_copy(update={"method": "lora"})
-        yield "method=lora", config
-    if config.method == "lora" and config.zero is None:
-        config = config.model_copy(update={"method": "qlora"})
-        yield "method=qlora", config
-    length = config.model.max_seq_len
-    while (length := length // 2) >= 256:
-        shorter = config.model.model_copy(update={"max_seq_len": length})
-        yield f"model_config.max_seq_len={length}", config.model_copy(update={"model": shorter})
-
-
 def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) -> Estimate:
     """Estimates a run; ``here`` on this machine whatever ``hardware`` says, ``timed`` with its time too.
 
@@ -208,16 +183,17 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
     peak = peak_of(setting, load)
     changes: list[str] = []
     if peak > available:
-        for change, changed in _changes(config):
-            if change.startswith("model_config.max_seq_len") and changes and changes[-1].startswith("model_config"):
+        for change, changed in less_memory(config, device):
+            if change.startswith(SHORTER) and changes and changes[-1].startswith(SHORTER):
                 changes.pop()
             changes.append(config.spelled(change))
+            other = _setting(changed, params, tied, device, devices)
             try:
-                other = _setting(changed, params, tied, device, devices)
-                if peak_of(other, _load(changed, other)[0]) <= available:
-                    break
-            except CallamaError:  # a conversation is longer than that
-                continue
+                shorter = _load(changed, other)[0]
+            except CallamaError:  # a conversation is longer than that: of data that are built again
+                shorter = _whole_sequences(changed)
+            if peak_of(other, shorter) <= available:
+                break
         else:
             changes = []
     seconds = None
@@ -245,4 +221,7 @@ def refusal(found: Estimate) -> str:
     needs = f"this run needs about {found.peak / GIB:.1f} GiB on each device and there are {found.available / GIB:.1f}"
     if not found.changes:
         return f"{needs}; no setting makes it fit: it takes a larger device, more of them, or a smaller model"
-    return f"{needs}; it fits with {' '.join(found.changes)}"
+    said, last = f"{needs}; it fits with {' '.join(found.changes)}", found.changes[-1]
+    return (
+        f"{said}, and data built with --max-tokens {last.removeprefix(SHORTER)}" if last.startswith(SHORTER) else said
+    )

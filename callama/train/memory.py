@@ -16,7 +16,7 @@ from callama.model.lora import LoRAParams
 from callama.model.nf4 import packed_bytes
 from callama.model.params import ModelParams
 from callama.model.transformer import Dropout
-from callama.train.config import ZeroSection
+from callama.train.config import ZeroSection, is_offloaded
 from callama.train.loss import CHUNK_POSITIONS
 
 FP32 = 4
@@ -221,11 +221,11 @@ def parts(setting: Setting, load: Load) -> dict[str, int]:
             engine += bucket * FP32 * (2 if zero.overlap_comm and zero.stage < 3 else 1)
         optimizer //= share
         gradients //= share if zero.stage >= 2 else 1
-        if zero.offload_optimizer is not None and zero.offload_optimizer.device == "cpu":
+        if is_offloaded(zero.offload_optimizer) and not setting.on_cpu:  # a CPU's main memory is the device's own
             optimizer = 0
         if zero.stage == 3:
             live = int(zero.stage3_max_live_parameters or _LIVE_PARAMETERS) * setting.dtype.itemsize
-            offloaded = zero.offload_param is not None and zero.offload_param.device == "cpu"
+            offloaded = is_offloaded(zero.offload_param) and not setting.on_cpu
             weights = min(weights, (0 if offloaded else weights // share) + live)
     return {
         "weights": weights, "adapter": adapter, "optimizer": optimizer, "gradients": gradients, "engine": engine,

@@ -73,6 +73,23 @@ def test_lengths_are_shortened_last_and_to_what_fits() -> None:
     assert estimate(load_config(LLAMA_3_8B, fitting)).fits
 
 
+def test_data_that_are_too_long_may_be_built_again(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing else makes it fit; such data are counted as whole sequences."""
+    config = configure(model_config__max_seq_len=2048, train__recompute=True, method="qlora", dtype="bf16")
+
+    def counted(sizes: Sizes, seed: int, budget: int) -> EpochPlans:
+        if budget < 2048:
+            raise CallamaError("a conversation has more tokens")
+        return EpochPlans(sizes, seed, budget)
+
+    monkeypatch.setattr(estimate_module, "EpochPlans", counted)
+    needed = estimate(config, here=True)
+    monkeypatch.setattr(estimate_module, "_available", lambda device: (0, needed.peak - needed.program - 1))
+    found = estimate(config, here=True)
+    assert not found.fits and found.changes == ["model_config.max_seq_len=1024"]
+    assert refusal(found).endswith("it fits with model_config.max_seq_len=1024, and data built with --max-tokens 1024")
+
+
 def test_the_largest_micro_batch_of_the_data_is_counted(world: Path, configure: Configure) -> None:
     config = configure(train__micro_batch_size=2, train__num_epochs=3, train__gradient_accumulation_steps=2)
     found = estimate(config, here=True)

@@ -168,7 +168,9 @@ def test_zero_parts_what_its_stage_says() -> None:
         assert part["gradients"] == plain["gradients"] // (4 if stage >= 2 else 1)
         assert part["weights"] == pytest.approx(plain["weights"] / (4 if stage == 3 else 1), rel=1e-3)
     offload = ZeroSection.model_validate({"stage": 3, **small, "offload_optimizer": {"device": "cpu"}})
-    assert memory.parts(setting(params=big, zero=offload, devices=4), load)["optimizer"] == 0
+    on_gpu = setting(params=big, zero=offload, devices=4, on_cpu=False)
+    assert memory.parts(on_gpu, load)["optimizer"] == 0
+    assert memory.parts(replace(on_gpu, on_cpu=True), load)["optimizer"] > 0  # main memory is the device's own
 
 
 def test_four_bits_take_a_little_more_than_an_eighth_of_fp32() -> None:
