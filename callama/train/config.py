@@ -101,7 +101,7 @@ class OptimizerSection(Section):
 
 class SchedulerSection(Section):
     """Linear warm-up from ``min_lr`` to ``max_lr``, cosine back to ``min_lr`` at ``total_num_steps``
-    (default: the steps of all epochs)."""
+    (default: the steps of the run), whether the run has as many or not."""
 
     min_lr: float = Field(default=1e-5, ge=0)
     max_lr: float = Field(default=3e-4, gt=0)
@@ -162,6 +162,13 @@ class ValidationSection(Section):
     questions: int = Field(default=0, ge=0)  # callama's: answers that the model writes at each validation
     best_by: Literal["loss", "calls"] = "loss"  # callama's: what makes a checkpoint the best
     patience: int | None = Field(default=None, gt=0)  # callama's: validations without a better one before it ends
+
+    def without_data(self) -> list[str]:
+        """Keys that are set and can do nothing, because there is nothing to validate on though it is enabled."""
+        if not self.enabled or self.dataset_sources:
+            return []
+        given = {"questions": self.questions > 0, "best_by": self.best_by == "calls", "patience": self.patience}
+        return [f"validation.{key}" for key, is_given in given.items() if is_given]
 
 
 class OffloadSection(Section):
@@ -261,6 +268,18 @@ class TrainConfig(Section):
         """
         if self.method == "full" and (self.lora.use_dora or self.lora.use_rslora):
             raise UsageError("method is full, which has no adapter, and lora_config.use_dora or use_rslora is set")
+        rates = self.scheduler
+        if rates.min_lr > rates.max_lr:
+            said = f"scheduler.min_lr is {rates.min_lr:g}, above scheduler.max_lr, which is {rates.max_lr:g}; "
+            raise UsageError(
+                self.spelled(f"{said}the rate rises from the one to the other: lower the first or raise the second")
+            )
+        without_data = self.validation.without_data()
+        if without_data:
+            raise UsageError(
+                f"{' and '.join(without_data)} need validation data, and validation.dataset_sources is empty; name a "
+                "file there, set validation.enabled=false, or leave them out"
+            )
         if self.zero is None or self.zero.stage < 3:
             return
         if self.method == "qlora":
