@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from callama.model.device import choose_device, choose_dtype
 from callama.model.params import ModelParams
 from callama.train import memory
 from callama.train.config import TrainConfig
+from callama.train.main_memory import free_bytes, resident_bytes
 from callama.train.memory import Load, Setting
 from callama.train.out_of_memory import SHORTER, less_memory
 from callama.train.probe import seconds_per_step
@@ -39,7 +39,7 @@ ASSUMED_SUPERVISED = 0.25  # of the tokens, where there are no data yet
 class Estimate:
     """Bytes and seconds. ``parts`` are not all there at once; ``peak`` is the most at any time, with what the
     program itself takes. ``seconds_per_step``, from the fastest and the slowest of some measurements, and ``steps``
-    are None where they cannot be known."""
+    are None where they cannot be known; ``max_minutes`` is the limit of the settings."""
 
     device: str
     devices: int
@@ -51,6 +51,16 @@ class Estimate:
     changes: list[str]
     steps: int | None
     seconds_per_step: tuple[float, float] | None = None
+    max_minutes: float | None = None
+
+    @property
+    def seconds(self) -> tuple[float, float] | None:
+        """Of all steps, or of as many of them as ``train.max_minutes`` leaves time for."""
+        if self.seconds_per_step is None or self.steps is None:
+            return None
+        most = float("inf") if self.max_minutes is None else 60 * self.max_minutes
+        low, high = (min(self.steps * seconds, most) for seconds in self.seconds_per_step)
+        return low, high
 
     @property
     def fits(self) -> bool:
@@ -59,7 +69,7 @@ class Estimate:
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {**asdict(self), "fits": self.fits}
+        return {**asdict(self), "fits": self.fits, "seconds": self.seconds}
 
 
 def _shape(config: TrainConfig) -> tuple[ModelParams, bool, int]:
@@ -116,22 +126,13 @@ def _load(config: TrainConfig, setting: Setting) -> tuple[Load, float, int | Non
     return Load(laid[most].documents, supervised), share, planned_steps(config, epochs, setting.devices)
 
 
-def resident_bytes() -> int:
-    """What this process has in main memory now; 0 where the system does not say."""
-    path = Path("/proc/self/statm")
-    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if path.is_file() else 0
-
-
 def _available(device: torch.device) -> tuple[int, int]:
     """What the program takes on the device, and what the device has for it, itself included."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return total - free, total
-    resident, path = resident_bytes(), Path("/proc/meminfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), physical)
-    return resident, resident + free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    resident = resident_bytes()
+    return resident, resident + free_bytes() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _setting(config: TrainConfig, params: ModelParams, tied: bool, device: str, devices: int) -> Setting:
@@ -200,9 +201,8 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
     if timed and not planned and peak <= available:
         batches = config.train.gradient_accumulation_steps * mean_share
         seconds = seconds_per_step(setting, load, batches, torch.device(device))
-    return Estimate(
-        device, devices, memory.parts(setting, load), program, peak, available, load, changes, steps, seconds
-    )
+    parts, minutes = memory.parts(setting, load), config.train.max_minutes
+    return Estimate(device, devices, parts, program, peak, available, load, changes, steps, seconds, minutes)
 
 
 def require_memory(config: TrainConfig) -> None:

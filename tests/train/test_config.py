@@ -178,7 +178,7 @@ def test_impossible_overrides_are_wrong_use(tmp_path: Path, argument: str, messa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["scheduler.min_lr=0.01"], r"min_lr is 0\.01, above scheduler\.max_lr, which is 0\.0003; .*change one"),
+        (["scheduler.min_lr=0.01"], r"min_lr is 0\.01, above scheduler\.max_lr, which is 0\.0003; .*lower the"),
         (["scheduler.max_lr=1e-6"], r"scheduler\.min_lr is 1e-05, above scheduler\.max_lr, which is 1e-06"),
         (["validation.patience=1"], r"patience need.* and validation\.dataset_sources is empty; name a file"),
         (["validation.questions=5", "validation.best_by=calls"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from callama.cli import estimate as cli
 from callama.common.errors import CallamaError, UsageError
+from callama.common.progress import duration
 from callama.data.dataset import Dataset
 from callama.data.pack import EpochPlans, Sizes, collate
 from callama.train import estimate as estimate_module
@@ -109,6 +111,20 @@ def test_time_is_measured_where_the_device_is_here(configure: Configure) -> None
     low, high = timed.seconds_per_step
     assert 0 < low <= high < 60
     assert estimate(load_config(LLAMA_3_8B), timed=True).seconds_per_step is None
+
+
+@pytest.mark.parametrize(("minutes", "least", "most"), [(None, 200, 400), (5, 200, 300), (1, 60, 60), (9, 200, 400)])
+def test_time_ends_with_max_minutes(
+    configure: Configure, capsys: pytest.CaptureFixture[str], minutes: float | None, least: float, most: float
+) -> None:
+    known = estimate(configure(train__max_minutes=minutes), here=True)
+    found = replace(known, steps=100, seconds_per_step=(2.0, 4.0))
+    assert found.seconds == (least, most) and found.as_dict()["seconds"] == (least, most)
+    assert replace(known, steps=None).seconds is None and known.seconds is None
+    cli._print(found)
+    said = capsys.readouterr().out
+    assert f"100 steps: {duration(least)} to {duration(most)}" in said
+    assert ("train.max_minutes ends it after" in said) == (most < 400)
 
 
 @pytest.fixture
