@@ -241,7 +241,10 @@ def peak_bytes(setting: Setting, load: Load) -> int:
     always = part["weights"] + part["adapter"] + part["optimizer"] + part["engine"]
     before = part["gradients"] if setting.accumulates else 0
     table = setting.params.vocab_size * setting.params.dim * setting.dtype.itemsize if setting.lora is None else 0
-    there = before + part["activations"] + part["logits"] + table
+    # The table's gradient is summed over chunks in fp32 and then rounded.
+    sums = table // setting.dtype.itemsize * FP32 if load.supervised > CHUNK_POSITIONS else table
+    rounded = table if sums > table else 0
+    there = before + part["activations"] + sums + max(part["logits"], rounded)
     back = before + part["activations"] + part["work"] + table
     end = part["gradients"] + part["activations"] // setting.params.n_layers + part["work"] + table
     return always + max(there, back, end)
