@@ -4,12 +4,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from callama.cli.common import guarded
-from callama.cli.train import end_as_asked, print_lines
-from callama.train.ds_config import load_ds_config
-from callama.train.loop import train
-from callama.train.zero import leave
+from callama.cli.common import guarded, loading
 
 
 def main() -> None:
@@ -25,6 +22,11 @@ def main() -> None:
     parser.add_argument("--local_rank", type=int, help="given by the launcher; which device is the process's own")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     args = parser.parse_intermixed_args()
+    with loading():  # seconds, so that Ctrl-C is one line
+        from callama.cli.train import end_as_asked, print_lines
+        from callama.train.ds_config import load_ds_config
+        from callama.train.loop import train
+
     config = load_ds_config(args.config_file, args.overrides)
     first = os.environ.get("RANK", "0") == "0"
     if first:
@@ -36,5 +38,13 @@ def main() -> None:
     end_as_asked(result)
 
 
+def _leave(status: int) -> NoReturn:
+    if "torch" in sys.modules:  # what it takes care of is loaded
+        from callama.train.zero import leave
+
+        leave(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    guarded(main, leave)
+    guarded(main, _leave)

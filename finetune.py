@@ -3,10 +3,7 @@
 import argparse
 from pathlib import Path
 
-from callama.cli.common import guarded
-from callama.cli.train import print_summary
-from callama.train.config import load_config
-from callama.train.loop import train
+from callama.cli.common import guarded, loading
 
 
 def main() -> None:
@@ -17,6 +14,11 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="remove an earlier run's checkpoints and start over")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     args = parser.parse_intermixed_args()
+    with loading():  # seconds, so that Ctrl-C is one line
+        from callama.cli.train import print_summary
+        from callama.train.config import load_config
+        from callama.train.loop import train
+
     config = load_config(args.config_file, args.overrides)
     print_summary(train(config, resume=args.resume, fresh=args.fresh))
 

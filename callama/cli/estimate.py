@@ -50,8 +50,12 @@ def _print(found: Estimate) -> None:
     print(f"  {'peak':12} {found.peak / GIB:8.2f} GiB of {found.available / GIB:.1f} GiB: {word} (not all at once)")
     if found.seconds_per_step is not None:
         low, high = found.seconds_per_step
-        steps = found.steps or 0
-        whole = f", {steps:,} steps: {duration(steps * low)} to {duration(steps * high)}" if steps else ""
+        whole = ""
+        if found.seconds is not None and found.steps is not None:
+            least, most = found.seconds
+            whole = f", {found.steps:,} steps: {duration(least)} to {duration(most)}"
+            if most < found.steps * high:
+                whole += f" (train.max_minutes ends it after {found.max_minutes:g} minutes, with fewer steps)"
         other = " and without the processes' talking to each other" if found.devices > 1 else ""
         print(
             f"time: {low:.2f} to {high:.2f} s a step{whole}; from one block measured here, "

@@ -63,9 +63,24 @@ def _causal(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, dropout: float) -> T
         return attention_written_out(q_bhsd, k_bgld, v_bgld, score_bias(hidden, q_bhsd, k_bgld))
     # Without a mask torch aligns the triangle with the first position, which is right for a trunk only.
     seen = None if s == length else torch.ones(s, length, dtype=torch.bool, device=q_bhsd.device).tril_(length - s)
+    # Of torch's kernels on GPUs, flash takes neither masks nor fp32, and the memory-efficient one no shared heads:
+    # where both meet, only the one that writes all scores out in fp32 is left.
+    if q_bhsd.device.type == "cuda" and (seen is not None or q_bhsd.dtype == torch.float32):
+        k_bgld, v_bgld = own_heads(q_bhsd, k_bgld), own_heads(q_bhsd, v_bgld)
     return F.scaled_dot_product_attention(
-        q_bhsd, k_bgld, v_bgld, attn_mask=seen, is_causal=seen is None, dropout_p=dropout, enable_gqa=True
+        q_bhsd,
+        k_bgld,
+        v_bgld,
+        attn_mask=seen,
+        is_causal=seen is None,
+        dropout_p=dropout,
+        enable_gqa=k_bgld.shape[1] < q_bhsd.shape[1],
     )
+
+
+def own_heads(q_bhsd: Tensor, x_bgld: Tensor) -> Tensor:
+    """Keys or values (b, h, l, d), repeated so that each head of the queries has its own."""
+    return x_bgld.repeat_interleave(q_bhsd.shape[1] // x_bgld.shape[1], 1)
 
 
 def score_bias(hidden: Tensor, q_bhsd: Tensor, k_bgld: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ class OptimizerSection(Section):
 
 class SchedulerSection(Section):
     """Linear warm-up from ``min_lr`` to ``max_lr``, cosine back to ``min_lr`` at ``total_num_steps``
-    (default: the steps of all epochs)."""
+    (default: the steps of the run), whether the run has as many or not."""
 
     min_lr: float = Field(default=1e-5, ge=0)
     max_lr: float = Field(default=3e-4, gt=0)
@@ -163,12 +163,24 @@ class ValidationSection(Section):
     best_by: Literal["loss", "calls"] = "loss"  # callama's: what makes a checkpoint the best
     patience: int | None = Field(default=None, gt=0)  # callama's: validations without a better one before it ends
 
+    def without_data(self) -> list[str]:
+        """Keys that are set and can do nothing, because there is nothing to validate on though it is enabled."""
+        if not self.enabled or self.dataset_sources:
+            return []
+        given = {"questions": self.questions > 0, "best_by": self.best_by == "calls", "patience": self.patience}
+        return [f"validation.{key}" for key, is_given in given.items() if is_given]
+
 
 class OffloadSection(Section):
     """Where ZeRO keeps optimizer or parameters between uses."""
 
     device: Literal["none", "cpu"] = "none"
     pin_memory: bool = False
+
+
+def is_offloaded(section: OffloadSection | None) -> bool:
+    """Whether it keeps anything in main memory; a section may also say that it does not."""
+    return section is not None and section.device == "cpu"
 
 
 class ZeroSection(Section):
@@ -256,6 +268,18 @@ class TrainConfig(Section):
         """
         if self.method == "full" and (self.lora.use_dora or self.lora.use_rslora):
             raise UsageError("method is full, which has no adapter, and lora_config.use_dora or use_rslora is set")
+        rates = self.scheduler
+        if rates.min_lr > rates.max_lr:
+            said = f"scheduler.min_lr is {rates.min_lr:g}, above scheduler.max_lr, which is {rates.max_lr:g}; "
+            raise UsageError(
+                self.spelled(f"{said}the rate rises from the one to the other: lower the first or raise the second")
+            )
+        without_data = self.validation.without_data()
+        if without_data:
+            raise UsageError(
+                f"{' and '.join(without_data)} need validation data, and validation.dataset_sources is empty; name a "
+                "file there, set validation.enabled=false, or leave them out"
+            )
         if self.zero is None or self.zero.stage < 3:
             return
         if self.method == "qlora":
@@ -268,6 +292,13 @@ class TrainConfig(Section):
                 f"lora_config.use_dora is set and {self.spelled('zero_optimization.stage')} is 3, where no process has "
                 "the whole rows that DoRA measures; use stage 2, or leave out use_dora"
             )
+
+    def changed(self, *overrides: str) -> TrainConfig:
+        """The same settings but for these ``key=value``."""
+        settings = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for argument in overrides:
+            _override(settings, argument)
+        return TrainConfig.model_validate(settings).spelled_as(self._spelling)
 
     def saved(self) -> dict[str, Any]:
         """The settings in force, as they are written beside the result."""

@@ -8,10 +8,8 @@ random weights, where the device is this machine's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +22,9 @@ from callama.model.device import choose_device, choose_dtype
 from callama.model.params import ModelParams
 from callama.train import memory
 from callama.train.config import TrainConfig
+from callama.train.main_memory import free_bytes, resident_bytes
 from callama.train.memory import Load, Setting
+from callama.train.out_of_memory import SHORTER, less_memory
 from callama.train.probe import seconds_per_step
 from callama.train.schedule import planned_steps
 from callama.weights.adapter import find_adapter
@@ -39,7 +39,7 @@ ASSUMED_SUPERVISED = 0.25  # of the tokens, where there are no data yet
 class Estimate:
     """Bytes and seconds. ``parts`` are not all there at once; ``peak`` is the most at any time, with what the
     program itself takes. ``seconds_per_step``, from the fastest and the slowest of some measurements, and ``steps``
-    are None where they cannot be known."""
+    are None where they cannot be known; ``max_minutes`` is the limit of the settings."""
 
     device: str
     devices: int
@@ -51,6 +51,16 @@ class Estimate:
     changes: list[str]
     steps: int | None
     seconds_per_step: tuple[float, float] | None = None
+    max_minutes: float | None = None
+
+    @property
+    def seconds(self) -> tuple[float, float] | None:
+        """Of all steps, or of as many of them as ``train.max_minutes`` leaves time for."""
+        if self.seconds_per_step is None or self.steps is None:
+            return None
+        most = float("inf") if self.max_minutes is None else 60 * self.max_minutes
+        low, high = (min(self.steps * seconds, most) for seconds in self.seconds_per_step)
+        return low, high
 
     @property
     def fits(self) -> bool:
@@ -59,7 +69,7 @@ class Estimate:
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {**asdict(self), "fits": self.fits}
+        return {**asdict(self), "fits": self.fits, "seconds": self.seconds}
 
 
 def _shape(config: TrainConfig) -> tuple[ModelParams, bool, int]:
@@ -91,14 +101,19 @@ def _documents(sizes: Sizes, indices: list[int]) -> list[list[int]]:
     return out
 
 
+def _whole_sequences(config: TrainConfig) -> Load:
+    """A micro-batch of data that are not there to be looked at."""
+    length, sequences = config.model.max_seq_len, config.train.micro_batch_size
+    return Load([[length]] * sequences, int(length * sequences * ASSUMED_SUPERVISED))
+
+
 def _load(config: TrainConfig, setting: Setting) -> tuple[Load, float, int | None]:
     """The micro-batch that takes the most, the mean one's share of its tokens, and the run's steps; assumed where
     the data set is not built yet."""
     budget = config.train.micro_batch_size * config.model.max_seq_len
     source = config.train.dataset_sources[0]
     if len(config.train.dataset_sources) != 1 or not source.is_file():
-        sequences = [[config.model.max_seq_len]] * config.train.micro_batch_size
-        return Load(sequences, int(budget * ASSUMED_SUPERVISED)), 1.0, None
+        return _whole_sequences(config), 1.0, None
     data = Dataset(source)
     if not len(data):
         raise CallamaError(f"{source} is empty; build it again from a file with conversations")
@@ -111,22 +126,13 @@ def _load(config: TrainConfig, setting: Setting) -> tuple[Load, float, int | Non
     return Load(laid[most].documents, supervised), share, planned_steps(config, epochs, setting.devices)
 
 
-def resident_bytes() -> int:
-    """What this process has in main memory now; 0 where the system does not say."""
-    path = Path("/proc/self/statm")
-    return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if path.is_file() else 0
-
-
 def _available(device: torch.device) -> tuple[int, int]:
     """What the program takes on the device, and what the device has for it, itself included."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return total - free, total
-    resident, path = resident_bytes(), Path("/proc/meminfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), physical)
-    return resident, resident + free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    resident = resident_bytes()
+    return resident, resident + free_bytes() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _setting(config: TrainConfig, params: ModelParams, tied: bool, device: str, devices: int) -> Setting:
@@ -137,39 +143,10 @@ def _setting(config: TrainConfig, params: ModelParams, tied: bool, device: str, 
         dtype = choose_dtype(config.dtype, torch.device(device))
     accumulates = config.train.gradient_accumulation_steps > 1
     packed = config.method == "qlora"
+    on_cpu, dropout = device == "cpu", config.model.dropout()
     return Setting(
-        params, tied, lora, packed, dtype, config.train.recompute, accumulates, device == "cpu", config.zero, devices
+        params, tied, lora, packed, dtype, config.train.recompute, accumulates, on_cpu, config.zero, devices, dropout
     )
-
-
-def _changes(config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
-    """Settings that lower the memory, each on top of those before it, the gentlest first."""
-    train, sequences = config.train, config.train.micro_batch_size
-    if sequences > 1:
-        more = train.gradient_accumulation_steps * sequences
-        train = train.model_copy(update={"micro_batch_size": 1, "gradient_accumulation_steps": more})
-        config = config.model_copy(update={"train": train})
-        yield f"train.micro_batch_size=1 train.gradient_accumulation_steps={more}", config
-    if not train.recompute:
-        train = train.model_copy(update={"recompute": True})
-        config = config.model_copy(update={"train": train})
-        yield "train.recompute=true", config
-    if config.dtype == "fp32":
-        config = config.model_copy(update={"dtype": "bf16"})
-        yield "dtype=bf16", config
-    if config.zero is not None and config.zero.stage < 3:
-        config = config.model_copy(update={"zero": config.zero.model_copy(update={"stage": 3})})
-        yield "zero_optimization.stage=3", config
-    if config.method == "full":
-        config = config.model_copy(update={"method": "lora"})
-        yield "method=lora", config
-    if config.method == "lora" and config.zero is None:
-        config = config.model_copy(update={"method": "qlora"})
-        yield "method=qlora", config
-    length = config.model.max_seq_len
-    while (length := length // 2) >= 256:
-        shorter = config.model.model_copy(update={"max_seq_len": length})
-        yield f"model_config.max_seq_len={length}", config.model_copy(update={"model": shorter})
 
 
 def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) -> Estimate:
@@ -207,25 +184,25 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
     peak = peak_of(setting, load)
     changes: list[str] = []
     if peak > available:
-        for change, changed in _changes(config):
-            if change.startswith("model_config.max_seq_len") and changes and changes[-1].startswith("model_config"):
+        for change, changed in less_memory(config, device):
+            if change.startswith(SHORTER) and changes and changes[-1].startswith(SHORTER):
                 changes.pop()
             changes.append(config.spelled(change))
+            other = _setting(changed, params, tied, device, devices)
             try:
-                other = _setting(changed, params, tied, device, devices)
-                if peak_of(other, _load(changed, other)[0]) <= available:
-                    break
-            except CallamaError:  # a conversation is longer than that
-                continue
+                shorter = _load(changed, other)[0]
+            except CallamaError:  # a conversation is longer than that: of data that are built again
+                shorter = _whole_sequences(changed)
+            if peak_of(other, shorter) <= available:
+                break
         else:
             changes = []
     seconds = None
     if timed and not planned and peak <= available:
         batches = config.train.gradient_accumulation_steps * mean_share
         seconds = seconds_per_step(setting, load, batches, torch.device(device))
-    return Estimate(
-        device, devices, memory.parts(setting, load), program, peak, available, load, changes, steps, seconds
-    )
+    parts, minutes = memory.parts(setting, load), config.train.max_minutes
+    return Estimate(device, devices, parts, program, peak, available, load, changes, steps, seconds, minutes)
 
 
 def require_memory(config: TrainConfig) -> None:
@@ -244,4 +221,7 @@ def refusal(found: Estimate) -> str:
     needs = f"this run needs about {found.peak / GIB:.1f} GiB on each device and there are {found.available / GIB:.1f}"
     if not found.changes:
         return f"{needs}; no setting makes it fit: it takes a larger device, more of them, or a smaller model"
-    return f"{needs}; it fits with {' '.join(found.changes)}"
+    said, last = f"{needs}; it fits with {' '.join(found.changes)}", found.changes[-1]
+    return (
+        f"{said}, and data built with --max-tokens {last.removeprefix(SHORTER)}" if last.startswith(SHORTER) else said
+    )

@@ -20,6 +20,7 @@ from callama.model.attend import Documents
 from callama.model.transformer import Transformer
 
 CHUNK_POSITIONS = 128
+_SUMMED_ROWS = 4096
 
 
 class SupervisedLoss(NamedTuple):
@@ -37,6 +38,17 @@ def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         yield tuple(t[start : start + CHUNK_POSITIONS] for t in tensors)
 
 
+def _add_product(sum_vd: Tensor, gradient_nv: Tensor, hidden_nd: Tensor) -> None:
+    """Adds ``gradient.T @ hidden``; where the sum is more precise than these, some rows at a time, so that the product
+    never takes another table."""
+    if sum_vd.dtype == hidden_nd.dtype:
+        sum_vd.addmm_(gradient_nv.t(), hidden_nd)
+        return
+    rows, parts = torch.split(sum_vd, _SUMMED_ROWS), torch.split(gradient_nv, _SUMMED_ROWS, 1)
+    for rows_rd, part_nr in zip(rows, parts, strict=True):
+        rows_rd += part_nr.t() @ hidden_nd
+
+
 class _ProjectedCrossEntropy(torch.autograd.Function):
     """Summed cross-entropy of ``hidden @ weight.T``; keeps (n, dim) and, unless the weight is frozen, its
     gradient (vocab, dim), but not (n, vocab)."""
@@ -45,7 +57,9 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden_nd: Tensor, weight_vd: Tensor, targets_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         losses, right, gradients = [], [], []
         trained = all(ctx.needs_input_grad[:2])  # the second alone is also true where nothing is to be learned
-        for_weight = torch.zeros_like(weight_vd) if trained else None
+        # Of several chunks in fp32: rounding at each would add up.
+        dtype = torch.float32 if len(targets_n) > CHUNK_POSITIONS else weight_vd.dtype
+        for_weight = torch.zeros_like(weight_vd, dtype=dtype) if trained else None
         for hidden, targets in _chunks(hidden_nd, targets_n):
             logits = F.linear(hidden, weight_vd).float()
             losses.append(F.cross_entropy(logits, targets, reduction="none"))
@@ -55,9 +69,10 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                 gradient[torch.arange(len(targets), device=targets.device), targets] -= 1.0
                 gradients.append(gradient.to(weight_vd.dtype) @ weight_vd)
                 if for_weight is not None:
-                    for_weight.addmm_(gradient.to(weight_vd.dtype).t(), hidden)
+                    _add_product(for_weight, gradient.to(weight_vd.dtype), hidden)
         each, hits = torch.cat(losses), torch.cat(right)
         if gradients:
+            for_weight = for_weight if for_weight is None else for_weight.to(weight_vd.dtype)
             ctx.save_for_backward(torch.cat(gradients), for_weight)
         ctx.mark_non_differentiable(each, hits)
         return each.sum(), each, hits

@@ -7,7 +7,7 @@ change of the model that keeps more or less shows here first. Nothing is loaded 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -15,10 +15,12 @@ from callama.model.attend import SHORT_TOKENS
 from callama.model.lora import LoRAParams
 from callama.model.nf4 import packed_bytes
 from callama.model.params import ModelParams
-from callama.train.config import ZeroSection
+from callama.model.transformer import Dropout
+from callama.train.config import ZeroSection, is_offloaded
 from callama.train.loss import CHUNK_POSITIONS
 
 FP32 = 4
+_MASK_ALIGNMENT = 8  # to so many keys the memory-efficient attention of GPUs widens a mask
 _RANDOM_STATE = 5056  # of torch's generator on the CPU, which each block that is run again keeps
 # DeepSpeed's defaults, in numbers (docs: ZeRO configuration).
 _REDUCE_BUCKET, _LIVE_PARAMETERS = 500_000_000, 1_000_000_000
@@ -39,6 +41,7 @@ class Setting:
     on_cpu: bool
     zero: ZeroSection | None
     devices: int
+    dropout: Dropout = field(default_factory=Dropout)
 
 
 @dataclass(frozen=True)
@@ -109,18 +112,15 @@ def kept_by_block(setting: Setting, load: Load) -> int:
     kept = tokens * (size * (2 * dim + 2 * params.ffn_dim) + 2 * FP32)
     if setting.lora is None or ("wo" in setting.lora.layers and not setting.lora.dropout):
         kept += tokens * size * dim  # what wo reads, where gradients need it
-    kept += tokens * size * 2 * kv  # rotated keys, values
-    pieces = list(load.pieces())
-    short = [piece for piece in pieces if _is_written_out(setting, piece[1])]
-    if len(short) < len(pieces):
-        kept += tokens * size * dim  # rotated queries, in one piece
-    for queries, keys, joined in pieces:
-        if (queries, keys, joined) in short:
-            kept += params.n_heads * queries * keys * size + queries * dim * size  # scores, queries by group
-        else:
-            kept += queries * (dim * size + params.n_heads * FP32)  # output and its logarithm of sums
-            kept += queries * keys * size if joined else 0  # mask
-        kept += 2 * keys * kv * size if joined else 0
+    kept += sum(_kept_by_attention(setting, *piece) for piece in load.pieces())
+    if setting.dropout.hidden:  # behind attention and feed-forward
+        kept += 2 * tokens * dim * _dropped_size(setting)
+    if not _is_math(setting):
+        kept += tokens * size * 2 * kv  # rotated keys, values
+        if params.n_heads == params.kv_heads or not all(_is_written_out(setting, keys) for _, keys, _ in load.pieces()):
+            kept += tokens * size * dim  # rotated queries, in one piece
+    elif params.n_heads == params.kv_heads and setting.dtype == torch.float32:
+        kept += tokens * size * kv  # values, which are read as they are
     if setting.lora is None:
         return kept
     shapes, lora = linear_shapes(params), setting.lora
@@ -133,8 +133,40 @@ def kept_by_block(setting: Setting, load: Load) -> int:
     return kept
 
 
+def _kept_by_attention(setting: Setting, queries: int, keys: int, joined: bool) -> int:
+    """What one piece's attention keeps beside rotated queries, keys and values."""
+    params, size = setting.params, setting.dtype.itemsize
+    dim, kv, heads = params.dim, params.kv_heads * params.head_dim, params.n_heads
+    shared, half = heads > params.kv_heads, setting.dtype != torch.float32
+    if _is_math(setting):  # in fp32: queries, keys and values for each head; scores, which are dropped, what is left
+        values = keys * dim * FP32 if shared or half else keys * kv * size * joined
+        return (queries + keys) * dim * FP32 + values + 3 * heads * queries * keys * FP32
+    if _is_written_out(setting, keys):
+        kept = heads * queries * keys * size + queries * dim * size * shared  # scores, queries by group
+        return kept + (2 * keys * kv * size if joined else 0)
+    kept = queries * (dim * size + heads * FP32)  # output and its logarithm of sums
+    if setting.on_cpu:
+        return kept + (queries * keys * size + 2 * keys * kv * size if joined else 0)  # mask, joined keys and values
+    if joined:
+        kept += queries * (keys + -keys % _MASK_ALIGNMENT) * size
+    if shared and (joined or not half):
+        return kept + 2 * keys * dim * size  # keys and values for each head
+    return kept + (2 * keys * kv * size if joined else 0)
+
+
+def _dropped_size(setting: Setting) -> int:
+    """Of a number of the mask that dropout keeps: on a CPU it is of the data's type."""
+    return setting.dtype.itemsize if setting.on_cpu else 1
+
+
+def _is_math(setting: Setting) -> bool:
+    """Whether torch writes attention out in fp32, as it does on CPUs where weights are dropped."""
+    return setting.on_cpu and setting.dropout.attention > 0
+
+
 def _is_written_out(setting: Setting, keys: int) -> bool:
-    return setting.on_cpu and setting.dtype == torch.bfloat16 and keys <= SHORT_TOKENS
+    short = setting.on_cpu and setting.dtype == torch.bfloat16 and keys <= SHORT_TOKENS
+    return short and not setting.dropout.attention
 
 
 def activation_bytes(setting: Setting, load: Load) -> int:
@@ -142,6 +174,8 @@ def activation_bytes(setting: Setting, load: Load) -> int:
     params, tokens, size = setting.params, load.tokens, setting.dtype.itemsize
     block = tokens * params.dim * size + _RANDOM_STATE if setting.recompute else kept_by_block(setting, load)
     around = tokens * (params.dim * size + FP32 + params.head_dim * FP32 + 3 * 8)  # norm, rotations, ids
+    if setting.dropout.embed and setting.lora is None:  # nothing goes back behind frozen embeddings
+        around += tokens * params.dim * _dropped_size(setting)
     return params.n_layers * block + around
 
 
@@ -161,6 +195,10 @@ def work_bytes(setting: Setting, load: Load) -> int:
     gate = tokens * size * (3 * params.ffn_dim + params.dim)
     written = [queries * keys for queries, keys, _ in load.pieces() if _is_written_out(setting, keys)]
     attention = tokens * size * 5 * params.dim + 2 * params.n_heads * max(written, default=0) * size
+    if _is_math(setting):
+        attention = max(
+            FP32 * (params.n_heads * queries * keys + 2 * keys * params.dim) for queries, keys, _ in load.pieces()
+        )
     again = kept_by_block(setting, load) if setting.recompute else 0
     unpacked = max(out * into for out, into in linear_shapes(params).values()) * size if setting.packed else 0
     return max(gate, attention) + again + unpacked
@@ -183,11 +221,11 @@ def parts(setting: Setting, load: Load) -> dict[str, int]:
             engine += bucket * FP32 * (2 if zero.overlap_comm and zero.stage < 3 else 1)
         optimizer //= share
         gradients //= share if zero.stage >= 2 else 1
-        if zero.offload_optimizer is not None and zero.offload_optimizer.device == "cpu":
+        if is_offloaded(zero.offload_optimizer) and not setting.on_cpu:  # a CPU's main memory is the device's own
             optimizer = 0
         if zero.stage == 3:
             live = int(zero.stage3_max_live_parameters or _LIVE_PARAMETERS) * setting.dtype.itemsize
-            offloaded = zero.offload_param is not None and zero.offload_param.device == "cpu"
+            offloaded = is_offloaded(zero.offload_param) and not setting.on_cpu
             weights = min(weights, (0 if offloaded else weights // share) + live)
     return {
         "weights": weights, "adapter": adapter, "optimizer": optimizer, "gradients": gradients, "engine": engine,
@@ -203,7 +241,10 @@ def peak_bytes(setting: Setting, load: Load) -> int:
     always = part["weights"] + part["adapter"] + part["optimizer"] + part["engine"]
     before = part["gradients"] if setting.accumulates else 0
     table = setting.params.vocab_size * setting.params.dim * setting.dtype.itemsize if setting.lora is None else 0
-    there = before + part["activations"] + part["logits"] + table
+    # The table's gradient is summed over chunks in fp32 and then rounded.
+    sums = table // setting.dtype.itemsize * FP32 if load.supervised > CHUNK_POSITIONS else table
+    rounded = table if sums > table else 0
+    there = before + part["activations"] + sums + max(part["logits"], rounded)
     back = before + part["activations"] + part["work"] + table
     end = part["gradients"] + part["activations"] // setting.params.n_layers + part["work"] + table
     return always + max(there, back, end)

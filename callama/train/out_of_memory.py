@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
-from callama.train.config import TrainConfig
+from callama.common.errors import UsageError
+from callama.train.config import TrainConfig, is_offloaded
+
+SHORTER = "model_config.max_seq_len="
+_NOTES = {
+    "train.micro_batch_size": "{} (about the same steps in less memory)",
+    "train.recompute": "{} (the same gradients, more slowly)",
+}
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -12,21 +21,50 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def less_memory(config: TrainConfig, device: str) -> Iterator[tuple[str, TrainConfig]]:
+    """Settings that lower the memory, as they can be given to this run, each on top of those before it; the gentlest
+    first, and none that is refused."""
+    tried: set[str] = set()
+    while change := next((change for change in _changes(config, device) if change not in tried), None):
+        tried.add(change)
+        changed = config.changed(*change.split())
+        try:
+            changed.require_possible()
+        except UsageError:
+            continue
+        config = changed
+        yield change, config
+
+
+def _changes(config: TrainConfig, device: str) -> Iterator[str]:
+    """Those that are not in force yet."""
+    train, zero = config.train, config.zero
+    if train.micro_batch_size > 1:
+        more = train.gradient_accumulation_steps * train.micro_batch_size
+        yield f"train.micro_batch_size=1 train.gradient_accumulation_steps={more}"
+    if not train.recompute:
+        yield "train.recompute=true"
+    offloads = zero is not None and device != "cpu"  # there main memory is the device's own
+    if zero is not None and offloads and not is_offloaded(zero.offload_optimizer):
+        yield "zero_optimization.offload_optimizer.device=cpu"
+    if config.dtype == "fp32":
+        yield "dtype=bf16"
+    if zero is not None and zero.stage < 3:
+        yield "zero_optimization.stage=3"
+    if zero is not None and offloads and zero.stage == 3 and not is_offloaded(zero.offload_param):
+        yield "zero_optimization.offload_param.device=cpu"
+    if config.method == "full":
+        yield "method=lora"
+    if config.method == "lora":
+        yield "method=qlora"
+    if (length := config.model.max_seq_len // 2) >= 256:
+        yield f"{SHORTER}{length}"
+
+
 def what_takes_less(config: TrainConfig) -> str:
     """The settings that lower a run's memory, the one that changes the result least first."""
-    size, accumulation = config.train.micro_batch_size, config.train.gradient_accumulation_steps
-    advice = []
-    if size > 1:
-        advice.append(
-            f"set train.micro_batch_size=1 with train.gradient_accumulation_steps={size * accumulation} "
-            "(about the same steps in less memory)"
-        )
-    if config.dtype == "fp32":
-        advice.append("dtype=bf16")
-    if config.zero is not None and config.zero.stage < 3:
-        advice.append("ZeRO stage 3")
-    if config.zero is not None and config.zero.offload_optimizer is None:
-        advice.append("zero_optimization.offload_optimizer.device=cpu")
+    changes = [change for change, _ in less_memory(config, config.device) if not change.startswith(SHORTER)]
+    advice = [_NOTES.get(change.partition("=")[0], "{}").format(change.replace(" ", " with ")) for change in changes]
     advice.append(f"a model_config.max_seq_len below {config.model.max_seq_len}, and build with --max-tokens to match")
     more = f"; or, if that is not enough, {', '.join(advice[1:])}" if advice[1:] else ""
-    return config.spelled(advice[0] + more)
+    return config.spelled(f"set {advice[0]}{more}")

@@ -13,8 +13,10 @@ MEASURE_STEPS = 5  # the first steps are slower (warm-up of caches); plans are m
 
 
 def schedule_steps(config: TrainConfig, progress: Progress) -> int:
-    """Over how many steps the learning rate falls."""
-    return min(config.scheduler.total_num_steps or progress.total_steps, progress.total_steps)
+    """Over how many steps the learning rate falls: as many as the settings say, which may be more than the run has,
+    or fewer; where the run is cut short, not beyond its end."""
+    steps = config.scheduler.total_num_steps or progress.total_steps
+    return min(steps, progress.total_steps) if progress.total_steps < progress.planned_steps else steps
 
 
 def fit_into_time(config: TrainConfig, progress: Progress, watch: Watch, engine: Engine) -> None:

@@ -56,7 +56,7 @@ def seconds_per_step(setting: Setting, load: Load, batches: float, device: torch
         give_back_freed_memory()  # as the run will
     params = replace(setting.params, n_layers=1, vocab_size=8)
     with device:
-        model = Transformer(params, tied=True).to(setting.dtype)
+        model = Transformer(params, tied=True, dropout=setting.dropout).to(setting.dtype)
         if setting.packed:
             _pack(model, setting.dtype)
         if setting.lora is not None:

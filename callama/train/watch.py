@@ -64,12 +64,18 @@ class Sums:
     def scalars(self, prefix: str) -> dict[str, float]:
         """Every curve by its name in TensorBoard."""
         out = {f"{prefix}/loss": self.loss, f"{prefix}/accuracy": self.accuracy}
-        out[f"{prefix}/perplexity"] = math.exp(min(self.loss, 50.0))
+        out[f"{prefix}/perplexity"] = _perplexity(self.loss)
         for kind in Kind:
             if self.counts[kind]:
-                out[f"{prefix}_loss/{kind.name.lower()}"] = float(self.losses[kind] / self.counts[kind])
-                out[f"{prefix}_accuracy/{kind.name.lower()}"] = float(self.right[kind] / self.counts[kind])
+                loss, name = float(self.losses[kind] / self.counts[kind]), kind.name.lower()
+                out[f"{prefix}_loss/{name}"] = loss
+                out[f"{prefix}_perplexity/{name}"] = _perplexity(loss)
+                out[f"{prefix}_accuracy/{name}"] = float(self.right[kind] / self.counts[kind])
         return out
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, 50.0))
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -73,6 +73,30 @@ def test_a_users_mistake_is_one_line(
     assert len(done.err.splitlines()) == 1 and done.err.startswith("error: ") and words in done.err
 
 
+# Ctrl-C at the moment when the first of the large libraries is looked for.
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", ["finetune.py", "ds_finetune.py"])
+def test_ctrl_c_while_libraries_are_loaded_is_one_line(tmp_path: Path, script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(REPO / script)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.slow
 def test_from_raw_rows_to_a_chat(run: Run, here: RunHere, world: Path, tmp_path: Path) -> None:
     """clean_dataset → build_dataset → finetune → convert_lora_weights → chat_completion."""

@@ -176,6 +176,28 @@ def test_impossible_overrides_are_wrong_use(tmp_path: Path, argument: str, messa
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["scheduler.min_lr=0.01"], r"min_lr is 0\.01, above scheduler\.max_lr, which is 0\.0003; .*lower the"),
+        (["scheduler.max_lr=1e-6"], r"scheduler\.min_lr is 1e-05, above scheduler\.max_lr, which is 1e-06"),
+        (["validation.patience=1"], r"patience need.* and validation\.dataset_sources is empty; name a file"),
+        (["validation.questions=5", "validation.best_by=calls"],
+         r"validation\.questions and validation\.best_by need .* set validation\.enabled=false"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused_by_name(tmp_path: Path, changes: list[str], message: str) -> None:
+    bare = [*changes, "validation.dataset_sources=[]"]
+    with pytest.raises(UsageError, match=message):
+        load_config(write(tmp_path, original()), bare).require_possible()
+
+
+@pytest.mark.parametrize("change", ["validation.enabled=false", 'validation.dataset_sources=["a.arrow"]'])
+def test_questions_are_possible_with_data_and_where_validation_is_off(tmp_path: Path, change: str) -> None:
+    asking = ["validation.dataset_sources=[]", "validation.questions=5", "validation.patience=2", change]
+    load_config(write(tmp_path, original()), asking).require_possible()
+
+
+@pytest.mark.parametrize(
     ("key", "message"), [("model_ckpt_file", "the key 'model_ckpt_file' is missing"), ("train", "'train' is missing")]
 )
 def test_what_has_no_default_must_be_there(tmp_path: Path, key: str, message: str) -> None:

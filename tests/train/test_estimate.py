@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from callama.cli import estimate as cli
 from callama.common.errors import CallamaError, UsageError
+from callama.common.progress import duration
 from callama.data.dataset import Dataset
 from callama.data.pack import EpochPlans, Sizes, collate
 from callama.train import estimate as estimate_module
@@ -73,6 +75,23 @@ def test_lengths_are_shortened_last_and_to_what_fits() -> None:
     assert estimate(load_config(LLAMA_3_8B, fitting)).fits
 
 
+def test_data_that_are_too_long_may_be_built_again(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing else makes it fit; such data are counted as whole sequences."""
+    config = configure(model_config__max_seq_len=2048, train__recompute=True, method="qlora", dtype="bf16")
+
+    def counted(sizes: Sizes, seed: int, budget: int) -> EpochPlans:
+        if budget < 2048:
+            raise CallamaError("a conversation has more tokens")
+        return EpochPlans(sizes, seed, budget)
+
+    monkeypatch.setattr(estimate_module, "EpochPlans", counted)
+    needed = estimate(config, here=True)
+    monkeypatch.setattr(estimate_module, "_available", lambda device: (0, needed.peak - needed.program - 1))
+    found = estimate(config, here=True)
+    assert not found.fits and found.changes == ["model_config.max_seq_len=1024"]
+    assert refusal(found).endswith("it fits with model_config.max_seq_len=1024, and data built with --max-tokens 1024")
+
+
 def test_the_largest_micro_batch_of_the_data_is_counted(world: Path, configure: Configure) -> None:
     config = configure(train__micro_batch_size=2, train__num_epochs=3, train__gradient_accumulation_steps=2)
     found = estimate(config, here=True)
@@ -92,6 +111,20 @@ def test_time_is_measured_where_the_device_is_here(configure: Configure) -> None
     low, high = timed.seconds_per_step
     assert 0 < low <= high < 60
     assert estimate(load_config(LLAMA_3_8B), timed=True).seconds_per_step is None
+
+
+@pytest.mark.parametrize(("minutes", "least", "most"), [(None, 200, 400), (5, 200, 300), (1, 60, 60), (9, 200, 400)])
+def test_time_ends_with_max_minutes(
+    configure: Configure, capsys: pytest.CaptureFixture[str], minutes: float | None, least: float, most: float
+) -> None:
+    known = estimate(configure(train__max_minutes=minutes), here=True)
+    found = replace(known, steps=100, seconds_per_step=(2.0, 4.0))
+    assert found.seconds == (least, most) and found.as_dict()["seconds"] == (least, most)
+    assert replace(known, steps=None).seconds is None and known.seconds is None
+    cli._print(found)
+    said = capsys.readouterr().out
+    assert f"100 steps: {duration(least)} to {duration(most)}" in said
+    assert ("train.max_minutes ends it after" in said) == (most < 400)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from dataclasses import replace
 import torch
 from callama.train.config import OptimizerSection
 from callama.train.engine import PlainEngine
-from callama.train.estimate import resident_bytes
+from callama.train.main_memory import resident_bytes
 from callama.train.heap import give_back_freed_memory
 from callama.train.memory import Load, parts, peak_bytes
 from tests.train.test_memory import PARAMS, batch_of, model_of, setting

@@ -11,7 +11,7 @@ import torch
 from callama.data.pack import MicroBatch
 from callama.model.lora import ALL_LINEAR, QV_ONLY, LoRAParams, add_lora
 from callama.model.params import ModelParams
-from callama.model.transformer import Transformer
+from callama.model.transformer import Dropout, Transformer
 from callama.train import memory
 from callama.train.config import OptimizerSection, ZeroSection
 from callama.train.engine import PlainEngine
@@ -35,7 +35,7 @@ def setting(layers: int = 2, **changes: Any) -> Setting:
 
 
 def model_of(made: Setting) -> Transformer:
-    model = Transformer(made.params, tied=made.tied).to(made.dtype)
+    model = Transformer(made.params, tied=made.tied, dropout=made.dropout).to(made.dtype)
     if made.lora is not None:
         add_lora(model, made.lora)
     model.recompute = made.recompute
@@ -66,6 +66,48 @@ def test_what_a_block_keeps_is_counted_to_the_byte(layout: str, dtype: torch.dty
     assert memory.kept_by_block(two, Load(documents, 64)) == kept(three, documents) - kept(two, documents)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("heads", [2, 6], ids=["shared heads", "own heads"])
+@pytest.mark.parametrize("dropout", [Dropout(hidden=0.1), Dropout(attention=0.1), Dropout(0.1, 0.1, 0.1)])
+def test_what_dropouts_keep_is_counted_to_the_byte(
+    layout: str, dtype: torch.dtype, heads: int, dropout: Dropout
+) -> None:
+    documents, shape = LAYOUTS[layout], replace(PARAMS, n_kv_heads=heads)
+    two, three = (
+        setting(params=replace(shape, n_layers=layers), dtype=dtype, dropout=dropout, lora=LORA) for layers in (2, 3)
+    )
+    assert memory.kept_by_block(two, Load(documents, 64)) == kept(three, documents) - kept(two, documents)
+
+
+def test_dropped_embeddings_are_kept_where_they_are_trained() -> None:
+    dropout, load = Dropout(embed=0.1), Load(LAYOUTS["one"], 64)
+    for lora in (None, LORA):
+        plain, dropped = setting(lora=lora), setting(lora=lora, dropout=dropout)
+        more = memory.activation_bytes(dropped, load) - memory.activation_bytes(plain, load)
+        assert more == kept(dropped, LAYOUTS["one"]) - kept(plain, LAYOUTS["one"])
+
+
+def test_branches_on_a_gpu_keep_keys_and_values_for_each_head() -> None:
+    """As the memory-efficient kernel does, and no scores, which are counted on a CPU where weights are dropped."""
+    on_gpu = setting(dtype=torch.bfloat16, on_cpu=False)
+    trunk, branch = 700, 101
+    dim = PARAMS.dim
+    whole = memory.kept_by_block(on_gpu, Load([[trunk, branch]], 64))
+    apart = memory.kept_by_block(on_gpu, Load([[trunk], [branch]], 64))
+    keys = trunk + branch
+    assert whole - apart == 2 * keys * dim * 2 + branch * 808 * 2
+    dropping = replace(on_gpu, dropout=Dropout(attention=0.1))
+    assert memory.kept_by_block(dropping, Load([[trunk, branch]], 64)) == whole
+    assert whole < memory.kept_by_block(replace(dropping, on_cpu=True), Load([[trunk, branch]], 64)) / 2
+    in_fp32 = replace(on_gpu, dtype=torch.float32)
+    assert (
+        memory.kept_by_block(in_fp32, Load([[trunk]], 64))
+        - memory.kept_by_block(replace(in_fp32, on_cpu=True), Load([[trunk]], 64))
+        == 2 * trunk * dim * 4
+    )
+
+
 def test_a_block_that_is_run_again_keeps_its_input() -> None:
     two, three = (setting(layers, recompute=True) for layers in (2, 3))
     documents = LAYOUTS["one"]
@@ -90,9 +132,11 @@ def test_weights_and_what_is_trained_are_counted_exactly(lora: LoRAParams | None
     [
         {}, {"dtype": torch.bfloat16}, {"recompute": True}, {"lora": None}, {"lora": None, "dtype": torch.bfloat16},
         {"lora": replace(LORA, dora=True)}, {"accumulates": True},
-        {"params": replace(PARAMS, vocab_size=9000)},
+        {"params": replace(PARAMS, vocab_size=9000)}, {"dropout": Dropout(0.1, 0.1, 0.1)},
+        {"dropout": Dropout(0.1, 0.1, 0.1), "dtype": torch.bfloat16, "recompute": True},
     ],
-    ids=["LoRA", "bf16", "recompute", "full", "full in bf16", "DoRA", "accumulated", "large vocabulary"],
+    ids=["LoRA", "bf16", "recompute", "full", "full in bf16", "DoRA", "accumulated", "large vocabulary", "dropouts",
+         "dropouts in bf16, run again"],
 )  # fmt: skip
 def test_the_peak_of_a_step_is_within_15_percent(layout: str, changes: dict[str, Any]) -> None:
     """Of a whole second step: optimizer state is there, gradients come and go. Weights are counted exactly above."""
@@ -124,7 +168,9 @@ def test_zero_parts_what_its_stage_says() -> None:
         assert part["gradients"] == plain["gradients"] // (4 if stage >= 2 else 1)
         assert part["weights"] == pytest.approx(plain["weights"] / (4 if stage == 3 else 1), rel=1e-3)
     offload = ZeroSection.model_validate({"stage": 3, **small, "offload_optimizer": {"device": "cpu"}})
-    assert memory.parts(setting(params=big, zero=offload, devices=4), load)["optimizer"] == 0
+    on_gpu = setting(params=big, zero=offload, devices=4, on_cpu=False)
+    assert memory.parts(on_gpu, load)["optimizer"] == 0
+    assert memory.parts(replace(on_gpu, on_cpu=True), load)["optimizer"] > 0  # main memory is the device's own
 
 
 def test_four_bits_take_a_little_more_than_an_eighth_of_fp32() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from callama.train.config import TrainConfig
-from callama.train.out_of_memory import what_takes_less
+from callama.train.out_of_memory import less_memory, what_takes_less
 from tests import tiny
 
 REPO = Path(__file__).resolve().parents[2]
@@ -50,9 +51,52 @@ def test_a_step_that_does_not_fit_says_what_to_change(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_advice_fits_the_settings(tmp_path: Path) -> None:
+OFFLOAD = {"device": "cpu"}
+MICRO_BATCH = "train.micro_batch_size=1 train.gradient_accumulation_steps=6"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, ["train.recompute=true", "method=qlora"]),
+        ({"train__micro_batch_size": 3, "train__gradient_accumulation_steps": 2, "train__recompute": True},
+         [MICRO_BATCH, "method=qlora"]),
+        ({"method": "qlora"}, ["train.recompute=true"]),
+        ({"method": "full", "dtype": "fp32"}, ["train.recompute=true", "dtype=bf16", "method=lora", "method=qlora"]),
+        ({"zero_optimization": {"stage": 2}, "device": "cuda"},
+         ["train.recompute=true", "zero_optimization.offload_optimizer.device=cpu", "zero_optimization.stage=3",
+          "zero_optimization.offload_param.device=cpu"]),
+        ({"zero_optimization": {"stage": 2}}, ["train.recompute=true", "zero_optimization.stage=3"]),
+        ({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "none"}}, "device": "cuda",
+          "method": "qlora"}, ["train.recompute=true", "zero_optimization.offload_optimizer.device=cpu"]),
+        ({"zero_optimization": {"stage": 2, "offload_optimizer": OFFLOAD}, "device": "cuda",
+          "lora_config__use_dora": True}, ["train.recompute=true", "method=qlora"]),
+        ({"zero_optimization": {"stage": 3, "offload_optimizer": OFFLOAD, "offload_param": OFFLOAD},
+          "train__recompute": True}, []),
+        ({"model_config__max_seq_len": 1100, "train__recompute": True, "method": "qlora"},
+         ["model_config.max_seq_len=550", "model_config.max_seq_len=275"]),
+    ],
+)  # fmt: skip
+def test_only_what_this_run_does_not_have_and_may_have_is_advised(
+    tmp_path: Path, changes: dict[str, Any], named: list[str]
+) -> None:
+    config = TrainConfig.model_validate(tiny.settings(tmp_path, tmp_path, **({"dtype": "bf16"} | changes)))
+    found = list(less_memory(config, config.device))
+    assert [change for change, _ in found] == named
+    for count, (_, changed) in enumerate(found, 1):
+        changed.require_possible()
+        assert changed.saved() == config.changed(*" ".join(named[:count]).split()).saved()
+
+
+def test_advice_is_a_sentence(tmp_path: Path) -> None:
     values = tiny.settings(tmp_path, tmp_path, dtype="bf16")
-    small = TrainConfig.model_validate(values)
-    assert what_takes_less(small) == "a model_config.max_seq_len below 372, and build with --max-tokens to match"
-    said = what_takes_less(TrainConfig.model_validate(values | {"zero_optimization": {"stage": 2}, "dtype": "fp32"}))
-    assert "dtype=bf16" in said and "ZeRO stage 3" in said and "offload_optimizer" in said
+    shorter = "a model_config.max_seq_len below 372, and build with --max-tokens to match"
+    assert what_takes_less(TrainConfig.model_validate(values)) == (
+        "set train.recompute=true (the same gradients, more slowly); or, if that is not enough, "
+        f"method=qlora, {shorter}"
+    )
+    values["train"]["recompute"] = True
+    assert what_takes_less(TrainConfig.model_validate(values | {"method": "qlora"})) == f"set {shorter}"
+    on_gpu = {"zero_optimization": {"stage": 2}, "dtype": "fp32", "device": "cuda"}
+    said = what_takes_less(TrainConfig.model_validate(values | on_gpu))
+    assert "dtype=bf16" in said and "zero_optimization.stage=3" in said and "offload_optimizer" in said
