@@ -35,7 +35,7 @@ from callama.data.mix import require_distinct, require_shares
 from callama.data.quarantine import Reason
 from callama.data.records import Record, Scan
 from callama.data.select import VERDICTS, Selection
-from callama.data.sources import told_apart
+from callama.data.sources import PACKED_SUFFIXES, told_apart
 from callama.data.tally import Tally
 from callama.data.work import Batch, Rules, clean_batch
 
@@ -99,6 +99,8 @@ def clean_files(
     scans = [Scan(source) for source in sources]
     if out.is_dir():
         raise UsageError(f"{out} is a folder; expected a file to write")
+    if out.suffix.lower() in PACKED_SUFFIXES:
+        raise UsageError(f"{out}: what is written is not packed; choose a name such as {out.stem}")
     quarantine, report = out.with_name(out.name + ".quarantine.jsonl"), out.with_name(out.name + ".report.json")
     for path in (out, quarantine, report):
         if path.is_dir():

@@ -25,7 +25,7 @@ from callama.common.files import require_file
 
 Packing = Literal["plain", "gzip", "zstd", "parquet"]
 _MAGIC: tuple[tuple[bytes, Packing], ...] = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"PAR1", "parquet"))
-_PACKED_SUFFIXES = (".gz", ".zst", ".zstd")
+PACKED_SUFFIXES = (".gz", ".zst", ".zstd")
 PARQUET_ROWS = 256
 # What is kept of a record that is too long.
 HEAD_CHARS = 2_000
@@ -67,7 +67,7 @@ def packing_of(path: Path) -> Packing:
 def inner_suffix(path: Path) -> str:
     """The suffix that tells the form: ``.jsonl`` of ``rows.jsonl.zst``; lower case."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    while suffixes and suffixes[-1] in _PACKED_SUFFIXES:
+    while suffixes and suffixes[-1] in PACKED_SUFFIXES:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 

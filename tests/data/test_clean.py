@@ -115,6 +115,8 @@ def test_wrong_use(tmp_path: Path) -> None:
     assert json.loads(source.read_text()) == [GOOD]
     with pytest.raises(UsageError, match="is a folder; expected a file to write"):
         clean_files([source], Path())
+    with pytest.raises(UsageError, match=r"o.jsonl.gz: what is written is not packed; choose a name such as o.jsonl"):
+        clean_files([source], tmp_path / "o.jsonl.gz")
 
 
 @needs_glaive

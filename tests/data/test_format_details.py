@@ -86,6 +86,17 @@ def toolace_calling(text: str, *tools: dict[str, Any]) -> dict[str, Any]:
     return {"system": f"Here is a list of functions in JSON format\n{json.dumps(tools)}", "conversations": talk}
 
 
+@pytest.mark.parametrize(("speaker", "text"), [("from", "value"), ("role", "content")])
+def test_toolace_with_its_system_text_as_the_first_turn(speaker: str, text: str) -> None:
+    value = toolace_calling("[sum(code=1)]", {"name": "sum", "parameters": {"properties": {"code": {}}}})
+    turns = [
+        {speaker: "system", text: value["system"]},
+        *({speaker: t["from"], text: t["value"]} for t in value["conversations"]),
+    ]
+    conversation, _ = clean({"conversations": turns})
+    assert conversation == clean(value)[0] and conversation.messages[-1].tool_calls[0].name == "sum"
+
+
 @pytest.mark.parametrize(
     "code",
     ['"x = sum(1, 2)"', "'it\\'s, sum(1)'", '"say \\"a\\", sum(1)"', '"""a "quoted, sum(1)" word"""', '"a, from=1"',

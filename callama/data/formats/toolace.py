@@ -27,9 +27,12 @@ _WORDS = {"true": True, "false": False, "null": None}
 
 
 def matches(value: Mapping[str, Any]) -> bool:
-    """Whether a record is of this format."""
-    system = value.get("system")
-    return "conversations" in value and isinstance(system, str) and _MARK in system
+    """Whether a record is of this format; the system text may also be the first turn."""
+    system, turns = value.get("system"), value.get("conversations")
+    first = turns[0] if isinstance(turns, list) and turns else None
+    if not system and isinstance(first, Mapping) and first.get("from", first.get("role")) == "system":
+        system = first.get("value", first.get("content"))
+    return turns is not None and isinstance(system, str) and _MARK in system
 
 
 def read(value: Mapping[str, Any]) -> Draft:
