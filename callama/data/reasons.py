@@ -88,6 +88,6 @@ class Repair(Reason):
     PROMPT_MARKER = "prompt_marker_cut", "The prompt marker 'Generate API Request:' was removed."
 
     THANKS_CUT = "thanks_cut", 'A last exchange of thanks and "feel free to ask" was cut.'
-    APOLOGY_CUT = "apology_cut", 'A last exchange whose answer only regrets that it cannot help was cut.'
+    APOLOGY_CUT = "apology_cut", "A last exchange whose answer only regrets that it cannot help was cut."
     ENDS_ON_QUESTION = "ends_on_question", "Cut to end on the assistant's question before a call (balancing)."
     ENDS_ON_CALL = "ends_on_call", "Cut to end on a call (balancing)."
