@@ -31,13 +31,15 @@ _WISH = re.compile(
 )
 # What the assistant itself cannot do, to the end of the sentence, or that it got something wrong.
 _UNABLE = re.compile(
-    r"(?:\b(?:I|I'm|I am)(?: currently| only| also)? (?:"
+    r"\A(?:(?:but|however|unfortunately|currently|at the moment"
+    r"|as an AI(?: language)?(?: model| assistant)?|that's|that is|it's|this is),? )*+"
+    r"(?:(?:I|I'm|I am)(?: currently| only| also)? (?:"
     r"(?:can't|cannot|can not)(?! (?:find|see|recommend)\b)|unable|not able|not capable"
     r"|(?:don't|do not)(?: \w+)? (?:support|understand)\b"
     r"|(?:don't|do not)(?: \w+)? have (?:\w+ ){0,3}(?:capabilit|abilit|access|function|permission|tool|information))"
-    r"|\bI misunderstood|\bmy (?:\w+ )?(?:capabilit|abilit|function|mistake)"
-    r"|\b(?:confusion|misunderstanding|inconvenience))"
-    r"(?!.*(?:\bbut\b|\binstead\b|\bhowever\b| [–—-] ))",
+    r"|I misunderstood|(?:beyond |outside |outside of )?my (?:\w+ )?(?:capabilit|abilit|function|mistake)"
+    r"|for (?:the|any) (?:confusion|misunderstanding|inconvenience))"
+    r"(?!.*(?:\b(?:but|instead|however)\b| [–—-] |, (?:the|it|they|there)\b|\b(?:because|since) (?!I\b|my\b)))",
     re.IGNORECASE,
 )
 # Where else to ask, by kind: "I recommend using a trusted travel website".
@@ -80,8 +82,8 @@ def _is_apology(text: str) -> bool:
     if not (start := _APOLOGY.match(text)) or _CONTENT.search(text):
         return False
     unable, *rest = _sentences(text[start.end() :]) or [""]
-    return bool(_UNABLE.search(unable.removeprefix("but "))) and all(
-        _is_offer(s) or (not _NAME.search(s) and (_UNABLE.search(s) or _ELSEWHERE.match(s))) for s in rest
+    return bool(_UNABLE.match(unable)) and all(
+        _is_offer(s) or (not _NAME.search(s) and (_UNABLE.match(s) or _ELSEWHERE.match(s))) for s in rest
     )
 
 

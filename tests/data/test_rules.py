@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -54,10 +55,14 @@ def conversation(*turns: str | tuple[str, str]) -> Conversation:
         ("I'm sorry, but I'm unable to order food. However, I can help you find a recipe.", Repair.APOLOGY_CUT),
         ("I'm sorry, but I can't do that. Is there anything else you need?", Repair.APOLOGY_CUT),
         ("I'm sorry, I misunderstood.", Repair.APOLOGY_CUT),
+        ("I'm sorry, but that's beyond my capabilities.", Repair.APOLOGY_CUT),
         ("I'm very sorry, for the confusion!", Repair.APOLOGY_CUT),
         ("I'm sorry, the 9:00 is sold out. Still free are the 10:30 for 49 EUR and the 12:15.", None),
         ("I'm sorry, the Rialto is sold out. The Odeon still has seats.", None),
         ("I'm sorry, the museum is closed.", None),
+        ("I'm sorry, the Rialto is sold out and I can't book it.", None),
+        ("I'm sorry, but I can't book it because the Rialto is closed.", None),
+        ("I'm sorry, but I can't book it, the Rialto is closed.", None),
         ("I'm sorry, I don't think that it opens on Sunday.", None),
         ("I'm sorry, but I don't have any rooms left.", None),
         ("I'm sorry, but I can't find any train before noon.", None),
@@ -99,3 +104,10 @@ def test_a_statement_before_a_call_is_no_question_and_chat_is_never_cut() -> Non
     assert {balance_ending(told, lot)[1] for lot in range(100)} == {None, Repair.ENDS_ON_CALL}
     chat = conversation("Hi", "Hello?", "Bye", "Bye!")
     assert all(balance_ending(chat, lot) == (chat, None) for lot in range(100))
+
+
+@pytest.mark.parametrize("piece", ["as an AI ", "as an AI, ", "but ", "I can't , the ", "I recommend ", "a. "])
+def test_a_tail_is_judged_at_once(piece: str) -> None:
+    started = time.perf_counter()
+    cut_tail(conversation("Hi", "Hello", "And?", "I'm sorry, " + piece * (380 // len(piece))))
+    assert time.perf_counter() - started < 1
