@@ -35,7 +35,7 @@ class Drop(Reason):
     CALL_NOT_JSON = "call_not_json", "A <functioncall> is not an object with 'name' and 'arguments'."
     CALL_CUT_OFF = "call_cut_off", "A <functioncall> stops before its end."
     TEXT_AFTER_CALL = "text_after_call", "Text follows a call in the same turn."
-    OTHER_CALL_SYNTAX = "other_call_syntax", "The assistant calls in another syntax than <functioncall>."
+    OTHER_CALL_SYNTAX = "other_call_syntax", "The assistant's text holds a call in a syntax that its format does not have."
     ARGUMENTS_NOT_JSON = "arguments_not_json", "A call's arguments are not JSON."
     ARGUMENTS_NOT_OBJECT = "arguments_not_object", "A call's arguments are not an object."
     ARGUMENTS_NULL = "arguments_null", "A call's arguments are null."
@@ -53,7 +53,7 @@ class Drop(Reason):
         "A call's argument cannot be derived from the dialogue before it (--require-grounded).",
     )
 
-    EXACT_DUPLICATE = "exact_duplicate", "The same messages stand in an earlier record."
+    EXACT_DUPLICATE = "exact_duplicate", "The same messages (of users, assistants, tools) stand in an earlier record."
     NEAR_DUPLICATE = "near_duplicate", "An earlier record says nearly the same (MinHash similarity 0.85 or more)."
     PHRASING = "over_represented_phrasing", "More conversations than --max-per-phrasing open with these words."
     OVER_MIX = "over_mix", "The source has more conversations than its share in --mix."
