@@ -35,7 +35,7 @@ class Drop(Reason):
     CALL_NOT_JSON = "call_not_json", "A <functioncall> is not an object with 'name' and 'arguments'."
     CALL_CUT_OFF = "call_cut_off", "A <functioncall> stops before its end."
     TEXT_AFTER_CALL = "text_after_call", "Text follows a call in the same turn."
-    OTHER_CALL_SYNTAX = "other_call_syntax", "The assistant's text holds a call in a syntax that its format does not have."
+    OTHER_CALL_SYNTAX = "other_call_syntax", "An assistant's text holds a call in a syntax of another format."
     ARGUMENTS_NOT_JSON = "arguments_not_json", "A call's arguments are not JSON."
     ARGUMENTS_NOT_OBJECT = "arguments_not_object", "A call's arguments are not an object."
     ARGUMENTS_NULL = "arguments_null", "A call's arguments are null."
