@@ -43,7 +43,9 @@ def _leave(status: int) -> NoReturn:
         from callama.train.zero import leave
 
         leave(status)
-    sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
     with loading():
-        from callama.common.files import require_apart
+        from callama.common.places import require_apart
         from callama.weights.convert import note_tokenizer
         from callama.weights.meta import write_meta
         from callama.weights.native import open_native

@@ -10,8 +10,9 @@ import typer
 from callama.cli.common import names_of, print_json
 from callama.common import progress
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import require_apart, require_kind, require_writable
+from callama.common.files import require_writable
 from callama.common.parallel import available_cores
+from callama.common.places import require_apart, require_kind
 from callama.evaluate.endpoint import KEY_VARIABLE
 from callama.synth.own_sets import QUARANTINE, write_own_sets
 from callama.synth.write import write_sets

@@ -22,8 +22,9 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, require_apart, require_kind, sha256_file, write_json
+from callama.common.files import atomic_folder, sha256_file, write_json
 from callama.common.parallel import ordered_map
+from callama.common.places import require_apart, require_kind
 from callama.common.progress import Meter
 from callama.contract import CONTRACT_VERSION, tool_uses
 from callama.data.chunk import CHUNK_SCHEMA, Drop, Settings, chunks, render_chunk, renderer_of

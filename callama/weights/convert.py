@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, name_of, require_apart, require_file, sha256_file, write_json
+from callama.common.files import atomic_folder, name_of, require_file, sha256_file, write_json
+from callama.common.places import require_apart
 from callama.contract import tool_uses
 from callama.model.params import ModelParams
 from callama.weights import adapter as adapters

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import MANIFEST, name_of, read_manifest, require_apart, require_replaceable
+from callama.common.files import MANIFEST, name_of, read_manifest, require_replaceable
+from callama.common.places import require_apart
 from callama.model.params import ModelParams
 from callama.weights.adapter import Adapter, adapter_facts, find_adapter, no_factor, read_adapter, settings_folder
 from callama.weights.adapter_config import ORIGINAL_CONFIG

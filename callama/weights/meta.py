@@ -17,7 +17,8 @@ from pathlib import Path
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import MANIFEST, Checksums, atomic_folder, read_manifest, require_apart, write_json
+from callama.common.files import MANIFEST, Checksums, atomic_folder, read_manifest, write_json
+from callama.common.places import require_apart
 from callama.common.progress import Meter
 from callama.model.params import META_FACTOR, ModelParams
 from callama.weights.lazy import Lazy, check_files, joined, read_ahead, same_numbers

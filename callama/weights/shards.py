@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_folder, name_of, read_manifest, require_apart
+from callama.common.files import atomic_folder, name_of, read_manifest
+from callama.common.places import require_apart
 from callama.contract import tool_uses
 from callama.weights.adapter import (
     adapter_of_state,

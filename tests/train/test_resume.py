@@ -110,6 +110,7 @@ def test_a_signal_to_end_saves_and_says_how_to_go_on(
 @pytest.fixture
 def handlers_stay() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in ENDING}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
