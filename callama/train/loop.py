@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import signal
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -62,6 +63,7 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
                 f"The checkpoints in {job} are whole: go on with --resume"
             ) from None
         if is_out_of_memory(error):
+            traceback.clear_frames(error.__traceback__)  # the step's tensors: looking at the disk takes memory too
             raise CallamaError(f"out of memory; {what_takes_less(config)}{_how_to_try_again(config)}") from None
         raise
 
