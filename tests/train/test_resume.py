@@ -111,6 +111,7 @@ def test_a_signal_to_end_saves_and_says_how_to_go_on(
 def handlers_stay() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in ENDING}
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # and in the background
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -150,6 +151,7 @@ def test_a_run_that_a_signal_ended_says_so_by_its_status(
         assert f"checkpoint: {find_adapter(job)}" in out
 
 
+@pytest.mark.usefixtures("handlers_stay")
 def test_a_second_signal_ends_the_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 10.5, 20.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
