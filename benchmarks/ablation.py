@@ -1,11 +1,11 @@
 """What the breadth of the catalogue and the renaming of tools are worth: models trained on equally many tokens.
 
-Four times the same recipe on the embedded model, on conversations about the starter domains or the whole catalogue,
-with tools disguised (other names, other order, fewer comments) or as they are written. Every model answers the same
-cases about held-out tools, and the first cases of four BFCL categories, scored by BFCL's own checker. What is
-compared is the rate of right turns. Appends to ``benchmarks/results/ablation.json``.
+Four times the same recipe on the embedded model, on the starter set (the domains and scenarios that the catalogue
+began with) or on all there is, with tools disguised (other names, other order, fewer comments) or as they are written.
+Every model answers the same cases about held-out tools, and the first cases of four BFCL categories, scored by BFCL's
+own checker. What is compared is the rate of right turns. Appends to ``benchmarks/results/ablation.json``.
 
-    python -m benchmarks.ablation [--tokens 250000] [--cases 100] [--group 6] [--arm full_renamed]
+    python -m benchmarks.ablation [--tokens 250000] [--cases 100] [--group 6] [--arm full_renamed] [--keep FOLDER]
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +28,25 @@ from callama.data.example import example_of
 from callama.synth import engine, write
 from callama.synth.catalogue import FOLDER, load_catalogue
 from callama.synth.disguise import as_written
+from callama.synth.scenarios import DEFAULT_WEIGHTS
 from callama.synth.write import HELD_OUT, TRAIN
 from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "smollm2-135m"
-# What the catalogue's training side began with.
+# What the catalogue's training side began with, and the scenarios with their weights.
 STARTER = {
     "business", "calendar", "developer", "events", "files", "finance", "health", "kitchen", "language", "library",
     "maths", "messaging", "music", "pets", "restaurants", "shopping", "smart_home", "tasks", "travel", "vehicles",
     "weather",
 }  # fmt: skip
+STARTER_WEIGHTS = {
+    "single": 18, "choice": 21, "parallel_same": 14, "parallel_different": 12, "missing_argument": 12, "decline": 9,
+    "answer_from_result": 5, "plain_chat": 4, "follow_up": 5,
+}  # fmt: skip
+# Lists of tools that fill what the small model reads at once.
+WEIGHTS = {**DEFAULT_WEIGHTS, "long_list": 0}
 ARMS = {
     f"{breadth}_{names}": (breadth == "starter", names == "renamed")
     for breadth in ("starter", "full")
@@ -67,7 +76,9 @@ def starter_catalogue(folder: Path) -> Path:
     return folder
 
 
-def training_set(out: Path, catalogue: Path, renamed: bool, args: argparse.Namespace) -> dict[str, int]:
+def training_set(
+    out: Path, catalogue: Path, weights: Mapping[str, float], renamed: bool, args: argparse.Namespace
+) -> dict[str, int]:
     """Writes conversations of ``--tokens`` tokens in all, and a twentieth as many to validate on."""
     made, tokens = out.with_name("made"), args.tokens
     dress, sizes = engine.dress, engine.GROUP_SIZE
@@ -77,8 +88,9 @@ def training_set(out: Path, catalogue: Path, renamed: bool, args: argparse.Names
     try:
         # One worker: what was replaced above is replaced in this process only.
         write.write_sets(
-            made, tokens // 100 + 60, 0, val_ratio=0.05, seed=1, weights={"long_list": 0}, folder=catalogue
-        )
+            made, tokens // 100 + 60, 0, val_ratio=0.05, seed=1, scenarios=list(weights), weights=weights,
+            folder=catalogue,
+        )  # fmt: skip
     finally:
         engine.dress, engine.GROUP_SIZE, write.GROUP_SIZE = dress, sizes, sizes  # type: ignore[attr-defined]
     renderer = Renderer(load_tokenizer(MODEL))
@@ -101,10 +113,12 @@ def training_set(out: Path, catalogue: Path, renamed: bool, args: argparse.Names
     return counts
 
 
-def arm(folder: Path, catalogue: Path, renamed: bool, args: argparse.Namespace, held_out: Path) -> dict[str, Any]:
+def arm(
+    folder: Path, catalogue: Path, weights: Mapping[str, float], renamed: bool, args: argparse.Namespace, held_out: Path
+) -> dict[str, Any]:
     """Trains one model and evaluates it."""
     folder.mkdir()
-    counts = training_set(folder / TRAIN, catalogue, renamed, args)
+    counts = training_set(folder / TRAIN, catalogue, weights, renamed, args)
     built, merged, report = folder / "built", folder / "merged", folder / "report.json"
     callama("build", folder / TRAIN, "--tokenizer", MODEL, "--max-tokens", str(MAX_TOKENS), "--out", built)
     callama(
@@ -135,18 +149,22 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=100, help="of each BFCL category")
     parser.add_argument("--bfcl", type=Path, default=ROOT / ".cache" / "bfcl", help="where `callama pull bfcl` put it")
     parser.add_argument("--arm", choices=ARMS, action="append", help="only these (repeat the option)")
+    parser.add_argument(
+        "--keep", type=Path, help="a new folder in which data, models and answers stay"
+    )
     args = parser.parse_args()
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="ablation-") as place:
-        folder = Path(place)
-        write.write_sets(folder / "test", 1, 240, val_ratio=0, seed=1, weights={"long_list": 0})
-        starter = starter_catalogue(folder / "catalogue")
+    with ExitStack() as stack:
+        folder = args.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ablation-")))
+        folder.mkdir(exist_ok=not args.keep)
+        write.write_sets(folder / "test", 1, 240, val_ratio=0, seed=1, weights=WEIGHTS)
+        starter, held_out = starter_catalogue(folder / "catalogue"), folder / "test" / HELD_OUT
         for name in args.arm or ARMS:
             small, renamed = ARMS[name]
             catalogue = starter if small else FOLDER
             found[name] = {
                 "tools": len(load_catalogue(catalogue).side("train")),
-                **arm(folder / name, catalogue, renamed, args, folder / "test" / HELD_OUT),
+                **arm(folder / name, catalogue, STARTER_WEIGHTS if small else WEIGHTS, renamed, args, held_out),
             }
             print(name, json.dumps(found[name]), flush=True)
     told = {"tokens": args.tokens, "group": args.group, "bfcl_cases": args.cases}

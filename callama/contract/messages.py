@@ -370,6 +370,8 @@ def load_line(line: str) -> Any:
 
     Text that comes out again as it went in has no key twice and nothing that readers take differently.
     """
+    if line.startswith(" ", line.find('":') + 2):  # spaces behind the keys: not its spelling
+        return None
     try:
         value = orjson.loads(line)
         return value if _ascii(orjson.dumps(value)) == line else None
