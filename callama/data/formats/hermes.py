@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.contract.jsontext import dumps, loads_strict
+from callama.contract.jsontext import dumps
 from callama.data.formats import openai_chat, sharegpt
-from callama.data.formats.draft import Draft, Turn, json_or, own_text, shape
-from callama.data.formats.literals import read_literal
+from callama.data.formats.draft import Draft, Turn, id_text, json_or, own_text, shape
+from callama.data.formats.literals import json_or_literal
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
@@ -89,19 +89,16 @@ def _calling(text: str) -> Turn:
         raise DropError(Drop.CALL_CUT_OFF, "<tool_call> without </tool_call>", text)
     if behind:
         raise DropError(Drop.TEXT_AFTER_CALL, f"behind the call: {behind[:100]!r}", text)
-    return Turn("assistant", before.strip() or None, calls, [_id(value.get("id")) for value in values])
+    return Turn("assistant", before.strip() or None, calls, [id_text(value.get("id")) for value in values])
 
 
 def _literal(text: str, reason: Drop) -> Any:
     """JSON, or the Python literal that Hermes' data often has in its place."""
     text = text.strip()
     try:
-        return loads_strict(text)
+        return json_or_literal(text)
     except CallamaError as error:
-        try:
-            return read_literal(text)
-        except CallamaError as other:
-            raise DropError(reason, f"{error}; {other}", text) from None
+        raise DropError(reason, str(error), text) from None
 
 
 def _responses(turn: Turn, text: str) -> list[Turn]:
@@ -117,15 +114,12 @@ def _responses(turn: Turn, text: str) -> list[Turn]:
 def _response(text: str) -> Turn:
     text = text.strip()
     try:
-        value = loads_strict(text)
+        value = json_or_literal(text) if text.startswith("{") else None
     except CallamaError:
         return Turn("tool", text)
     if isinstance(value, dict) and "content" in value and value.keys() <= {"name", "content", "tool_call_id"}:
         content = value["content"]
         content = content if isinstance(content, str) else dumps(content)
-        return Turn("tool", content, answers_id=_id(value.get("tool_call_id")), answers_name=value.get("name"))
+        own_id, name = id_text(value.get("tool_call_id")), value.get("name")
+        return Turn("tool", content, answers_id=own_id, answers_name=name, inside=bool(name))
     return Turn("tool", text)
-
-
-def _id(value: Any) -> Any:
-    return str(value) if isinstance(value, int) else value

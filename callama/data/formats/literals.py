@@ -27,6 +27,21 @@ def read_literal(text: str) -> Any:
         raise CallamaError("not a Python literal") from None
 
 
+def json_or_literal(text: str) -> Any:
+    """The value of JSON text, or of the Python literal that stands in its place.
+
+    Raises:
+        CallamaError: neither; it says what is wrong with both.
+    """
+    try:
+        return loads_strict(text)
+    except CallamaError as error:
+        try:
+            return read_literal(text)
+        except CallamaError as other:
+            raise CallamaError(f"{error}; {other}") from None
+
+
 def value_of(node: ast.expr) -> Any:
     """The value of a literal that was parsed; the errors of ``ast.literal_eval`` and CallamaError."""
     for inner in ast.walk(node):

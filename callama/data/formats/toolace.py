@@ -50,7 +50,7 @@ def read(value: Mapping[str, Any]) -> Draft:
         if role == "assistant" and _CALL_LIKE.match(text):
             turns.append(Turn(role, None, _calls(text.strip(), names)))
         elif role == "tool":
-            turns += results_of(text, len(turns[-1].calls) if turns else 0)
+            turns += results_of(text, len(turns[-1].calls) if turns else 0, names.__contains__)
         else:
             turns.append(Turn(role, text))
     return Draft(turns, tools, [Repair.FORMAT_TEXT])
