@@ -28,9 +28,11 @@ _CACHED_CHARS = 16_384
 # How the system texts of Hermes, Qwen and ToolACE speak of tools. What stands before is the conversation's own.
 _EXPLAINS = re.compile(
     r"</?tools?\b|<tool_|^# tools\b|function signature|functions? in json"
-    r"|(set|list) of (possible |available )?(functions|tools)|\[\s*func",
+    r"|set of possible functions|\[\s*func",
     re.IGNORECASE | re.MULTILINE,
 )
+# A conversation may say this of its own; it starts the explanation only where nothing plainer does.
+_MENTIONS = re.compile(r"(set|list) of (possible |available )?(functions|tools)", re.IGNORECASE)
 _SPEAKS_OF_CALLS = re.compile(r"function[ _-]?call|tool[ _-]?call|composing functions", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\n|[。！？]|[.!?][\"')\]]*(?=\s|[A-Z]|\Z)")
 DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
@@ -65,19 +67,24 @@ def shape(fault: str, fragment: Any = "") -> DropError:
     return DropError(Drop.WRONG_SHAPE, fault, text)
 
 
+def either(value: Mapping[str, Any], *keys: str) -> Any:
+    """What stands under the first of these keys that is not null; None if all are."""
+    return next((value[key] for key in keys if value.get(key) is not None), None)
+
+
 def own_text(system: str) -> str | None:
     """What a system text says of its own, before it starts to explain tools and a way of calling them.
 
     The explanation starts with the sentence, or the line, that first shows them; a sentence before it
-    that speaks of calling is left out by itself.
+    that speaks of calling, or of a list of tools, is left out by itself.
     """
-    sign = _EXPLAINS.search(system)
+    sign = _EXPLAINS.search(system) or _MENTIONS.search(system)
     before = system[: sign.start()] if sign else system
     ends = [end.end() for end in _SENTENCE_END.finditer(before)]
     if not sign:
         ends.append(len(before))
     sentences = [before[start:end] for start, end in pairwise([0, *ends])]
-    return "".join(s for s in sentences if not _SPEAKS_OF_CALLS.search(s)).strip() or None
+    return "".join(s for s in sentences if not (_SPEAKS_OF_CALLS.search(s) or _MENTIONS.search(s))).strip() or None
 
 
 def json_or(value: Any) -> Any:
@@ -137,11 +144,18 @@ def _declare(tools: Any, repairs: list[Repair]) -> tuple[dict[str, Declared], di
         )
     declared: dict[str, Declared] = {}
     respelled: dict[str, str] = {}
+    originals: dict[str, str] = {}
     for raw in tools:
         tool = json_or(raw)
         inner = tool.get("function", tool) if isinstance(tool, Mapping) else tool
         if isinstance(inner, Mapping) and isinstance(name := inner.get("name"), str):
             valid = _INVALID_SIGNS.sub("_", name.strip())[:64]
+            if valid != name and not valid.strip("_.-"):
+                detail = f"nothing is left of the name {name[:80]!r} in letters a to z, digits, '_', '.' and '-'"
+                raise DropError(Drop.FUNCTION_INVALID, f"{detail}; give it such a name", name)
+            if originals.setdefault(valid, name.strip()) != name.strip():
+                detail = f"{originals[valid][:80]!r} and {name[:80]!r} would both be named {valid}"
+                raise DropError(Drop.FUNCTION_INVALID, f"{detail}; give them names of letters and digits", name)
             if valid != name:
                 respelled[name] = valid
                 inner = {**inner, "name": valid}

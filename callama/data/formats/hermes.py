@@ -13,8 +13,9 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps
 from callama.data.formats import openai_chat, sharegpt
-from callama.data.formats.draft import Draft, Turn, id_text, json_or, own_text, shape
+from callama.data.formats.draft import Draft, Turn, either, id_text, json_or, own_text, shape
 from callama.data.formats.literals import json_or_literal
+from callama.data.formats.sharegpt import SPEAKER, TEXT
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
@@ -26,13 +27,16 @@ _MARKS = ("<tool_call>", "<tools>")
 
 
 def matches(value: Mapping[str, Any]) -> bool:
-    """Whether a record is of this format: a mark in a turn that is not the user's."""
+    """Whether a record is of this format: a call in the assistant's turn, or a mark in a system text.
+
+    An assistant may well speak of ``<tools>``.
+    """
     for key in ("conversations", "messages"):
         turns = value.get(key)
         for turn in turns if isinstance(turns, list) else ():
-            if isinstance(turn, Mapping) and turn.get("from", turn.get("role")) in ("system", "gpt", "assistant"):
-                text = turn.get("value", turn.get("content"))
-                if isinstance(text, str) and any(mark in text for mark in _MARKS):
+            if isinstance(turn, Mapping) and (role := either(turn, *SPEAKER)) in ("system", "gpt", "assistant"):
+                text = either(turn, *TEXT)
+                if isinstance(text, str) and any(mark in text for mark in _MARKS[: 2 if role == "system" else 1]):
                     return True
     system = value.get("system")
     return isinstance(system, str) and "<tools>" in system and ("conversations" in value or "messages" in value)

@@ -13,9 +13,9 @@ from keyword import iskeyword
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.data.formats.draft import DECODER, Draft, Turn, own_text, results_of
+from callama.data.formats.draft import DECODER, Draft, Turn, either, own_text, results_of
 from callama.data.formats.literals import MAX_CHARS, value_of
-from callama.data.formats.sharegpt import ROLES, said
+from callama.data.formats.sharegpt import ROLES, SPEAKER, TEXT, said
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
@@ -30,8 +30,8 @@ def matches(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format; the system text may also be the first turn."""
     system, turns = value.get("system"), value.get("conversations")
     first = turns[0] if isinstance(turns, list) and turns else None
-    if not system and isinstance(first, Mapping) and first.get("from", first.get("role")) == "system":
-        system = first.get("value", first.get("content"))
+    if not system and isinstance(first, Mapping) and either(first, *SPEAKER) == "system":
+        system = either(first, *TEXT)
     return turns is not None and isinstance(system, str) and _MARK in system
 
 
