@@ -20,9 +20,9 @@ from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-_RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
 _TOOLS = re.compile(r"<tools>((?:(?!<tools>).)*?)</tools>", re.DOTALL)
-_RESULT = "<tool_response>"
+_RESULT, _RESULT_END = "<tool_response>", "</tool_response>"
+_NEXT_RESULT = re.compile(rf"{_RESULT_END}\s*{_RESULT}")
 _MARKS = ("<tool_call>", "<tools>")
 
 
@@ -106,9 +106,17 @@ def _literal(text: str, reason: Drop) -> Any:
 
 
 def _responses(turn: Turn, text: str) -> list[Turn]:
-    if rest := _RESPONSE.sub("", text).strip():
-        raise shape(f"text around <tool_response>…</tool_response>: {rest[:100]!r}", text)
-    results = [_response(response) for response in _RESPONSE.findall(text)]
+    whole = text.strip()
+    if not whole.startswith(_RESULT) or not whole.endswith(_RESULT_END):
+        raise shape(f"text around <tool_response>…</tool_response>: {whole[:100]!r}", text)
+    results = []
+    for response in _NEXT_RESULT.split(whole[len(_RESULT) : -len(_RESULT_END)]):
+        if _RESULT_END in response:  # the tag quoted inside JSON, else text between two results
+            try:
+                json_or_literal(response.strip())
+            except CallamaError:
+                raise shape(f"text around <tool_response>…</tool_response>: {response[:100]!r}", text) from None
+        results.append(_response(response))
     if len(results) == 1:  # what stands beside the text counts where the text does not say it
         results[0].answers_id = results[0].answers_id or turn.answers_id
         results[0].answers_name = results[0].answers_name or turn.answers_name

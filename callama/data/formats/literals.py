@@ -54,4 +54,6 @@ def value_of(node: ast.expr) -> Any:
                 if name in seen:
                     raise CallamaError(f"the key {str(name)[:80]!r} occurs twice")
                 seen.add(name)
-    return loads_strict(dumps(ast.literal_eval(node)))
+    text = dumps(ast.literal_eval(node))
+    # JSON writes a sign beyond 16 bits as a pair of surrogates, which Python leaves as two.
+    return loads_strict(text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))

@@ -60,7 +60,8 @@ def clean_record(record: Record, format_name: str | None = None) -> tuple[Conver
             check_json(earlier)
     except (CallamaError, RecursionError) as error:
         raise DropError(Drop.WRONG_SHAPE, str(error)) from None
-    labels = {**(earlier if isinstance(earlier, dict) else {}), "source": name, "row": record.number, "repairs": [repair.value for repair in repairs]}
+    kept = earlier if isinstance(earlier, dict) else {}
+    labels = {**kept, "source": name, "row": record.number, "repairs": [repair.value for repair in repairs]}
     return Conversation(conversation.messages, conversation.tools, labels), tuple(repairs)
 
 
