@@ -17,7 +17,7 @@ from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps, unique_keys
-from callama.contract.messages import Conversation, Tool, ToolCall
+from callama.contract.messages import Conversation, Tool, ToolCall, check_weight
 from callama.data.checks import Declared, check_text, find_declared
 from callama.data.formats.literals import json_or_literal
 from callama.data.quarantine import DropError
@@ -70,6 +70,14 @@ def shape(fault: str, fragment: Any = "") -> DropError:
 def either(value: Mapping[str, Any], *keys: str) -> Any:
     """What stands under the first of these keys that is not null; None if all are."""
     return next((value[key] for key in keys if value.get(key) is not None), None)
+
+
+def trained(message: Mapping[str, Any]) -> None:
+    """Refuses an assistant's message that is not to be trained on, which every one that is kept is."""
+    try:
+        check_weight(message)
+    except CallamaError as error:
+        raise shape(str(error), message) from None
 
 
 def own_text(system: str) -> str | None:

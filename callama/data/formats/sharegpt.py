@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.data.formats.draft import Draft, Turn, either, shape
+from callama.data.formats.draft import Draft, Turn, either, shape, trained
 from callama.data.glaive.lenient import loads_lenient
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
@@ -43,6 +43,8 @@ def said(value: Mapping[str, Any]) -> list[tuple[str, str]]:
         if not isinstance(turn, Mapping):
             raise shape(f"a turn is a {type(turn).__name__}, not an object", turn)
         out.append((either(turn, *SPEAKER), either(turn, *TEXT)))
+        if str(out[-1][0]) in CALL_ROLES or ROLES.get(str(out[-1][0])) == "assistant":
+            trained(turn)
     for speaker, text in out:
         if not isinstance(text, str) or not isinstance(speaker, str) or speaker not in {*ROLES, *CALL_ROLES}:
             raise shape(f"a turn from {str(speaker)[:40]!r} with a {type(text).__name__}", text)
