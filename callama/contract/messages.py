@@ -268,6 +268,7 @@ def _read_role(role: Role, raw: Mapping[str, Any]) -> Message:
     if raw.get("function_call"):
         raise CallamaError("'function_call' is OpenAI's old form; expected 'tool_calls'")
     if role == "assistant":
+        check_weight(raw)
         said = content if content and content.strip() else None
         if said is None and not raw_calls:
             raise CallamaError("an assistant message needs content or tool_calls")
@@ -279,6 +280,19 @@ def _read_role(role: Role, raw: Mapping[str, Any]) -> Message:
     if role == "tool":
         return Message(role, canonical_result(content), tool_call_id=_read_id(raw.get("tool_call_id")))
     return Message(role, content)
+
+
+def check_weight(raw: Mapping[str, Any]) -> None:
+    """Refuses an assistant's message that is not to be trained on: it cannot be kept as context alone.
+
+    Raises:
+        CallamaError: its ``weight`` is neither 1 nor absent.
+    """
+    if raw.get("weight") not in (None, 1):
+        raise CallamaError(
+            f"an assistant's message has weight {str(raw['weight'])[:40]}, expected 1 or none: it is "
+            "not to be trained on; take the record out, or the message's weight"
+        )
 
 
 def link_results(messages: Sequence[Message]) -> list[Message]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from callama.common.errors import CallamaError
+from callama.contract.messages import Conversation
 from callama.data.formats.registry import clean_record
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
@@ -336,8 +338,20 @@ def test_openais_older_call_as_text_beside_content() -> None:
 
 
 def test_a_message_that_is_not_to_be_trained_on_is_refused() -> None:
-    with pytest.raises(DropError, match="has weight 0, expected 1 or none"):
-        clean(openai_calling(WEATHER, weight=0))
+    turns = SHAREGPT["conversations"]
+    question, agent = {"role": "user", "content": USER}, {"role": "agent", "content": "No.", "weight": 0}
+    for value in (
+        openai_calling(WEATHER, weight=0),
+        *({**SHAREGPT, "conversations": [*turns[:i], {**turns[i], "weight": 0}, *turns[i + 1 :]]} for i in (1, 3)),
+        {**HERMES, "conversations": [*HERMES["conversations"][:4], {**turns[3], "weight": 0}]},
+        {**TOOLACE, "conversations": [*TOOLACE["conversations"][:3], {**turns[3], "weight": 0}]},
+        {**XLAM, "query": [question, agent, question]},
+    ):
+        with pytest.raises(DropError, match="has weight 0, expected 1 or none"):
+            clean(value)
+    with pytest.raises(CallamaError, match="message 1: an assistant's message has weight 0"):
+        Conversation.from_dict(openai_calling(WEATHER, weight=0))
+    assert clean({**SHAREGPT, "conversations": [{**turns[0], "weight": 0}, *turns[1:]]})
     for weight in (1, 1.0, None):
         assert clean(openai_calling(WEATHER, weight=weight))[0].called() == ["get_weather"]
 

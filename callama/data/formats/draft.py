@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.contract.jsontext import dumps, loads_strict, unique_keys
-from callama.contract.messages import Conversation, Tool, ToolCall
+from callama.contract.jsontext import dumps, unique_keys
+from callama.contract.messages import Conversation, Tool, ToolCall, check_weight
 from callama.data.checks import Declared, check_text, find_declared
+from callama.data.formats.literals import json_or_literal
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
@@ -26,9 +28,11 @@ _CACHED_CHARS = 16_384
 # How the system texts of Hermes, Qwen and ToolACE speak of tools. What stands before is the conversation's own.
 _EXPLAINS = re.compile(
     r"</?tools?\b|<tool_|^# tools\b|function signature|functions? in json"
-    r"|(set|list) of (possible |available )?(functions|tools)|\[\s*func",
+    r"|set of possible functions|\[\s*func",
     re.IGNORECASE | re.MULTILINE,
 )
+# A conversation may say this of its own; it starts the explanation only where nothing plainer does.
+_MENTIONS = re.compile(r"(set|list) of (possible |available )?(functions|tools)", re.IGNORECASE)
 _SPEAKS_OF_CALLS = re.compile(r"function[ _-]?call|tool[ _-]?call|composing functions", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\n|[。！？]|[.!?][\"')\]]*(?=\s|[A-Z]|\Z)")
 DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
@@ -37,7 +41,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 @dataclass
 class Turn:
     """One turn of a draft; ``calls`` are (name, arguments), arguments an object or JSON text. A result may
-    say whose it is: by the call's id, or by the function's name."""
+    say whose it is: by the call's id, or by the function's name, ``inside`` its own text or beside it."""
 
     role: str
     text: str | None = None
@@ -45,6 +49,7 @@ class Turn:
     call_ids: list[Any] = field(default_factory=list)
     answers_id: Any = None
     answers_name: Any = None
+    inside: bool = False
 
 
 @dataclass
@@ -62,19 +67,32 @@ def shape(fault: str, fragment: Any = "") -> DropError:
     return DropError(Drop.WRONG_SHAPE, fault, text)
 
 
+def either(value: Mapping[str, Any], *keys: str) -> Any:
+    """What stands under the first of these keys that is not null; None if all are."""
+    return next((value[key] for key in keys if value.get(key) is not None), None)
+
+
+def trained(message: Mapping[str, Any]) -> None:
+    """Refuses an assistant's message that is not to be trained on, which every one that is kept is."""
+    try:
+        check_weight(message)
+    except CallamaError as error:
+        raise shape(str(error), message) from None
+
+
 def own_text(system: str) -> str | None:
     """What a system text says of its own, before it starts to explain tools and a way of calling them.
 
     The explanation starts with the sentence, or the line, that first shows them; a sentence before it
-    that speaks of calling is left out by itself.
+    that speaks of calling, or of a list of tools, is left out by itself.
     """
-    sign = _EXPLAINS.search(system)
+    sign = _EXPLAINS.search(system) or _MENTIONS.search(system)
     before = system[: sign.start()] if sign else system
     ends = [end.end() for end in _SENTENCE_END.finditer(before)]
     if not sign:
         ends.append(len(before))
     sentences = [before[start:end] for start, end in pairwise([0, *ends])]
-    return "".join(s for s in sentences if not _SPEAKS_OF_CALLS.search(s)).strip() or None
+    return "".join(s for s in sentences if not (_SPEAKS_OF_CALLS.search(s) or _MENTIONS.search(s))).strip() or None
 
 
 def json_or(value: Any) -> Any:
@@ -112,7 +130,7 @@ def finish(draft: Draft) -> tuple[Conversation, list[Repair]]:
             if turn.text:
                 check_text(turn.text)
             turn.calls = [_named(name, arguments, declared, respelled, repairs) for name, arguments in turn.calls]
-    turns = _with_results(turns, respelled)
+    turns = _with_results(turns, declared, respelled)
     try:
         conversation = Conversation.from_dict({"messages": [_message(turn) for turn in turns]})
     except CallamaError as error:
@@ -134,11 +152,18 @@ def _declare(tools: Any, repairs: list[Repair]) -> tuple[dict[str, Declared], di
         )
     declared: dict[str, Declared] = {}
     respelled: dict[str, str] = {}
+    originals: dict[str, str] = {}
     for raw in tools:
         tool = json_or(raw)
         inner = tool.get("function", tool) if isinstance(tool, Mapping) else tool
         if isinstance(inner, Mapping) and isinstance(name := inner.get("name"), str):
             valid = _INVALID_SIGNS.sub("_", name.strip())[:64]
+            if valid != name and not valid.strip("_.-"):
+                detail = f"nothing is left of the name {name[:80]!r} in letters a to z, digits, '_', '.' and '-'"
+                raise DropError(Drop.FUNCTION_INVALID, f"{detail}; give it such a name", name)
+            if originals.setdefault(valid, name.strip()) != name.strip():
+                detail = f"{originals[valid][:80]!r} and {name[:80]!r} would both be named {valid}"
+                raise DropError(Drop.FUNCTION_INVALID, f"{detail}; give them names of letters and digits", name)
             if valid != name:
                 respelled[name] = valid
                 inner = {**inner, "name": valid}
@@ -212,24 +237,38 @@ def _named(
     return meant, arguments
 
 
-def results_of(text: Any, n_calls: int) -> list[Turn]:
-    """One result a call where a text is a JSON list of as many items; else the text as it is."""
+def results_of(text: Any, n_calls: int, is_function: Callable[[str], object]) -> list[Turn]:
+    """One result a call where a text is a list of as many items; else the text as it is.
+
+    An item ``{name, results}`` is unwrapped, and ``{name, content}`` where the name is a function's (a
+    file has both keys too).
+    """
+    value = _value(text, "[") if isinstance(text, str) else text
+    if not isinstance(value, list) or len(value) != n_calls or not n_calls:
+        return [Turn("tool", text)]
+    return [_item(item, is_function) for item in value]
+
+
+def _item(item: Any, is_function: Callable[[str], object]) -> Turn:
+    name = item.get("name") if isinstance(item, dict) else None
+    if isinstance(item, dict) and "results" in item and item.keys() <= {"name", "results"}:
+        item = item["results"]
+    elif isinstance(name, str) and item.keys() == {"name", "content"} and is_function(name):
+        item = item["content"]
+    else:
+        name = None
+    return Turn("tool", item if isinstance(item, str) else dumps(item), answers_name=name, inside=bool(name))
+
+
+def _value(text: Any, opening: str) -> Any:
+    """The value of JSON, or of a Python literal, that starts with this bracket; None for any other text."""
     try:
-        value = loads_strict(text) if isinstance(text, str) else text
+        return json_or_literal(text) if isinstance(text, str) and text.lstrip().startswith(opening) else None
     except CallamaError:
-        return [Turn("tool", text)]
-    if not isinstance(value, list) or len(value) != n_calls:
-        return [Turn("tool", text)]
-    out = []
-    for item in value:
-        wrapped = isinstance(item, dict) and "results" in item and item.keys() <= {"name", "results"}
-        result = item["results"] if wrapped else item
-        name = item.get("name") if wrapped else None
-        out.append(Turn("tool", result if isinstance(result, str) else dumps(result), answers_name=name))
-    return out
+        return None
 
 
-def _with_results(turns: list[Turn], respelled: Mapping[str, str]) -> list[Turn]:
+def _with_results(turns: list[Turn], declared: Mapping[str, Declared], respelled: Mapping[str, str]) -> list[Turn]:
     """The turns with as many results behind each turn as it has calls, in the order of the calls.
 
     Raises:
@@ -248,9 +287,7 @@ def _with_results(turns: list[Turn], respelled: Mapping[str, str]) -> list[Turn]
             detail = f"a result behind a {before.role} turn" if before and before.role != "assistant" else ""
             raise DropError(Drop.ORPHAN_RESULT, detail, same[0].text or "")
         else:
-            if len(same) == 1 < len(before.calls) and not same[0].answers_id and not same[0].answers_name:
-                same = results_of(same[0].text, len(before.calls))
-            out += _in_order(before, same, respelled)
+            out += _in_order(before, same, declared, respelled)
     return out
 
 
@@ -258,13 +295,27 @@ def _called(turn: Turn) -> str:
     return ", ".join(str(name) for name, _ in turn.calls[:5])
 
 
-def _in_order(call: Turn, results: list[Turn], respelled: Mapping[str, str]) -> list[Turn]:
-    if len(results) != len(call.calls):
-        detail = f"{len(call.calls)} calls ({_called(call)}) but {len(results)} results"
+def _in_order(
+    call: Turn, results: list[Turn], declared: Mapping[str, Declared], respelled: Mapping[str, str]
+) -> list[Turn]:
+    names = [name for name, _ in call.calls]
+
+    def function(name: str) -> str | None:
+        """The function that a result names: one that was called, else one that is declared."""
+        for known in (dict.fromkeys(names), declared):
+            for spelled in (name, name.removeprefix("functions.")):
+                with suppress(DropError):
+                    return find_declared(respelled.get(spelled, spelled), known)
+        return None
+
+    results = _split(results, len(names), function)
+    if len(results) != len(names):
+        detail = f"{len(names)} calls ({_called(call)}) but {len(results)} results"
         raise DropError(Drop.RESULTS_DO_NOT_MATCH, detail, _called(call))
+    if len(names) > 1:
+        results = [_named_inside(result, call.call_ids, function) for result in results]
     if any(call.call_ids) and any(result.answers_id for result in results):
         return results  # linked by the ids, when the conversation is read
-    names = [name for name, _ in call.calls]
     places: dict[int, Turn] = {}
     unnamed: list[Turn] = []
     for result in results:
@@ -272,16 +323,45 @@ def _in_order(call: Turn, results: list[Turn], respelled: Mapping[str, str]) -> 
         if not isinstance(name, str) or not name:
             unnamed.append(result)
             continue
-        try:
-            meant = find_declared(respelled.get(name, name), dict.fromkeys(names))
-            place = next(i for i, called in enumerate(names) if called == meant and i not in places)
-        except (DropError, StopIteration):
+        meant = function(name)
+        if meant is None and len(names) == 1 and not result.inside:
+            unnamed.append(result)  # one call, one result: another word for the function leaves no doubt
+            continue
+        place = next((i for i, called in enumerate(names) if called == meant and i not in places), None)
+        if place is None:
             detail = f"a result is of {name[:100]!r}; called: {_called(call)}"
-            raise DropError(Drop.RESULTS_DO_NOT_MATCH, detail, result.text or "") from None
+            raise DropError(Drop.RESULTS_DO_NOT_MATCH, detail, result.text or "")
         places[place] = result
     rest = iter(unnamed)
     # Ids that only the calls have, or only the results, link nothing.
     return [replace(places[i] if i in places else next(rest), answers_id=None) for i in range(len(names))]
+
+
+def _split(results: list[Turn], n_calls: int, is_function: Callable[[str], object]) -> list[Turn]:
+    """The results with lists of them taken apart, where that gives one for each call."""
+    if len(results) == 1 < n_calls and not results[0].answers_id and not results[0].answers_name:
+        return results_of(results[0].text, n_calls, is_function)
+    apart: list[Turn] = []
+    for result in results if len(results) > 1 else ():
+        value = None if result.answers_id or result.answers_name else _value(result.text, "[")
+        items = [_item(item, is_function) for item in value] if isinstance(value, list) else []
+        apart += items if items and all(item.answers_name for item in items) else [result]
+    return apart if len(apart) == n_calls else results
+
+
+def _named_inside(result: Turn, call_ids: list[Any], is_function: Callable[[str], object]) -> Turn:
+    """The result with the id or function that its own text gives, whatever else stands there; the text stays."""
+    value = None if result.answers_id or result.answers_name else _value(result.text, "{")
+    if not isinstance(value, dict):
+        return result
+    own_id, name = id_text(value.get("tool_call_id")), value.get("name")
+    named = name if isinstance(name, str) and is_function(name) else None
+    return replace(result, answers_id=own_id if own_id and own_id in call_ids else None, answers_name=named)
+
+
+def id_text(value: Any) -> Any:
+    """An id, which may be a number, as text; anything else as it is, to be refused where it is looked at."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _message(turn: Turn) -> dict[str, Any]:

@@ -11,28 +11,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.contract.jsontext import dumps, loads_strict
+from callama.contract.jsontext import dumps
 from callama.data.formats import openai_chat, sharegpt
-from callama.data.formats.draft import Draft, Turn, json_or, own_text, shape
-from callama.data.formats.literals import read_literal
+from callama.data.formats.draft import Draft, Turn, either, id_text, json_or, own_text, shape
+from callama.data.formats.literals import json_or_literal
+from callama.data.formats.sharegpt import SPEAKER, TEXT
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
 _CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-_RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
 _TOOLS = re.compile(r"<tools>((?:(?!<tools>).)*?)</tools>", re.DOTALL)
-_RESULT = "<tool_response>"
+_RESULT, _RESULT_END = "<tool_response>", "</tool_response>"
+_NEXT_RESULT = re.compile(rf"{_RESULT_END}\s*{_RESULT}")
 _MARKS = ("<tool_call>", "<tools>")
 
 
 def matches(value: Mapping[str, Any]) -> bool:
-    """Whether a record is of this format: a mark in a turn that is not the user's."""
+    """Whether a record is of this format: a call in the assistant's turn, or a mark in a system text.
+
+    An assistant may well speak of ``<tools>``.
+    """
     for key in ("conversations", "messages"):
         turns = value.get(key)
         for turn in turns if isinstance(turns, list) else ():
-            if isinstance(turn, Mapping) and turn.get("from", turn.get("role")) in ("system", "gpt", "assistant"):
-                text = turn.get("value", turn.get("content"))
-                if isinstance(text, str) and any(mark in text for mark in _MARKS):
+            if isinstance(turn, Mapping) and (role := either(turn, *SPEAKER)) in ("system", "gpt", "assistant"):
+                text = either(turn, *TEXT)
+                if isinstance(text, str) and any(mark in text for mark in _MARKS[: 2 if role == "system" else 1]):
                     return True
     system = value.get("system")
     return isinstance(system, str) and "<tools>" in system and ("conversations" in value or "messages" in value)
@@ -89,25 +93,30 @@ def _calling(text: str) -> Turn:
         raise DropError(Drop.CALL_CUT_OFF, "<tool_call> without </tool_call>", text)
     if behind:
         raise DropError(Drop.TEXT_AFTER_CALL, f"behind the call: {behind[:100]!r}", text)
-    return Turn("assistant", before.strip() or None, calls, [_id(value.get("id")) for value in values])
+    return Turn("assistant", before.strip() or None, calls, [id_text(value.get("id")) for value in values])
 
 
 def _literal(text: str, reason: Drop) -> Any:
     """JSON, or the Python literal that Hermes' data often has in its place."""
     text = text.strip()
     try:
-        return loads_strict(text)
+        return json_or_literal(text)
     except CallamaError as error:
-        try:
-            return read_literal(text)
-        except CallamaError as other:
-            raise DropError(reason, f"{error}; {other}", text) from None
+        raise DropError(reason, str(error), text) from None
 
 
 def _responses(turn: Turn, text: str) -> list[Turn]:
-    if rest := _RESPONSE.sub("", text).strip():
-        raise shape(f"text around <tool_response>…</tool_response>: {rest[:100]!r}", text)
-    results = [_response(response) for response in _RESPONSE.findall(text)]
+    whole = text.strip()
+    if not whole.startswith(_RESULT) or not whole.endswith(_RESULT_END):
+        raise shape(f"text around <tool_response>…</tool_response>: {whole[:100]!r}", text)
+    results = []
+    for response in _NEXT_RESULT.split(whole[len(_RESULT) : -len(_RESULT_END)]):
+        if _RESULT_END in response:  # the tag quoted inside JSON, else text between two results
+            try:
+                json_or_literal(response.strip())
+            except CallamaError:
+                raise shape(f"text around <tool_response>…</tool_response>: {response[:100]!r}", text) from None
+        results.append(_response(response))
     if len(results) == 1:  # what stands beside the text counts where the text does not say it
         results[0].answers_id = results[0].answers_id or turn.answers_id
         results[0].answers_name = results[0].answers_name or turn.answers_name
@@ -117,15 +126,12 @@ def _responses(turn: Turn, text: str) -> list[Turn]:
 def _response(text: str) -> Turn:
     text = text.strip()
     try:
-        value = loads_strict(text)
+        value = json_or_literal(text) if text.startswith("{") else None
     except CallamaError:
         return Turn("tool", text)
     if isinstance(value, dict) and "content" in value and value.keys() <= {"name", "content", "tool_call_id"}:
         content = value["content"]
         content = content if isinstance(content, str) else dumps(content)
-        return Turn("tool", content, answers_id=_id(value.get("tool_call_id")), answers_name=value.get("name"))
+        own_id, name = id_text(value.get("tool_call_id")), value.get("name")
+        return Turn("tool", content, answers_id=own_id, answers_name=name, inside=bool(name))
     return Turn("tool", text)
-
-
-def _id(value: Any) -> Any:
-    return str(value) if isinstance(value, int) else value

@@ -27,6 +27,21 @@ def read_literal(text: str) -> Any:
         raise CallamaError("not a Python literal") from None
 
 
+def json_or_literal(text: str) -> Any:
+    """The value of JSON text, or of the Python literal that stands in its place.
+
+    Raises:
+        CallamaError: neither; it says what is wrong with both.
+    """
+    try:
+        return loads_strict(text)
+    except CallamaError as error:
+        try:
+            return read_literal(text)
+        except CallamaError as other:
+            raise CallamaError(f"{error}; {other}") from None
+
+
 def value_of(node: ast.expr) -> Any:
     """The value of a literal that was parsed; the errors of ``ast.literal_eval`` and CallamaError."""
     for inner in ast.walk(node):
@@ -39,4 +54,6 @@ def value_of(node: ast.expr) -> Any:
                 if name in seen:
                     raise CallamaError(f"the key {str(name)[:80]!r} occurs twice")
                 seen.add(name)
-    return loads_strict(dumps(ast.literal_eval(node)))
+    text = dumps(ast.literal_eval(node))
+    # JSON writes a sign beyond 16 bits as a pair of surrogates, which Python leaves as two.
+    return loads_strict(text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass"))

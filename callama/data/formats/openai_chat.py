@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from callama.contract.jsontext import check_json, dumps
-from callama.data.formats.draft import Draft, Turn, json_or, shape
+from callama.data.formats.draft import Draft, Turn, id_text, json_or, shape, trained
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop
 
@@ -41,16 +41,11 @@ def _turn(message: Any) -> Turn:
     role = message.get("role")
     if role in ("tool", "function"):
         text = text_of(message.get("content"), result=True)
-        return Turn("tool", text, answers_id=message.get("tool_call_id"), answers_name=message.get("name"))
+        return Turn("tool", text, answers_id=id_text(message.get("tool_call_id")), answers_name=message.get("name"))
     if role not in ("system", "developer", "user", "assistant"):
         raise shape(f"a message's role is {str(role)[:40]!r}", message)
-    if role == "assistant" and message.get("weight") not in (None, 1):
-        # Every assistant's message is trained on; one that must not be cannot be kept as context alone.
-        raise shape(
-            f"an assistant's message has weight {str(message['weight'])[:40]}, expected 1 or none: it is "
-            "not to be trained on; take the record out, or the message's weight",
-            message,
-        )
+    if role == "assistant":
+        trained(message)
     text = text_of(message.get("content"))
     calls: list[tuple[Any, Any]] = []
     ids: list[Any] = []
@@ -68,7 +63,7 @@ def _turn(message: Any) -> Turn:
         if "arguments" not in function:
             raise DropError(Drop.ARGUMENTS_MISSING, "", repr(call)[:500])
         calls.append((function.get("name"), function["arguments"]))
-        ids.append(call.get("id"))
+        ids.append(id_text(call.get("id")))
     return Turn("system" if role == "developer" else role, text, calls, ids)
 
 

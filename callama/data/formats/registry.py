@@ -27,11 +27,11 @@ class Format(NamedTuple):
     read: Callable[[Mapping[str, Any]], Draft]
 
 
-GLAIVE, OPENAI = "glaive", "openai"
+GLAIVE, HERMES, OPENAI = "glaive", "hermes", "openai"
 _FORMATS = {
     "xlam": Format(query_answers.matches, query_answers.read),
     "toolace": Format(toolace.matches, toolace.read),
-    "hermes": Format(hermes.matches, hermes.read),
+    HERMES: Format(hermes.matches, hermes.read),
     "sharegpt": Format(sharegpt.matches, sharegpt.read),
     OPENAI: Format(openai_chat.matches, openai_chat.read),
 }
@@ -52,20 +52,20 @@ def clean_record(record: Record, format_name: str | None = None) -> tuple[Conver
     value = record.value
     if not isinstance(value, dict):
         raise DropError(Drop.NOT_AN_OBJECT, f"found a {type(value).__name__}", record.raw)
-    name = format_name or (GLAIVE if value.get("chat") is not None else _detect(value))
+    given = {key: inner for key, inner in value.items() if inner is not None}  # an empty column says nothing
+    name = format_name or (GLAIVE if "chat" in given else _detect(value, given))
     try:
-        conversation, repairs = read_row(value) if name == GLAIVE else finish(_FORMATS[name].read(value))
-        if given := value.get("labels") if name == OPENAI else None:
-            check_json(given)
+        conversation, repairs = read_row(value) if name == GLAIVE else finish(_FORMATS[name].read(given))
+        if earlier := given.get("labels") if "messages" in given and name in (OPENAI, HERMES) else None:
+            check_json(earlier)
     except (CallamaError, RecursionError) as error:
         raise DropError(Drop.WRONG_SHAPE, str(error)) from None
-    earlier = given if isinstance(given, dict) else {}
-    labels = {**earlier, "source": name, "row": record.number, "repairs": [repair.value for repair in repairs]}
+    kept = earlier if isinstance(earlier, dict) else {}
+    labels = {**kept, "source": name, "row": record.number, "repairs": [repair.value for repair in repairs]}
     return Conversation(conversation.messages, conversation.tools, labels), tuple(repairs)
 
 
-def _detect(value: Mapping[str, Any]) -> str:
-    given = {key: inner for key, inner in value.items() if inner is not None}  # an empty column says nothing
+def _detect(value: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     for name, form in _FORMATS.items():
         if form.matches(given):
             return name

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.data.formats.draft import Draft, Turn, shape
+from callama.data.formats.draft import Draft, Turn, either, shape, trained
 from callama.data.glaive.lenient import loads_lenient
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
@@ -19,6 +19,7 @@ ROLES = {
     "model": "assistant", "observation": "tool", "tool": "tool", "function_response": "tool",
 }  # fmt: skip
 CALL_ROLES = ("function_call", "tool_call")
+SPEAKER, TEXT = ("from", "role"), ("value", "content")
 
 
 def matches(value: Mapping[str, Any]) -> bool:
@@ -41,7 +42,9 @@ def said(value: Mapping[str, Any]) -> list[tuple[str, str]]:
     for turn in conversations:
         if not isinstance(turn, Mapping):
             raise shape(f"a turn is a {type(turn).__name__}, not an object", turn)
-        out.append((turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))))
+        out.append((either(turn, *SPEAKER), either(turn, *TEXT)))
+        if str(out[-1][0]) in CALL_ROLES or ROLES.get(str(out[-1][0])) == "assistant":
+            trained(turn)
     for speaker, text in out:
         if not isinstance(text, str) or not isinstance(speaker, str) or speaker not in {*ROLES, *CALL_ROLES}:
             raise shape(f"a turn from {str(speaker)[:40]!r} with a {type(text).__name__}", text)
@@ -86,7 +89,7 @@ def call_of(value: Any) -> tuple[Any, Any]:
     """
     if not isinstance(value, Mapping):
         raise DropError(Drop.CALL_NOT_JSON, f"a call is a {type(value).__name__}", repr(value)[:500])
-    name = value.get("name", value.get("tool"))
+    name = either(value, "name", "tool")
     for key in ("arguments", "parameters"):
         if key in value:
             return name, value[key]

@@ -13,16 +13,18 @@ from keyword import iskeyword
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.data.formats.draft import DECODER, Draft, Turn, own_text, results_of
+from callama.data.formats.draft import DECODER, Draft, Turn, either, own_text, results_of
 from callama.data.formats.literals import MAX_CHARS, value_of
-from callama.data.formats.sharegpt import ROLES, said
+from callama.data.formats.sharegpt import ROLES, SPEAKER, TEXT, said
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
 _MARK = "functions in JSON format"
-_CALL_LIKE = re.compile(r"\A\s*\[[^\[\]{}\"'=]+\(.*\)\s*\]\s*\Z", re.DOTALL)
+_OPENS_CALL = re.compile(r"\[[^\[\]{}\"'=][^\[\]{}\"'=(]*\(")
 _STRING = r'"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?\'\'\'|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
 _ARGUMENT = r"""(?<=[(,])\s*(?P<argument>[^\s,()=\[\]{}"'][^,()=\[\]{}"']{0,99}?)(?=\s*=(?!=))"""
+_RAW_BREAK = re.compile(r"\\.|\n|\r", re.DOTALL)
+_BREAKS = {"\n": "\\n", "\r": "\\r"}
 _WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -30,8 +32,8 @@ def matches(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format; the system text may also be the first turn."""
     system, turns = value.get("system"), value.get("conversations")
     first = turns[0] if isinstance(turns, list) and turns else None
-    if not system and isinstance(first, Mapping) and first.get("from", first.get("role")) == "system":
-        system = first.get("value", first.get("content"))
+    if not system and isinstance(first, Mapping) and either(first, *SPEAKER) == "system":
+        system = either(first, *TEXT)
     return turns is not None and isinstance(system, str) and _MARK in system
 
 
@@ -45,15 +47,21 @@ def read(value: Mapping[str, Any]) -> Draft:
     tools = _tools(system)
     names = [tool["name"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
     turns = [Turn("system", own)] if (own := own_text(system)) else []
+    repairs = [Repair.FORMAT_TEXT]
     for speaker, text in rest:
         role = ROLES.get(speaker, "assistant")
-        if role == "assistant" and _CALL_LIKE.match(text):
-            turns.append(Turn(role, None, _calls(text.strip(), names)))
+        if role == "assistant" and _is_call(text.strip()):
+            turns.append(Turn(role, None, _calls(text.strip(), names, repairs)))
         elif role == "tool":
-            turns += results_of(text, len(turns[-1].calls) if turns else 0)
+            turns += results_of(text, len(turns[-1].calls) if turns else 0, names.__contains__)
         else:
             turns.append(Turn(role, text))
-    return Draft(turns, tools, [Repair.FORMAT_TEXT])
+    return Draft(turns, tools, repairs)
+
+
+def _is_call(text: str) -> bool:
+    # Head and end apart: one expression for both would take quadratic time on brackets.
+    return _OPENS_CALL.match(text) is not None and text.endswith("]") and text[:-1].rstrip().endswith(")")
 
 
 def _tools(system: str) -> list[Any]:
@@ -67,9 +75,9 @@ def _tools(system: str) -> list[Any]:
     return value
 
 
-def _calls(text: str, names: Sequence[str]) -> list[tuple[Any, Any]]:
+def _calls(text: str, names: Sequence[str], repairs: list[Repair]) -> list[tuple[Any, Any]]:
     """Reads the calls. Declared names that open one, and names of arguments that Python does not take
-    (``from``, ``x-key``), are read by a placeholder.
+    (``from``, ``x-key``), are read by a placeholder; a raw line break in a string is read as one.
 
     Raises:
         DropError: not calls in this syntax, with literal arguments by name.
@@ -85,29 +93,35 @@ def _calls(text: str, names: Sequence[str]) -> list[tuple[Any, Any]]:
 
     def placeholder(match: re.Match[str]) -> str:
         word = match["function"] or match["argument"]
+        if word is None and match[0][:3] not in ('"""', "'''"):
+            mended = _RAW_BREAK.sub(lambda sign: _BREAKS.get(sign[0], sign[0]), match[0])
+            repairs.extend([Repair.RAW_CONTROL] * (mended != match[0]))
+            return mended
         if word is None or (match["argument"] and word.isascii() and word.isidentifier() and not iskeyword(word)):
             return match[0]
         meant[short := f"{stem}{len(meant)}"] = word
         return match[0].removesuffix(word) + short
 
     # Strings stand first: what looks like a name inside one is not touched.
-    text = re.sub(f"{_STRING}|{opening}|{_ARGUMENT}", placeholder, text, flags=re.DOTALL)
+    code = re.sub(f"{_STRING}|{opening}|{_ARGUMENT}", placeholder, text, flags=re.DOTALL)
     try:
-        tree = ast.parse(text, mode="eval").body
+        tree = ast.parse(code, mode="eval").body
         if not isinstance(tree, ast.List):
-            raise ValueError("not a list of calls")
+            raise CallamaError("not a list of calls")
         return [_call(node, meant) for node in tree.elts]
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, CallamaError) as error:
-        raise DropError(Drop.CALL_NOT_JSON, f"not calls like [Name(key=value)]: {error}", text) from None
+        # Python's own words hold addresses in memory, which differ from run to run, and placeholders.
+        detail = str(error) if isinstance(error, CallamaError) else "expected JSON's or Python's literals as values"
+        raise DropError(Drop.CALL_NOT_JSON, f"not calls like [Name(key=value)]: {detail}", text) from None
 
 
 def _call(node: ast.expr, meant: Mapping[str, str]) -> tuple[str, Any]:
     if not isinstance(node, ast.Call) or node.args or any(keyword.arg is None for keyword in node.keywords):
-        raise ValueError("a call must be Name(key=value, …)")
+        raise CallamaError("a call must be Name(key=value, …)")
     name = ast.unparse(node.func)
     arguments = {meant.get(str(word.arg), str(word.arg)): _value(word.value) for word in node.keywords}
     if len(arguments) < len(node.keywords):
-        raise ValueError("an argument is given twice")
+        raise CallamaError("an argument is given twice")
     return meant.get(name, name), arguments
 
 

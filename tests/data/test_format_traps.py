@@ -1,0 +1,132 @@
+"""What looks like something else: a format, a name, an explanation, a call; and weights, nulls, tags and escapes."""
+
+from __future__ import annotations
+
+import json
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from callama.data.quarantine import DropError
+from callama.data.reasons import Drop, Repair
+from tests.data.format_records import HERMES, OPENAI, SHAREGPT, TOOL, clean, refusal, said
+from tests.data.test_format_details import FUNCTION, NAMED_TAGS, hermes_talk, openai_calling, toolace_calling
+
+
+def test_a_conversation_that_speaks_of_tools_tags_keeps_its_labels() -> None:
+    messages = [
+        *OPENAI["messages"][:3],
+        {"role": "assistant", "content": "It lists them between <tools> and </tools>."},
+    ]
+    conversation, _ = clean({**OPENAI, "messages": messages, "labels": {"split": "held_out"}})
+    assert (conversation.labels["source"], conversation.labels["split"]) == ("openai", "held_out")
+    marked = hermes_talk([{"name": "get_weather", "arguments": {"city": "Oslo"}}], name="role", text="content")
+    del marked["messages"][-1]
+    conversation, _ = clean({**marked, "labels": {"split": "held_out"}})
+    assert (conversation.labels["source"], conversation.labels["split"]) == ("hermes", "held_out")
+
+
+@pytest.mark.parametrize("value", [HERMES, SHAREGPT])
+def test_nulls_count_as_absent_in_columns_and_in_turns(value: dict[str, Any]) -> None:
+    expected = said(clean(value)[0])
+    assert said(clean({"messages": None, "system": None, **value})[0]) == expected
+    turns = [{"from": None, "value": None, "role": t["from"], "content": t["value"]} for t in value["conversations"]]
+    assert said(clean({**value, "messages": None, "conversations": turns})[0]) == expected
+
+
+def declaring(*names: str) -> dict[str, Any]:
+    value = openai_calling({"name": names[0], "arguments": {"city": "Oslo"}})
+    return {**value, "tools": [{**TOOL, "name": name} for name in names]}
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (["Get C++", "Get C#"], "'Get C++' and 'Get C#' would both be named Get_C_"),
+        (["Get C#", "Get_C_"], "'Get C#' and 'Get_C_' would both be named Get_C_"),
+        (["f" * 64 + "a", "f" * 64 + "b"], "would both be named f"),
+        (["天气查询", "时间查询"], "nothing is left of the name '天气查询'"),
+        (["天气查询"], "nothing is left of the name '天气查询'"),
+    ],
+)
+def test_two_names_never_become_one_and_a_name_never_nothing(names: list[str], fault: str) -> None:
+    with pytest.raises(DropError) as caught:
+        clean(declaring(*names))
+    assert caught.value.reason is Drop.FUNCTION_INVALID and fault in str(caught.value)
+
+
+def test_one_name_declared_twice_the_same_way_is_kept_once() -> None:
+    conversation, repairs = clean(declaring("Get C++", "Get C++", "查询 weather"))
+    assert [tool.name for tool in conversation.tools] == ["Get_C_", "_weather"]
+    assert Repair.REPEATED_FUNCTION in repairs
+
+
+@pytest.mark.parametrize(
+    ("own", "kept"),
+    [
+        ("You are Bo of a shop with a set of tools for all. Refunds end after 30 days.", "Refunds end after 30 days."),
+        ("You have access to a list of functions. Answer in German. Today is 2024-05-05.",
+         "Answer in German. Today is 2024-05-05."),
+    ],
+)  # fmt: skip
+def test_a_mention_of_tools_does_not_end_the_systems_own_text(own: str, kept: str) -> None:
+    hermes = {"from": "system", "value": f"{own}\n\n# Tools\n\n" + NAMED_TAGS % json.dumps(FUNCTION)}
+    toolace = toolace_calling("Hello.", TOOL)
+    usual = "You are an expert in composing functions. You are given a question and a set of possible functions. \n"
+    usual += "If none of the functions can be used, point it out.\n"
+    for value in (
+        {"conversations": [hermes, *HERMES["conversations"][1:]]},
+        {**toolace, "system": f"{own}\n{usual}{toolace['system']}"},
+    ):
+        assert clean(value)[0].messages[0].content == kept
+
+
+def test_a_refused_toolace_call_is_quoted_as_it_stands_and_always_in_the_same_words() -> None:
+    value = toolace_calling("[Get News(q=today)]", {"name": "Get News", "parameters": {"properties": {"q": {}}}})
+    with pytest.raises(DropError) as caught:
+        clean(value)
+    assert caught.value.fragment == "[Get News(q=today)]"
+    assert "0x" not in str(caught.value) and "name_0" not in str(caught.value)
+
+
+def test_brackets_that_never_close_take_no_quadratic_time() -> None:
+    start = perf_counter()
+    assert refusal(toolace_calling("[a" + "(" * 200_000, TOOL)) is Drop.OTHER_CALL_SYNTAX
+    assert refusal(toolace_calling("[a" + "(" * 200_000 + ")]", TOOL)) is Drop.CALL_NOT_JSON
+    assert perf_counter() - start < 20  # it took minutes
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "repairs"),
+    [
+        (r'"\ud83d\ude00"', "😀", 0),
+        (r"['\ud83d\ude00', {'\u00e9': 'é😀'}]", ["😀", {"é": "é😀"}], 0),
+        ('"a\nb\r\nc"', "a\nb\r\nc", 1),
+        ("'a\n\\'b\\n'", "a\n'b\n", 1),
+        ('"""a\nb"""', "a\nb", 0),
+        ('"a",\nb="c"', "a", 0),
+    ],
+)
+def test_toolace_strings_as_json_and_people_write_them(written: str, read: Any, repairs: int) -> None:
+    tool = {"name": "free", "parameters": {"properties": {"a": {}, "b": {}}}}
+    conversation, changed = clean(toolace_calling(f"[free(a={written})]", tool))
+    assert conversation.messages[-1].tool_calls[0].arguments["a"] == read
+    assert changed.count(Repair.RAW_CONTROL) == repairs
+
+
+def test_half_a_pair_of_surrogates_is_still_refused() -> None:
+    tool = {"name": "free", "parameters": {"properties": {"a": {}}}}
+    assert refusal(toolace_calling(r'[free(a="\ud83d")]', tool)) is Drop.CALL_NOT_JSON
+
+
+WEATHER = {"name": "get_weather", "arguments": {"city": "Oslo"}}
+
+
+def test_a_hermes_result_may_quote_its_closing_tag() -> None:
+    quoted = '<tool_response>{"name": "get_weather", "content": "see </tool_response> tag"}</tool_response>'
+    for role in ("tool", "user"):
+        conversation, _ = clean(hermes_talk([WEATHER], {role: quoted}))
+        assert said(conversation)[2] == ("tool", "see </tool_response> tag")
+    between = "<tool_response>7</tool_response> or <tool_response>8</tool_response>"
+    assert refusal(hermes_talk([WEATHER], {"tool": between})) is Drop.WRONG_SHAPE
