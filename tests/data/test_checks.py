@@ -119,6 +119,30 @@ CALLS_IN_TEXT = [
     'Press ` first.\n\n[get_weather(city="Paris")]',
     "Sure: [获取天气(city='巴黎')]",
 ]
+DECLARED = ["get_weather", "get_time", "Convert_Money", "获取天气"]
+CALLS_IN_TEXT += [
+    "Sure! get_weather(city='Paris')",
+    "Sure: get_weather(city=Paris",
+    "Sure!\nConvert Money(to='EUR')",
+    "Let me convert money(amount=3)",
+    "`get_weather(city='Paris')`",
+    "Sure:\n```python\nget_weather(\n    city='Paris',\n)\n```",
+    'functions.get_weather({"city": "Paris"})',
+    'I call functions.get_weather(city="Paris") now.',
+    "I call [functions.get_weather(city=What's up)] now.",
+    "[find(x=1), get_weather(city='Paris')] it is.",
+    'Sure! {"tool": "get_weather", "arguments": {"city": "Paris"}}',
+    "Sure! {'tool': 'get_weather', 'parameters': {'city': 'Paris'}}",
+    'Sure! {"name": "functions.get_weather", "arguments": {"city": "Paris"}}',
+    'Sure! {"name": "Get Weather", "arguments": {"city": "Paris"}}',
+    "Thought: I look.\nAction: get_weather\nAction Input: {}",
+    "Sure <tool call> get_weather </tool call>",
+    'Sure <function calls>\n[{"name": "x"}]',
+    # A text that is nothing else is a call, whatever it names.
+    "[Person(name='Alice', age=30)]",
+    "```python\n[My Person(name='Alice')]\n```",
+    '{"name": "Debug server", "arguments": {"port": 3000}}',
+]
 PLAIN_TEXTS = [
     'JSON looks like this:\n```json\n{"name": "Bob", "age": 3}\n```',
     'Take {"name": "Bob", "age": 3}; its keys are "name" and "age", parameters of a person.',
@@ -136,6 +160,18 @@ PLAIN_TEXTS = [
     "Then self.items[f()].total, a[b(c=1)] and x[0][f()].",
     "Use `sorted([f(x=1)])`, or `a = 1` and `b[f(x=1)] + 1`.",
     "Then print([Point(x=1)]), or >>> [Point(x=1)]",
+    "Output:\n```\n[Person(name='Alice', age=30), Person(name='Bob', age=25)]\n```",
+    "With f(x) = 2x, evaluating both ends gives [f(x=0), f(x=1)], that is 0 and 2.",
+    "The brackets around [setup()] only mark the entry point.",
+    'Use this:\n```json\n{"name": "Debug server", "type": "node", "arguments": {"port": 3000}}\n```',
+    "Use {'name': 'Debug server', 'arguments': {'port': 3000}} here.",
+    "Choose <Function Calls> in the View menu.",
+    "Write Action: your action\nAction Input: its input in {}",
+    "I have the function get_weather(city), or get_weather() (see get_time).",
+    "Write:\n```python\ndef get_weather(city='Paris'):\n    return get(city)\n```",
+    "Write:\n```python\nprint('Hi')\nweather = get_weather(city='Paris')\n```",
+    "In Python: w = get_weather(city='Paris'), or self.get_weather(city=1), or quick_get_weather(city=1).",
+    'It is {"name": "get_weather", "description": "Tells it", "parameters": {"city": "a text"}}',
     "The cost is [a(b)] where f(x) = {x | x > 0} and [see (i) above].",
 ]
 
@@ -143,22 +179,23 @@ PLAIN_TEXTS = [
 @pytest.mark.parametrize("text", CALLS_IN_TEXT)
 def test_a_call_that_stands_in_prose_is_refused(text: str) -> None:
     with pytest.raises(DropError) as caught:
-        check_text(text)
+        check_text(text, DECLARED)
     assert caught.value.reason is Drop.OTHER_CALL_SYNTAX
 
 
 @pytest.mark.parametrize("text", PLAIN_TEXTS)
 def test_text_about_json_and_code_is_kept(text: str) -> None:
-    check_text(text)
+    check_text(text, DECLARED)
 
 
 @pytest.mark.parametrize(
     "piece",
     ['{"name":', '{"id": [', '{"id": "', '{"name": "a", ', '"arguments": {"id": 1', "[f(a=", '[f(a="', "[f(a=1), ",
      "[f(a=(1", '[f(a=(")', "[a ", "[f(a=1)](", "[g(), `", "[f(a=1) ",
+     "f(a=", "f(a='", "`f(a=", "```f(a=1 ", "get weather b(a=", "[f(a=' ", "<tool call> a ", "Action: a\n",
      "= [f(a=1)] ", "`x [f(a=1)]` ", "```x = [f(a=1)]``` ", "[f( ", "[f(a= "],
 )  # fmt: skip
 def test_texts_made_of_beginnings_are_read_in_linear_time(piece: str) -> None:
     started = time.perf_counter()
-    check_text('x "arguments" ' + piece * (300_000 // len(piece)))
+    check_text('x "arguments" Action Input: ' + piece * (300_000 // len(piece)), DECLARED)
     assert time.perf_counter() - started < 10
