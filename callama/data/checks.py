@@ -87,7 +87,7 @@ class Declared:
             DropError: they break its schema, or pass what it does not declare.
         """
         if fault := self.fault(arguments):
-            respelled = _respelled(arguments, self.tool.parameters, 0)
+            respelled = _respelled(arguments, self.tool.parameters, self.tool.parameters, 0)
             if fault.reason is not Drop.ARGUMENTS_INVALID or respelled == arguments or self.fault(respelled):
                 raise fault
             repairs.append(Repair.ARGUMENT_TYPE)
@@ -111,20 +111,32 @@ class Declared:
         return None
 
 
-def _respelled(value: Any, schema: Any, depth: int) -> Any:
+def _respelled(value: Any, schema: Any, root: dict[str, Any], depth: int) -> Any:
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         return value
+    schema = _meant(schema, root)
     if isinstance(value, dict):
         declared = schema.get("properties", {})
-        return {key: _respelled(inner, declared.get(key), depth + 1) for key, inner in value.items()}
+        return {key: _respelled(inner, declared.get(key), root, depth + 1) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_respelled(item, schema.get("items"), depth + 1) for item in value]
-    wanted = schema.get("type")
-    if isinstance(value, str) and wanted in ("number", "integer") and _NUMBER.fullmatch(value):
+        return [_respelled(item, schema.get("items"), root, depth + 1) for item in value]
+    wanted = _types(schema, root)
+    is_number, is_text = bool(wanted & {"number", "integer"}), "string" in wanted
+    if isinstance(value, str) and is_number and not is_text and _NUMBER.fullmatch(value):
         return float(value) if "." in value else int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and wanted == "string":
+    if isinstance(value, int) and not isinstance(value, bool) and is_text and not is_number:
         return str(value)
     return value
+
+
+def _types(schema: dict[str, Any], root: dict[str, Any]) -> set[str]:
+    """The types that a value may have, those of the members of a union together."""
+    said = schema.get("type", [])
+    types = {said} if isinstance(said, str) else set(said)
+    for member in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        inner = _meant(member, root).get("type", []) if isinstance(member, dict) else []
+        types |= {inner} if isinstance(inner, str) else set(inner)
+    return types
 
 
 def _no_retrieval(uri: str) -> Any:
@@ -146,7 +158,7 @@ def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | No
         if isinstance(value, list):
             first, rest = schema.get("prefixItems", []), schema.get("items")
             pending += [(f"{path}[]", v, first[i] if i < len(first) else rest) for i, v in enumerate(value)]
-        elif isinstance(value, dict) and not _DECLARE_ELSEWHERE & schema.keys():
+        elif isinstance(value, dict) and not _declares_elsewhere(schema):
             declared, more = schema.get("properties", {}), schema.get("additionalProperties", False)
             patterns = "patternProperties" in schema  # a key that fits one is not an additional one
             is_open = patterns or more is not False or (not declared and path)
@@ -158,6 +170,15 @@ def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | No
                 if isinstance(inner, dict | list):
                     pending.append((place, inner, declared.get(key, None if patterns else more)))
     return None
+
+
+def _declares_elsewhere(schema: dict[str, Any]) -> bool:
+    """Whether keys may be declared outside ``properties``; a branch that only requires some declares none."""
+    if _DECLARE_ELSEWHERE & schema.keys():
+        return True
+    dependent = schema.get("dependentSchemas")
+    branches = [schema.get("then"), schema.get("else"), *(dependent.values() if isinstance(dependent, dict) else ())]
+    return any(isinstance(branch, dict) and branch.keys() - _ANNOTATIONS - {"required"} for branch in branches)
 
 
 def _meant(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ _UNABLE = re.compile(
     r"|I misunderstood|(?:beyond |outside |outside of )?my (?:\w+ )?(?:capabilit|abilit|function|mistake)"
     r"|for (?:the|any) (?:confusion|misunderstanding|inconvenience))"
     r"(?!.*(?:\b(?:but|instead|however|until|unless|without)\b| [–—-] |, (?:the|it|they|there)\b"
-    r"|\b(?:because|since) (?!I\b|my\b)|\bas (?:it|the|they|there)\b(?!(?:'s| is) (?:an external|beyond|outside|not within))))",
+    r"|\b(?:because|since) (?!I\b|my\b)"
+    r"|\bas (?:it|the|they|there)\b(?!(?:'s| is) (?:an external|beyond|outside|not within))))",
     re.IGNORECASE,
 )
 # Where else to ask, by kind: "I recommend using a trusted travel website". "The" one is a certain one.

@@ -10,7 +10,7 @@ import pytest
 from callama.contract.messages import Tool
 from callama.data.checks import Declared, check_text, find_declared
 from callama.data.quarantine import DropError
-from callama.data.reasons import Drop
+from callama.data.reasons import Drop, Repair
 
 FREE = {"type": "object"}
 
@@ -71,6 +71,63 @@ KNOWN, INVENTED = {"city": "Oslo"}, {"city": "Oslo", "zzz": 1}
 def test_arguments_invented_inside_objects(schema: dict[str, Any], arguments: dict[str, Any], fits: bool) -> None:
     fault = Declared(Tool.from_dict({"name": "f", "parameters": {"type": "object", **schema}})).fault(arguments)
     assert (None if fault is None else fault.reason) is (None if fits else Drop.UNDECLARED_ARGUMENT)
+
+
+TEXT = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("more", "fits"),
+    [
+        ({"if": {"properties": {"k": {"const": "a"}}}, "then": {"properties": {"x": TEXT}}}, True),
+        ({"if": {"properties": {"k": {"const": "b"}}}, "else": {"properties": {"x": TEXT}}}, True),
+        ({"if": {"required": ["k"]}, "then": {"$ref": "#/$defs/X"}, "$defs": {"X": {"properties": {"x": TEXT}}}}, True),
+        ({"dependentSchemas": {"k": {"properties": {"x": TEXT}}}}, True),
+        ({"if": {"properties": {"k": {"const": "b"}}}, "then": {"required": ["k"]}}, False),
+        ({"dependentSchemas": {"k": {"required": ["k"]}}}, False),
+        ({"dependentRequired": {"k": ["k"]}}, False),
+    ],
+)
+@pytest.mark.parametrize("depth", [0, 1])
+def test_arguments_that_a_condition_declares(more: dict[str, Any], fits: bool, depth: int) -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"k": TEXT}, **more}
+    arguments: dict[str, Any] = {"k": "a", "x": "1"}
+    if depth:
+        definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}
+        schema, arguments = {"type": "object", "properties": {"o": schema}, **definitions}, {"o": arguments}
+    fault = Declared(Tool.from_dict({"name": "f", "parameters": schema})).fault(arguments)
+    assert (None if fault is None else fault.reason) is (None if fits else Drop.UNDECLARED_ARGUMENT)
+
+
+@pytest.mark.parametrize(
+    ("schema", "said", "meant"),
+    [
+        ({"type": ["integer", "null"]}, "85", 85),
+        ({"type": ["null", "string"]}, 85, "85"),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "85", 85),
+        ({"oneOf": [{"type": "number"}, {"type": "null"}]}, "8.5", 8.5),
+        ({"anyOf": [{"type": "integer"}, {"type": "boolean"}]}, "85", 85),
+        ({"anyOf": [{"$ref": "#/$defs/N"}, {"type": "null"}], "default": None}, "85", 85),
+        ({"$ref": "#/$defs/N"}, "85", 85),
+        ({"$ref": "#/$defs/O"}, {"n": "85"}, {"n": 85}),
+        ({"type": "array", "items": {"$ref": "#/$defs/N"}}, ["1", 2], [1, 2]),
+        ({"type": ["integer", "null"]}, "many", None),
+        ({"type": ["integer", "boolean"]}, "true", None),
+        ({"anyOf": [{"type": "integer"}, {"type": "string", "enum": ["all"]}]}, "85", None),
+    ],
+)
+def test_a_number_in_the_wrong_spelling_where_the_type_is_a_union_or_a_reference(
+    schema: dict[str, Any], said: Any, meant: Any
+) -> None:
+    definitions = {"N": {"type": "integer"}, "O": {"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}}}
+    parameters = {"type": "object", "properties": {"a": schema}, "$defs": definitions}
+    declared, repairs = Declared(Tool.from_dict({"name": "f", "parameters": parameters})), list[Repair]()
+    if meant is None:
+        with pytest.raises(DropError) as caught:
+            declared.check({"a": said}, repairs)
+        assert caught.value.reason is Drop.ARGUMENTS_INVALID and not repairs
+    else:
+        assert declared.check({"a": said}, repairs) == {"a": meant} and repairs == [Repair.ARGUMENT_TYPE]
 
 
 @pytest.mark.parametrize(
