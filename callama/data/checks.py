@@ -27,19 +27,24 @@ _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?")
 _DECLARE_ELSEWHERE = {"$ref", "allOf", "anyOf", "oneOf"}
 _ANNOTATIONS = {"title", "description", "default", "examples", "deprecated"}
 
-# Spellings of a call that stand in data sets and that the dialect's own reader does not know, or
-# knows at the start of a line only.
-_OTHER_SYNTAX = (
+# Other dialects' marks that the dialect's own reader does not know, or knows at the start of a line only.
+_MARKS = (
     ("to=", re.compile(r"to= ?[\w.-]{1,64} ?:? ?\{")),
-    ("<", re.compile(r"<\W{0,2}(?:function|tool)[ _-]?calls?\W{0,2}>|<function=|<\|python_tag\|>", re.IGNORECASE)),
+    ("<", re.compile(r"<\W{0,2}(?:function|tool)[_-]?calls?\W{0,2}>|<function=|<\|python_tag\|>", re.IGNORECASE)),
 )
-_OBJECT = re.compile(r"""\{\s*["'](?:name|function|recipient_name|arguments|parameters|id|type)["']\s*:""")
+# Marks that prose has too ("choose <Function Calls> in the menu"): with a call, or a declared name, behind them.
+_WEAK_MARKS = (
+    ("<", re.compile(r"<\W{0,2}(?:function|tool) calls?\W{0,2}>\s*+(?:(?:```\w*+\s*+)?[\[{]|([\w.-]++))", re.I)),
+    ("Action Input:", re.compile(r"Action: *+([^\n]{1,100})\n\s*+Action Input:")),
+)
+_NAME_KEYS = ("name", "function", "recipient_name", "tool")
+_OBJECT = re.compile(r"""\{\s*["'](?:name|function|recipient_name|tool|arguments|parameters|id|type)["']\s*:""")
 # The beginning of one that is not JSON, as glaive and Python write them; a schema of parameters is none.
 _CALL_HEAD = re.compile(
-    r"""\{\s*["'](?:name|function|recipient_name)["']\s*:\s*["'][^"'\n]{1,200}["']\s*,"""
+    r"""\{\s*["'](?:name|function|recipient_name|tool)["']\s*:\s*["']([^"'\n]{1,200})["']\s*,"""
     r"""\s*["'](?:arguments|parameters)["']\s*:\s*["']?\{(?!\s*["'](?:type["']\s*:\s*["']object|properties)["'])"""
 )
-_CALL_KEYS = {"name", "function", "recipient_name", "arguments", "parameters", "id", "type", "index"}
+_CALL_KEYS = {*_NAME_KEYS, "arguments", "parameters", "id", "type", "index"}
 _DECODER = json.JSONDecoder(strict=False)
 _MAX_BROKEN = 32  # objects that break off; beyond, only their beginnings are looked at, so that the work stays linear
 # [Name(key=value), …] with balanced quotes and at most one pair of parentheses inside another; a name
@@ -51,10 +56,17 @@ _NAMED_CALL = (
     rf"|(?:[\w.&/-]|\ (?=\w)){{0,99}}\s?\({_KEY}(?=[\"'\d\[{{(-]|(?i:true|false|null|none)\b))"
     rf"(?:[^()\"']|{_STRING}|\((?:[^()\"']|{_STRING})*+\))*+\)"
 )
-_CALL_LIST = re.compile(rf"(?<![\w)\]])\[\s*+{_NAMED_CALL}(?:\s*+,\s*+{_NAMED_CALL})*+\s*+\](?!\()", re.DOTALL)
-# Behind these, such a list is a value in Python, not something that is said.
-_IN_CODE = re.compile(r"(?:[=(\[{+/%<|&@]|>>>|\b(?:return|in|yield|print|assert))\s*\Z")
-_CODE_OPENS, _CODE_CLOSES = re.compile(r"(?:```\w*\s*|`)\Z"), re.compile(r"\s*`")
+_NO_LETTERS = re.compile(r"[\W_]+")
+_MAY_CALL = re.compile(r"\(\s*+(?:\)|\{|[\w-]++\s*+=(?!=))")  # soon found, and in every such call
+_ONE_OF_LIST = re.compile(_NAMED_CALL, re.DOTALL)
+_CALL_LIST = rf"(?<![\w)\]])\[\s*+{_NAMED_CALL}(?:\s*+,\s*+{_NAMED_CALL})*+\s*+\](?!\()"
+_ONLY_A_LIST = re.compile(rf"\s*+(?:```\w*+\s*+|`)?{_CALL_LIST}\s*+`*+\s*+", re.DOTALL)
+# Such a list, or the beginning of a single call: Name(key= or Name({.
+_CALL_BEGINS = rf"(?:(?<![\w)\]])\[\s*+|(?<![\w.&/-]))(?P<name>[\w.&/-]{{1,100}}+)\((?:{_KEY}|\s*+\{{)"
+_LIST_OR_CALL = re.compile(rf"(?P<list>{_CALL_LIST})|{_CALL_BEGINS}", re.DOTALL)
+# Behind these, such a call is a value in Python, not something that is said.
+_IN_CODE = re.compile(r"(?:[=(\[{+/%<|&@]|>>>|\b(?:return|in|yield|print|assert|await|def|class))\s*\Z")
+_CODE_OPENS = re.compile(r"(?:```\w*\s*|`)\Z")
 
 
 class Declared:
@@ -75,7 +87,7 @@ class Declared:
             DropError: they break its schema, or pass what it does not declare.
         """
         if fault := self.fault(arguments):
-            respelled = _respelled(arguments, self.tool.parameters, 0)
+            respelled = _respelled(arguments, self.tool.parameters, self.tool.parameters, 0)
             if fault.reason is not Drop.ARGUMENTS_INVALID or respelled == arguments or self.fault(respelled):
                 raise fault
             repairs.append(Repair.ARGUMENT_TYPE)
@@ -99,20 +111,32 @@ class Declared:
         return None
 
 
-def _respelled(value: Any, schema: Any, depth: int) -> Any:
+def _respelled(value: Any, schema: Any, root: dict[str, Any], depth: int) -> Any:
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         return value
+    schema = _meant(schema, root)
     if isinstance(value, dict):
         declared = schema.get("properties", {})
-        return {key: _respelled(inner, declared.get(key), depth + 1) for key, inner in value.items()}
+        return {key: _respelled(inner, declared.get(key), root, depth + 1) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_respelled(item, schema.get("items"), depth + 1) for item in value]
-    wanted = schema.get("type")
-    if isinstance(value, str) and wanted in ("number", "integer") and _NUMBER.fullmatch(value):
+        return [_respelled(item, schema.get("items"), root, depth + 1) for item in value]
+    wanted = _types(schema, root)
+    is_number, is_text = bool(wanted & {"number", "integer"}), "string" in wanted
+    if isinstance(value, str) and is_number and not is_text and _NUMBER.fullmatch(value):
         return float(value) if "." in value else int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and wanted == "string":
+    if isinstance(value, int) and not isinstance(value, bool) and is_text and not is_number:
         return str(value)
     return value
+
+
+def _types(schema: dict[str, Any], root: dict[str, Any]) -> set[str]:
+    """The types that a value may have, those of the members of a union together."""
+    said = schema.get("type", [])
+    types = {said} if isinstance(said, str) else set(said)
+    for member in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        inner = _meant(member, root).get("type", []) if isinstance(member, dict) else []
+        types |= {inner} if isinstance(inner, str) else set(inner)
+    return types
 
 
 def _no_retrieval(uri: str) -> Any:
@@ -134,7 +158,7 @@ def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | No
         if isinstance(value, list):
             first, rest = schema.get("prefixItems", []), schema.get("items")
             pending += [(f"{path}[]", v, first[i] if i < len(first) else rest) for i, v in enumerate(value)]
-        elif isinstance(value, dict) and not _DECLARE_ELSEWHERE & schema.keys():
+        elif isinstance(value, dict) and not _declares_elsewhere(schema):
             declared, more = schema.get("properties", {}), schema.get("additionalProperties", False)
             patterns = "patternProperties" in schema  # a key that fits one is not an additional one
             is_open = patterns or more is not False or (not declared and path)
@@ -146,6 +170,15 @@ def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | No
                 if isinstance(inner, dict | list):
                     pending.append((place, inner, declared.get(key, None if patterns else more)))
     return None
+
+
+def _declares_elsewhere(schema: dict[str, Any]) -> bool:
+    """Whether keys may be declared outside ``properties``; a branch that only requires some declares none."""
+    if _DECLARE_ELSEWHERE & schema.keys():
+        return True
+    dependent = schema.get("dependentSchemas")
+    branches = [schema.get("then"), schema.get("else"), *(dependent.values() if isinstance(dependent, dict) else ())]
+    return any(isinstance(branch, dict) and branch.keys() - _ANNOTATIONS - {"required"} for branch in branches)
 
 
 def _meant(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
@@ -187,27 +220,46 @@ def _bare(name: str) -> str:
     return "".join(sign for sign in name if unicodedata.category(sign)[0] in "LNM").lower()
 
 
-def check_text(text: str) -> None:
+def check_text(text: str, declared: Iterable[str]) -> None:
     """Refuses text that is a call in other clothes: it would train the model to write such.
 
+    What ordinary text has too (``[Person(age=3)]``, JSON with a name and arguments) is a call where it
+    names a function that is ``declared``, or where it is all of the text.
+
     Raises:
-        DropError: the text holds a call in any syntax, wherever it stands.
+        DropError: the text holds a call in any of these syntaxes, wherever it stands.
     """
-    if "{" not in text and "<" not in text and "[" not in text:
+    brackets = "(" in text and ("=" in text or "[" in text)
+    if "{" not in text and "<" not in text and not brackets:
         return  # most texts; without these signs nothing is a call in any syntax
-    for sign, pattern in _OTHER_SYNTAX:
+    for sign, pattern in _MARKS:
         if sign in text and (found := pattern.search(text)):
             raise DropError(Drop.OTHER_CALL_SYNTAX, "", text[found.start() :])
     if (answer := parse_answer(text)).kind != "text":
         raise DropError(Drop.OTHER_CALL_SYNTAX, answer.reason, text)
-    if ("arguments" in text or "parameters" in text) and (start := _json_call(text)) is not None:
+    marks = [(pattern, found) for sign, pattern in _WEAK_MARKS if sign in text and (found := pattern.search(text))]
+    may_be_json = "{" in text and ("arguments" in text or "parameters" in text)
+    may_be_named = _MAY_CALL.search(text) is not None
+    if not (marks or may_be_json or may_be_named):
+        return
+    names = frozenset(map(_bare, declared)) - {""}
+    for pattern, first in marks:
+        for found in pattern.finditer(text, first.start()):
+            if found[1] is None or _means(found[1], names):
+                raise DropError(Drop.OTHER_CALL_SYNTAX, "", text[found.start() :])
+    if may_be_json and (start := _json_call(text, names)) is not None:
         raise DropError(Drop.OTHER_CALL_SYNTAX, "a name with arguments in braces", text[start:])
-    if "[" in text and "(" in text and (start := _listed_call(text)) is not None:
-        raise DropError(Drop.OTHER_CALL_SYNTAX, "a call like [Name(key=value)]", text[start:])
+    if may_be_named and (start := _named_call(text, names)) is not None:
+        raise DropError(Drop.OTHER_CALL_SYNTAX, "a call like Name(key=value)", text[start:])
 
 
-def _json_call(text: str) -> int | None:
-    """Where an object stands that names a function and gives its arguments."""
+def _means(said: str, names: frozenset[str]) -> bool:
+    """Whether a declared function is meant, by the letters and digits of its name."""
+    return _bare(said.strip().removeprefix("functions.")) in names
+
+
+def _json_call(text: str, names: frozenset[str]) -> int | None:
+    """Where an object stands that names a declared function and gives its arguments."""
     at = n_broken = 0
     while found := _OBJECT.search(text, at):
         at = found.end()
@@ -217,20 +269,20 @@ def _json_call(text: str) -> int | None:
             except (ValueError, RecursionError):
                 n_broken += 1
             else:
-                if _holds_call(value):
+                if _holds_call(value, names):
                     return found.start()
                 continue
-        if _CALL_HEAD.match(text, found.start()):
+        if (head := _CALL_HEAD.match(text, found.start())) and _means(head[1], names):
             return found.start()
     return None
 
 
-def _holds_call(value: Any) -> bool:
+def _holds_call(value: Any, names: frozenset[str]) -> bool:
     pending = [value]
     while pending:
         value = pending.pop()
         if isinstance(value, dict):
-            if _is_call(value):
+            if _is_call(value, names):
                 return True
             pending += value.values()
         elif isinstance(value, list):
@@ -238,29 +290,50 @@ def _holds_call(value: Any) -> bool:
     return False
 
 
-def _is_call(value: dict[str, Any]) -> bool:
+def _is_call(value: dict[str, Any], names: frozenset[str]) -> bool:
     """Whether an object is a call and nothing else; one that describes a function has other keys as well."""
     if not value.keys() <= _CALL_KEYS:
         return False
     given = value.get("arguments", value.get("parameters"))
     if isinstance(given, dict) and (given.get("type") == "object" or isinstance(given.get("properties"), dict)):
         return False
-    named = any(isinstance(value.get(key), str) for key in ("name", "function", "recipient_name"))
-    return named and isinstance(given, dict | str)
+    said = [value[key] for key in _NAME_KEYS if isinstance(value.get(key), str)]
+    return isinstance(given, dict | str) and any(_means(name, names) for name in said)
 
 
-def _listed_call(text: str) -> int | None:
-    """Where a list of calls stands in what is said; in code it counts only where it is all of the code."""
+def _named_call(text: str, names: frozenset[str]) -> int | None:
+    """Where a declared function is called as in Python; in code it counts only where it is all of the code."""
+    if _ONLY_A_LIST.fullmatch(text):
+        return 0
+    letters = _NO_LETTERS.sub("", text).lower()
+    if not any(_NO_LETTERS.sub("", name) in letters for name in names):
+        return None  # most code; what follows looks at every word
     fences = ticks = last = 0
-    for found in _CALL_LIST.finditer(text):
+    for found in _LIST_OR_CALL.finditer(text):
         start = found.start()
         _, line_break, line = (before := text[last:start]).rpartition("\n")
         fences += before.count("```")
         ticks = line.count("`") + (0 if line_break else ticks)
-        last, near = start, text[max(0, start - 40) : start]
+        last = start
+        if not _is_declared(text, found, names):
+            continue
+        near = text[max(0, start - 40) : start]
         if fences % 2 or ticks % 2:
-            if _CODE_OPENS.search(near) and _CODE_CLOSES.match(text, found.end()):
-                return start
+            if _CODE_OPENS.search(near) and (close := text.find("`", found.end())) > 0:
+                behind = text[found.end() : close].strip()
+                if behind.endswith((")", "]")) if found["name"] else not behind:
+                    return start
         elif not _IN_CODE.search(near):
             return start
     return None
+
+
+def _is_declared(text: str, found: re.Match[str], names: frozenset[str]) -> bool:
+    if found["list"]:
+        return any(_means(call[0].partition("(")[0], names) for call in _ONE_OF_LIST.finditer(found["list"]))
+    if _means(found["name"], names):
+        return True
+    # A name of several words, as the sources of ToolACE write them.
+    start = found.start("name")
+    words = text[max(0, start - 100) : start].split() if text[start - 1 : start] == " " else []
+    return any(_means("".join([*words[-n:], found["name"]]), names) for n in range(1, min(len(words), 5) + 1))

@@ -99,6 +99,8 @@ def clean_files(
     scans = [Scan(source) for source in sources]
     if out.is_dir():
         raise UsageError(f"{out} is a folder; expected a file to write")
+    if out.suffix.lower() == ".parquet":
+        raise UsageError(f"{out}: what is written is JSON Lines, not Parquet; choose a name such as {out.stem}.jsonl")
     if out.suffix.lower() in PACKED_SUFFIXES:
         raise UsageError(f"{out}: what is written is not packed; choose a name such as {out.stem}")
     quarantine, report = out.with_name(out.name + ".quarantine.jsonl"), out.with_name(out.name + ".report.json")

@@ -21,13 +21,27 @@ _THANKS = re.compile(
     r"\A(?:(?:you're|you are) (?:very |most )?welcome|great choice)\b(?:, \w+(?=[.!]))?[\s,.!]*", re.IGNORECASE
 )
 _APOLOGY = re.compile(r"\AI'm (?:very |really )?sorry, *", re.IGNORECASE)
+# An offer to go on and a wish are whole sentences; what gives a reason, an order or a fact is content.
+_GIVES = r"(?:and|but|because|since|then|until|unless|before|after|so|remember|make sure)\b"
+_FEW = rf"(?:,? (?!{_GIVES})[\w'’-]+)"
+_NEED = rf"(?:you (?:ever |still |would |do )?|you'd )(?:need|want|have|like|require|wish)\b(?! rather){_FEW}{{0,12}}"
+_IN_CASE = rf"(?:if|in case|should|when|whenever) (?:{_NEED}|there(?:'s| is) (?:anything|something){_FEW}{{0,12}})"
 _OFFER = re.compile(
-    r"feel free to (?:ask|reach out|let me know)|don't hesitate to|let me know if|anything else"
-    r"|\A(?:however, |but |in this case, )?I can (?:still |only )?(?:help|assist)\b",
+    rf"(?:(?:however|but|and|so),? )?(?:{_IN_CASE}, )?(?:please,? |just )*(?:"
+    rf"(?:feel free to|don't (?:ever )?hesitate to|do not hesitate to) (?:ask|reach out|let me know|contact me)"
+    rf"{_FEW}{{0,12}}"
+    rf"|let me know(?: {_IN_CASE}| how I can{_FEW}{{0,8}})?|ask(?: me)?"
+    rf"|I'm (?:always )?(?:here|happy|glad)(?: to (?:help|assist))?(?: you)?(?: {_IN_CASE})?"
+    rf"|(?:is there )?anything else{_FEW}{{0,14}}"
+    rf"|(?:in this case, )?I can (?:still |only )?(?:help|assist)\b{_FEW}{{0,30}})",
     re.IGNORECASE,
 )
 _WISH = re.compile(
-    r"\A(?:I hope|enjoy|have an? \w+|good luck|take care|I'm (?:glad|happy)|glad|happy)\b", re.IGNORECASE
+    rf"I hope (?:this|that|it) helps{_FEW}{{0,4}}"
+    rf"|(?:I hope|enjoy|have an? \w+|good luck|take care)(?!.*\bthat\b){_FEW}{{0,10}}"
+    r"|(?:I'm )?(?:always )?(?:glad|happy) (?:to|(?:that )?I (?:could|can|was able to)) (?:help|assist|be of \w+)"
+    r"(?: you)?(?: (?:with|in) (?:this|that))?",
+    re.IGNORECASE,
 )
 # What the assistant itself cannot do, to the end of the sentence, or that it got something wrong.
 _UNABLE = re.compile(
@@ -39,13 +53,17 @@ _UNABLE = re.compile(
     r"|(?:don't|do not)(?: \w+)? have (?:\w+ ){0,3}(?:capabilit|abilit|access|function|permission|tool|information))"
     r"|I misunderstood|(?:beyond |outside |outside of )?my (?:\w+ )?(?:capabilit|abilit|function|mistake)"
     r"|for (?:the|any) (?:confusion|misunderstanding|inconvenience))"
-    r"(?!.*(?:\b(?:but|instead|however)\b| [–—-] |, (?:the|it|they|there)\b|\b(?:because|since) (?!I\b|my\b)))",
+    r"(?!.*(?:\b(?:but|instead|however|until|unless|without)\b| [–—-] |, (?:the|it|they|there)\b"
+    r"|\b(?:because|since) (?!I\b|my\b)"
+    r"|\bas (?:it|the|they|there)\b(?!(?:'s| is) (?:an external|beyond|outside|not within))))",
     re.IGNORECASE,
 )
-# Where else to ask, by kind: "I recommend using a trusted travel website".
+# Where else to ask, by kind: "I recommend using a trusted travel website". "The" one is a certain one.
 _ELSEWHERE = re.compile(
     r"\A(?:however, )?(?:I(?:'d| would)? (?:recommend|suggest|advise)|please|you (?:can|could|may|might|should))\b"
-    r".*\b(?:websites?|apps?|services?|agents?|agency|platforms?|providers?|professionals?|tools?)\b",
+    r"(?:(?!\bthe\b).)*\b(?:us|try|visit|contact|consult|check|reach|search|look|ask|seek|speak)(?:e|ing)?\b"
+    r"(?:(?!\bthe\b).)*\b(?:websites?|apps?|services?|agents?|agency|platforms?|providers?|professionals?|tools?)"
+    r"(?=\Z| (?:to|for|or|of|that|who|which|like|such|directly)\b)",
     re.IGNORECASE,
 )
 _NAME = re.compile(r"(?<=[\w,] )(?!(?:I|AI)\b)[A-Z]|[\"“]")
@@ -74,7 +92,7 @@ def _is_thanks(text: str) -> bool:
     if not (start := _THANKS.match(text)) or _CONTENT.search(text):
         return False
     said = _sentences(text[start.end() :])
-    return any(map(_is_offer, said)) and all(_is_offer(s) or _WISH.match(s) for s in said)
+    return any(map(_is_offer, said)) and all(_is_offer(s) or _WISH.fullmatch(s) for s in said)
 
 
 def _is_apology(text: str) -> bool:
@@ -88,7 +106,7 @@ def _is_apology(text: str) -> bool:
 
 
 def _is_offer(sentence: str) -> bool:
-    return bool(_OFFER.search(sentence)) and not _NAME.search(sentence)
+    return bool(_OFFER.fullmatch(sentence)) and not _NAME.search(sentence)
 
 
 def _sentences(text: str) -> list[str]:

@@ -91,10 +91,18 @@ def split(rows: Rows, val_ratio: float, seed: int) -> Split:
     Where labels say ``train`` of some conversations and ``validation`` of others, they are believed
     (``callama synth`` writes them, because there one tool appears under several names), and the rest is
     drawn so that it shares no function with the other side's; near-duplicates of the other side are left
-    out all the same, and so is what is labelled otherwise: a test set is not trained on.
+    out all the same. Where only one of the two is said, all that is not labelled otherwise is drawn. What
+    is labelled otherwise is left out in both cases: a test set is not trained on.
     """
-    if {TRAIN, VALIDATION} <= set(np.unique(rows.labels).tolist()):
+    labels = set(np.unique(rows.labels).tolist())
+    if {TRAIN, VALIDATION} <= labels:
         return _by_label(rows, val_ratio, seed)
+    if OTHER_LABEL in labels and not labels.isdisjoint((TRAIN, VALIDATION)):
+        asked = rows.labels != OTHER_LABEL
+        drawn = split(rows.where(asked), val_ratio, seed)
+        sides = np.full(len(rows), OTHER, np.int8)
+        sides[asked] = drawn.sides
+        return Split(sides, drawn.method)
     everything = np.full(len(rows), TRAIN, np.int8)
     if val_ratio <= 0:
         return Split(everything, "no validation asked for")

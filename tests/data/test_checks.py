@@ -10,7 +10,7 @@ import pytest
 from callama.contract.messages import Tool
 from callama.data.checks import Declared, check_text, find_declared
 from callama.data.quarantine import DropError
-from callama.data.reasons import Drop
+from callama.data.reasons import Drop, Repair
 
 FREE = {"type": "object"}
 
@@ -73,6 +73,63 @@ def test_arguments_invented_inside_objects(schema: dict[str, Any], arguments: di
     assert (None if fault is None else fault.reason) is (None if fits else Drop.UNDECLARED_ARGUMENT)
 
 
+TEXT = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("more", "fits"),
+    [
+        ({"if": {"properties": {"k": {"const": "a"}}}, "then": {"properties": {"x": TEXT}}}, True),
+        ({"if": {"properties": {"k": {"const": "b"}}}, "else": {"properties": {"x": TEXT}}}, True),
+        ({"if": {"required": ["k"]}, "then": {"$ref": "#/$defs/X"}, "$defs": {"X": {"properties": {"x": TEXT}}}}, True),
+        ({"dependentSchemas": {"k": {"properties": {"x": TEXT}}}}, True),
+        ({"if": {"properties": {"k": {"const": "b"}}}, "then": {"required": ["k"]}}, False),
+        ({"dependentSchemas": {"k": {"required": ["k"]}}}, False),
+        ({"dependentRequired": {"k": ["k"]}}, False),
+    ],
+)
+@pytest.mark.parametrize("depth", [0, 1])
+def test_arguments_that_a_condition_declares(more: dict[str, Any], fits: bool, depth: int) -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"k": TEXT}, **more}
+    arguments: dict[str, Any] = {"k": "a", "x": "1"}
+    if depth:
+        definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}
+        schema, arguments = {"type": "object", "properties": {"o": schema}, **definitions}, {"o": arguments}
+    fault = Declared(Tool.from_dict({"name": "f", "parameters": schema})).fault(arguments)
+    assert (None if fault is None else fault.reason) is (None if fits else Drop.UNDECLARED_ARGUMENT)
+
+
+@pytest.mark.parametrize(
+    ("schema", "said", "meant"),
+    [
+        ({"type": ["integer", "null"]}, "85", 85),
+        ({"type": ["null", "string"]}, 85, "85"),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "85", 85),
+        ({"oneOf": [{"type": "number"}, {"type": "null"}]}, "8.5", 8.5),
+        ({"anyOf": [{"type": "integer"}, {"type": "boolean"}]}, "85", 85),
+        ({"anyOf": [{"$ref": "#/$defs/N"}, {"type": "null"}], "default": None}, "85", 85),
+        ({"$ref": "#/$defs/N"}, "85", 85),
+        ({"$ref": "#/$defs/O"}, {"n": "85"}, {"n": 85}),
+        ({"type": "array", "items": {"$ref": "#/$defs/N"}}, ["1", 2], [1, 2]),
+        ({"type": ["integer", "null"]}, "many", None),
+        ({"type": ["integer", "boolean"]}, "true", None),
+        ({"anyOf": [{"type": "integer"}, {"type": "string", "enum": ["all"]}]}, "85", None),
+    ],
+)
+def test_a_number_in_the_wrong_spelling_where_the_type_is_a_union_or_a_reference(
+    schema: dict[str, Any], said: Any, meant: Any
+) -> None:
+    definitions = {"N": {"type": "integer"}, "O": {"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}}}
+    parameters = {"type": "object", "properties": {"a": schema}, "$defs": definitions}
+    declared, repairs = Declared(Tool.from_dict({"name": "f", "parameters": parameters})), list[Repair]()
+    if meant is None:
+        with pytest.raises(DropError) as caught:
+            declared.check({"a": said}, repairs)
+        assert caught.value.reason is Drop.ARGUMENTS_INVALID and not repairs
+    else:
+        assert declared.check({"a": said}, repairs) == {"a": meant} and repairs == [Repair.ARGUMENT_TYPE]
+
+
 @pytest.mark.parametrize(
     "name", ["get-weather", "Get Weather", "getWeather", "get\u2010weather", "get＿weather.", "✓get_weather"]
 )
@@ -119,6 +176,30 @@ CALLS_IN_TEXT = [
     'Press ` first.\n\n[get_weather(city="Paris")]',
     "Sure: [获取天气(city='巴黎')]",
 ]
+DECLARED = ["get_weather", "get_time", "Convert_Money", "获取天气"]
+CALLS_IN_TEXT += [
+    "Sure! get_weather(city='Paris')",
+    "Sure: get_weather(city=Paris",
+    "Sure!\nConvert Money(to='EUR')",
+    "Let me convert money(amount=3)",
+    "`get_weather(city='Paris')`",
+    "Sure:\n```python\nget_weather(\n    city='Paris',\n)\n```",
+    'functions.get_weather({"city": "Paris"})',
+    'I call functions.get_weather(city="Paris") now.',
+    "I call [functions.get_weather(city=What's up)] now.",
+    "[find(x=1), get_weather(city='Paris')] it is.",
+    'Sure! {"tool": "get_weather", "arguments": {"city": "Paris"}}',
+    "Sure! {'tool': 'get_weather', 'parameters': {'city': 'Paris'}}",
+    'Sure! {"name": "functions.get_weather", "arguments": {"city": "Paris"}}',
+    'Sure! {"name": "Get Weather", "arguments": {"city": "Paris"}}',
+    "Thought: I look.\nAction: get_weather\nAction Input: {}",
+    "Sure <tool call> get_weather </tool call>",
+    'Sure <function calls>\n[{"name": "x"}]',
+    # A text that is nothing else is a call, whatever it names.
+    "[Person(name='Alice', age=30)]",
+    "```python\n[My Person(name='Alice')]\n```",
+    '{"name": "Debug server", "arguments": {"port": 3000}}',
+]
 PLAIN_TEXTS = [
     'JSON looks like this:\n```json\n{"name": "Bob", "age": 3}\n```',
     'Take {"name": "Bob", "age": 3}; its keys are "name" and "age", parameters of a person.',
@@ -136,6 +217,18 @@ PLAIN_TEXTS = [
     "Then self.items[f()].total, a[b(c=1)] and x[0][f()].",
     "Use `sorted([f(x=1)])`, or `a = 1` and `b[f(x=1)] + 1`.",
     "Then print([Point(x=1)]), or >>> [Point(x=1)]",
+    "Output:\n```\n[Person(name='Alice', age=30), Person(name='Bob', age=25)]\n```",
+    "With f(x) = 2x, evaluating both ends gives [f(x=0), f(x=1)], that is 0 and 2.",
+    "The brackets around [setup()] only mark the entry point.",
+    'Use this:\n```json\n{"name": "Debug server", "type": "node", "arguments": {"port": 3000}}\n```',
+    "Use {'name': 'Debug server', 'arguments': {'port': 3000}} here.",
+    "Choose <Function Calls> in the View menu.",
+    "Write Action: your action\nAction Input: its input in {}",
+    "I have the function get_weather(city), or get_weather() (see get_time).",
+    "Write:\n```python\ndef get_weather(city='Paris'):\n    return get(city)\n```",
+    "Write:\n```python\nprint('Hi')\nweather = get_weather(city='Paris')\n```",
+    "In Python: w = get_weather(city='Paris'), or self.get_weather(city=1), or quick_get_weather(city=1).",
+    'It is {"name": "get_weather", "description": "Tells it", "parameters": {"city": "a text"}}',
     "The cost is [a(b)] where f(x) = {x | x > 0} and [see (i) above].",
 ]
 
@@ -143,22 +236,23 @@ PLAIN_TEXTS = [
 @pytest.mark.parametrize("text", CALLS_IN_TEXT)
 def test_a_call_that_stands_in_prose_is_refused(text: str) -> None:
     with pytest.raises(DropError) as caught:
-        check_text(text)
+        check_text(text, DECLARED)
     assert caught.value.reason is Drop.OTHER_CALL_SYNTAX
 
 
 @pytest.mark.parametrize("text", PLAIN_TEXTS)
 def test_text_about_json_and_code_is_kept(text: str) -> None:
-    check_text(text)
+    check_text(text, DECLARED)
 
 
 @pytest.mark.parametrize(
     "piece",
     ['{"name":', '{"id": [', '{"id": "', '{"name": "a", ', '"arguments": {"id": 1', "[f(a=", '[f(a="', "[f(a=1), ",
      "[f(a=(1", '[f(a=(")', "[a ", "[f(a=1)](", "[g(), `", "[f(a=1) ",
+     "f(a=", "f(a='", "`f(a=", "```f(a=1 ", "get weather b(a=", "[f(a=' ", "<tool call> a ", "Action: a\n",
      "= [f(a=1)] ", "`x [f(a=1)]` ", "```x = [f(a=1)]``` ", "[f( ", "[f(a= "],
 )  # fmt: skip
 def test_texts_made_of_beginnings_are_read_in_linear_time(piece: str) -> None:
     started = time.perf_counter()
-    check_text('x "arguments" ' + piece * (300_000 // len(piece)))
+    check_text('x "arguments" Action Input: ' + piece * (300_000 // len(piece)), DECLARED)
     assert time.perf_counter() - started < 10

@@ -117,6 +117,8 @@ def test_wrong_use(tmp_path: Path) -> None:
         clean_files([source], Path())
     with pytest.raises(UsageError, match=r"o.jsonl.gz: what is written is not packed; choose a name such as o.jsonl"):
         clean_files([source], tmp_path / "o.jsonl.gz")
+    with pytest.raises(UsageError, match=r"o.PARQUET: what is written is JSON Lines, not Parquet; .* such as o.jsonl"):
+        clean_files([source], tmp_path / "o.PARQUET")
 
 
 @needs_glaive

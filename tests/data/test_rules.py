@@ -72,6 +72,50 @@ def conversation(*turns: str | tuple[str, str]) -> Conversation:
         ("I'm sorry, but I can't book flights. Would you like a train at noon?", None),
         ("I'm sorry, but I can't find a flight. The fare starts at fifty euros.", None),
         ("I'm sorry, but I can't book it: the inn is closed.", None),
+        # What else is said in the words of an offer, a wish or a regret is content.
+        ("You're welcome! Don't take anything else with this medicine. Let me know if you need more.", None),
+        ("You're welcome! Never mix bleach with anything else. Feel free to ask.", None),
+        ("You're welcome! I'm happy to confirm that the refund was approved. Let me know if you need more.", None),
+        ("You're welcome! Enjoy the recipe and remember that the dough has to rest. Feel free to ask for more.", None),
+        ("You're welcome! I hope that the refund arrives. Feel free to ask for more.", None),
+        ("You're welcome! Let me know if the pump starts to leak, because then the valve has to be shut.", None),
+        ("You're welcome! If the light blinks red let me know if it stops after holding the button down.", None),
+        ("You're welcome! Feel free to ask, but shut the valve before.", None),
+        ("I'm sorry, but I can't book the flight until you tell me the date of birth.", None),
+        ("I'm sorry, but I cannot open the door without a passcode from you.", None),
+        ("I'm sorry, but I can't send it unless you confirm.", None),
+        ("I'm sorry, but I am unable to cancel the order as it was shipped yesterday.", None),
+        ("I'm sorry, that's my mistake. You should use the blue service entrance on the left.", None),
+        ("I'm sorry, that's my mistake. You should use a blue service entrance.", None),
+        ("I'm sorry, for any inconvenience. You can use the stairs behind the platform.", None),
+        ("I'm sorry, but I cannot divide by zero. Please provide another number in your tools.", None),
+        (
+            "You're welcome! If you have any other questions or need further assistance, feel free to ask.",
+            Repair.THANKS_CUT,
+        ),
+        (
+            "You're welcome! I'm glad I could help. Have a great day! Let me know if you need anything else.",
+            Repair.THANKS_CUT,
+        ),
+        (
+            "You're welcome! If there's anything else I can help you with, please don't hesitate to ask.",
+            Repair.THANKS_CUT,
+        ),
+        ("You're welcome! If you need anything else, just let me know.", Repair.THANKS_CUT),
+        (
+            "I'm sorry, but I am unable to book flights as it is an external task and I don't have a function for it. "
+            "However, I can assist you with checking the availability of an email address.",
+            Repair.APOLOGY_CUT,
+        ),
+        (
+            "I'm sorry, but I can't order food. I suggest you to use a grocery delivery service or app for this task.",
+            Repair.APOLOGY_CUT,
+        ),
+        (
+            "I'm sorry, but I can't do that. My current function is to create invoices. If you need help with that, "
+            "feel free to ask!",
+            Repair.APOLOGY_CUT,
+        ),
         ("I'm sorry, but I can't do that. " + "Is there anything else I can do for you? " * 20, None),
     ],
 )

@@ -40,10 +40,16 @@ def split(rows: Sequence[Row], val_ratio: float, seed: int) -> Split:
         np.array([names.index(name) for row in rows for name in row.functions], np.int32),
         np.cumsum([0, *(len(row.functions) for row in rows)]),
         np.array([near.index(row.near) for row in rows], np.uint64),
-        np.array([SIDES.index(row.label) if row.label in SIDES else -1 for row in rows], np.int8),
+        np.array([_label(row.label) for row in rows], np.int8),
     )
     result = splitting.split(columns, val_ratio, seed)
     return Split([PLACES[side] for side in result.sides], result.method)
+
+
+def _label(label: str | None) -> int:
+    if label is None:
+        return splitting.UNLABELLED
+    return SIDES.index(label) if label in SIDES else splitting.OTHER_LABEL
 
 
 NAMES = [f"f{i}" for i in range(12)]
@@ -185,6 +191,23 @@ def test_rows_without_a_label_share_no_function_with_the_other_label() -> None:
     kept_again = [s for s in result.sides[38:] if s in ("train", "validation")]
     assert kept_again, "a function that only the same label shows is no reason to leave a row out"
     assert split([*labelled, *rest], 0, 3).sides[18:38] == ["train"] * 20
+
+
+@pytest.mark.parametrize("said", ["train", "validation", None])
+@pytest.mark.parametrize("val_ratio", [0, 0.3])
+def test_a_test_set_is_left_out_where_others_are_labelled_one_of_the_sides(said: str | None, val_ratio: float) -> None:
+    labels = [said, None, "test", "val"]
+    rows = [Row(frozenset({f"f{i}"}), f"own{i}", label) for i, label in enumerate(labels * 20)]
+    asked = [row for row in rows if row.label in (said, None)]
+    result = split(rows, val_ratio, 3)
+    if said is None:  # labels that know neither side say nothing about them
+        assert "other_split" not in result.sides
+        return
+    left_out = [row.label for row, side in zip(rows, result.sides, strict=True) if side == "other_split"]
+    assert left_out == ["test", "val"] * 20
+    drawn = split([row._replace(label=None) for row in asked], val_ratio, 3)
+    assert ([side for side in result.sides if side != "other_split"], result.method) == drawn
+    assert ("validation" in drawn.sides) is (val_ratio > 0)
 
 
 def test_near_duplicates_of_the_other_label_are_left_out() -> None:

@@ -128,7 +128,7 @@ def finish(draft: Draft) -> tuple[Conversation, list[Repair]]:
     for turn in turns:
         if turn.role == "assistant":
             if turn.text:
-                check_text(turn.text)
+                check_text(turn.text, [*declared, *respelled])
             turn.calls = [_named(name, arguments, declared, respelled, repairs) for name, arguments in turn.calls]
     turns = _with_results(turns, declared, respelled)
     try:

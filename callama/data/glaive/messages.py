@@ -7,7 +7,7 @@ is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps
@@ -22,11 +22,15 @@ from callama.data.reasons import Drop, Repair
 
 
 def build_messages(
-    turns: list[Turn], checked: Callable[[ParsedCall, str], ToolCall], repairs: list[Repair]
+    turns: list[Turn],
+    declared: Collection[str],
+    checked: Callable[[ParsedCall, str], ToolCall],
+    repairs: list[Repair],
 ) -> list[Message]:
     """The messages of a chat; what was mended goes to ``repairs``.
 
-    ``checked`` gives a call, with its id, as its function is declared, or refuses it.
+    ``declared`` are the functions' names; ``checked`` gives a call, with its id, as its function is
+    declared, or refuses it.
 
     Raises:
         DropError: the turns make no valid conversation.
@@ -45,7 +49,7 @@ def build_messages(
             messages.append(Message("user", "\n\n".join(t.text for t in group)))
         elif role == "assistant":
             n_results = len(groups[index + 1][1]) if index + 1 < len(groups) and groups[index + 1][0] == "tool" else 0
-            text, parsed = _assistant(group, n_results, index + 1 == len(groups), repairs)
+            text, parsed = _assistant(group, declared, n_results, index + 1 == len(groups), repairs)
             ids = [f"call_{n_calls + i}" for i in range(len(parsed))]
             n_calls += len(parsed)
             messages.append(Message("assistant", text, tuple(map(checked, parsed, ids))))
@@ -83,7 +87,7 @@ def _cut_end(groups: list[tuple[Role, list[Turn]]], repairs: list[Repair]) -> No
 
 
 def _assistant(
-    group: list[Turn], n_results: int, is_last: bool, repairs: list[Repair]
+    group: list[Turn], declared: Collection[str], n_results: int, is_last: bool, repairs: list[Repair]
 ) -> tuple[str | None, list[ParsedCall]]:
     texts: list[str] = []
     calls: list[ParsedCall] = []
@@ -94,7 +98,7 @@ def _assistant(
             if calls:
                 reason = Drop.TEXT_AFTER_CALL if n_results else Drop.CALL_WITHOUT_RESULT
                 raise DropError(reason, "the assistant talks on behind its call", text)
-            check_text(text)
+            check_text(text, declared)
             texts.append(text)
             if marked:
                 repairs.append(Repair.CALL_BEHIND_TEXT)

@@ -31,7 +31,11 @@ def read_row(row: Mapping[str, Any]) -> tuple[Conversation, list[Repair]]:
     repairs = list(prompt.repairs)
     turns, n_colons = restore_ai_colon(split_turns(chat))
     repairs += [Repair.AI_COLON] * n_colons
-    messages = build_messages(turns, lambda call, call_id: _checked(call, call_id, prompt, repairs), repairs)
+
+    def checked(call: ParsedCall, call_id: str) -> ToolCall:
+        return _checked(call, call_id, prompt, repairs)
+
+    messages = build_messages(turns, prompt.declared, checked, repairs)
     if prompt.prose:
         messages.insert(0, Message("system", prompt.prose))
     return Conversation(tuple(messages), prompt.tools), repairs
