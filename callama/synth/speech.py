@@ -82,8 +82,8 @@ def make_values(spec: ToolSpec, rng: random.Random) -> dict[str, Any]:
 
 
 def changed(spec: ToolSpec, flat: Mapping[str, Any], paths: Collection[str], rng: random.Random) -> dict[str, Any]:
-    """The same values but for ``paths``, which are made anew and fit the rest: an end stays behind its start.
-    Paths that ``flat`` lacks are added.
+    """The same values but for ``paths``, which are made anew and fit the rest: an end stays behind its start, and
+    nothing is converted into itself. Paths that ``flat`` lacks are added.
 
     Raises:
         NoFitError: too few values are possible.
@@ -93,7 +93,8 @@ def changed(spec: ToolSpec, flat: Mapping[str, Any], paths: Collection[str], rng
         for path in spec.leaves:
             if path in paths:
                 out[path] = make_value(spec, path, rng, out)
-        if _in_order(spec, out) and all(out[p] != flat.get(p) for p in paths if p in flat):
+        new = all(out[p] != flat.get(p) for p in paths if p in flat)
+        if new and _in_order(spec, out) and not _repeats(spec, out, paths):
             return {p: out[p] for p in spec.leaves if p in out}
     raise NoFitError
 
@@ -112,6 +113,18 @@ def _in_order(spec: ToolSpec, flat: Mapping[str, Any]) -> bool:
         if kind == "country_of" and fact("country_of", base) not in (None, value):
             return False
     return True
+
+
+def _repeats(spec: ToolSpec, flat: Mapping[str, Any], paths: Collection[str]) -> bool:
+    """Whether a text of ``paths`` is that of another parameter of its kind. Numbers and flags may be alike: two legs
+    of a triangle, two marks."""
+    return any(
+        flat[p] == flat[q] and _kind(spec, p) == _kind(spec, q)
+        for p in paths
+        if isinstance(flat.get(p), str)
+        for q in flat
+        if q != p
+    )
 
 
 def dates_of(spec: ToolSpec, flat: Mapping[str, Any]) -> dict[str, str]:

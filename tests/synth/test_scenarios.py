@@ -24,7 +24,7 @@ from callama.synth.scenarios.invalid_value import _breakable, _broken, invalid_v
 from callama.synth.scenarios.missing_argument import missing_argument
 from callama.synth.scenarios.parallel_same import _takes_several
 from callama.synth.scenarios.sequence import links, sequence
-from callama.synth.speech import make_values
+from callama.synth.speech import changed, make_values
 from callama.synth.stage import Calls, NoFitError, Say, Stage, User
 from callama.synth.ways import from_today, misspelt, number_word, with_slip
 
@@ -206,6 +206,31 @@ def test_only_what_is_wanted_in_the_end_is_called() -> None:
         if len(wish) > 1:
             assert re.match(r"(Forget|Never|Leave|No, some|Let's|Not now)", wish[1])
     assert kinds == {("user", "call"), ("user", "assistant", "user", "call")}
+
+
+@pytest.mark.parametrize(
+    ("tool", "path", "other"),
+    [
+        ("speedConverter", "SourceUnit", "TargetUnit"), ("convert_temperature", "to_scale", "from_scale"),
+        ("exchange_money", "to_currency", "from_currency"), ("search_flights", "from_city", "to_city"),
+        ("moveStock", "route.to", "route.from"),
+    ],
+)  # fmt: skip
+def test_nothing_is_changed_into_itself(tool: str, path: str, other: str) -> None:
+    spec = next(s for s in load_catalogue().specs if s.name == tool)
+    for seed in range(150):
+        rng = random.Random(seed)
+        old = make_values(spec, rng)
+        new = changed(spec, old, {path}, rng)
+        assert new[path] not in (old[path], old[other])
+        assert new == {**old, path: new[path]}
+
+
+def test_numbers_of_a_kind_may_be_alike() -> None:
+    spec = next(s for s in load_catalogue().specs if s.name == "ReviewFilm")
+    old = make_values(spec, random.Random(1))
+    made = [changed(spec, old, {"Scores.Story"}, random.Random(seed)) for seed in range(99)]
+    assert any(new["Scores.Story"] == new["Scores.Acting"] for new in made)
 
 
 def test_requests_come_in_other_languages() -> None:
