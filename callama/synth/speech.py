@@ -227,14 +227,19 @@ def ends_open(template: str) -> bool:
     return bool(_OPEN_END.search(template))
 
 
-def wishes(spec: ToolSpec, template: str, flat: Mapping[str, Any], rng: random.Random) -> dict[str, str]:
-    """Optional parameters to ask for beside a template, with their phrases."""
+def wishes(
+    spec: ToolSpec, template: str, flat: Mapping[str, Any], rng: random.Random, *, answered: bool = False
+) -> dict[str, str]:
+    """Optional parameters to ask for beside a template, with their phrases; where a result is played, only what it
+    can answer."""
     if ends_open(template):
         return {}
     used = {s.split(".")[0] for s in slots(template)}
     free = [n for n in spec.optional if n not in used and n not in spec.required]
     rng.shuffle(free)
     chosen = [n for n in free if rng.random() < _OPTIONAL][:2]
+    if answered:
+        chosen = [n for n in chosen if n not in spec.no_result_with or not flat[n]]
     picked = [(n, fill(rng.choice(spec.optional[n]), spec, flat, rng)) for n in chosen]
     # Fragments first: behind a full sentence they would hang in the air.
     return dict(sorted(picked, key=lambda pair: _is_sentence(pair[1])))
@@ -247,9 +252,11 @@ def ask(
     template: str = "",
     *,
     alone: bool = False,
+    answered: bool = False,
 ) -> Ask:
     """A request for a tool. ``flat`` gives the values, ``template`` the sentence; else both are drawn.
-    A request that is ``alone`` in its conversation may say which day today is, and count from there."""
+    A request that is ``alone`` in its conversation may say which day today is, and count from there. One that is
+    ``answered`` by an invented result asks for nothing that this does not hold."""
     flat = flat or make_values(spec, rng)
     own_words = not template
     if own_words:
@@ -266,7 +273,7 @@ def ask(
     if own_words and rng.random() < _SLIP:
         worded = ways.with_slip(worded, rng)
     text = fill(worded, spec, flat, rng)
-    for name, phrase in wishes(spec, template, flat, rng).items():
+    for name, phrase in wishes(spec, template, flat, rng, answered=answered).items():
         text = attach(text, phrase)
         said |= spec.leaves_of({name})
     return Ask(spec, text, {p: flat[p] for p in spec.leaves if p in said}, worded.startswith("{"))
