@@ -149,9 +149,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=100, help="of each BFCL category")
     parser.add_argument("--bfcl", type=Path, default=ROOT / ".cache" / "bfcl", help="where `callama pull bfcl` put it")
     parser.add_argument("--arm", choices=ARMS, action="append", help="only these (repeat the option)")
-    parser.add_argument(
-        "--keep", type=Path, help="a new folder in which data, models and answers stay"
-    )
+    parser.add_argument("--keep", type=Path, help="a new folder in which data, models and answers stay")
     args = parser.parse_args()
     found: dict[str, Any] = {}
     with ExitStack() as stack:
