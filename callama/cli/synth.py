@@ -66,8 +66,8 @@ def synth(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help=f"With --tools: an OpenAI-compatible server that writes requests and answers; "
-            f"a key is taken from {KEY_VARIABLE}."
+            help=f"With --tools: an OpenAI-compatible server that writes --count and --held-out-count conversations, "
+            f"at two requests each; a key is taken from {KEY_VARIABLE}."
         ),
     ] = None,
     teacher_model: Annotated[
@@ -139,6 +139,7 @@ def _print_remarks(report: dict[str, Any], out: Path) -> None:
         print(
             f"teacher: {usage['requests']:,} requests, {usage['prompt_tokens']:,} tokens read, "
             f"{usage['completion_tokens']:,} written"
+            + (f"; {lost:,} without an answer" if (lost := usage["unanswered"]) else "")
         )
     if dropped := report["dropped"]:
         listed = ", ".join(f"{reason} {number:,}" for reason, number in dropped.items())

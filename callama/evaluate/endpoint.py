@@ -2,7 +2,7 @@
 
 A server that is slow, refuses, limits its rate or sends garbage is asked again a few times, with
 growing pauses, and then counted as failed: never as an abstention, which it could win by. One that
-fails from the first case on ends the run, because no figure would mean anything.
+fails from the first case on ends the run, one that is not there at once, because no figure would mean anything.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import threading
 import time
 import urllib.error
@@ -37,6 +38,8 @@ HOPELESS_AFTER = 20
 _AGAIN = {408, 409, 425, 429}
 # A wrong key, or nothing at this address or under this name: no question will fare better.
 _FOR_GOOD = {401, 404}
+# Nothing listens there, or the host has no address.
+_NOBODY = (ConnectionRefusedError, socket.gaierror)
 _STOP_SECONDS = 0.1
 _FOREIGN_CHAR = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -91,7 +94,8 @@ class Endpoint:
         self.url, self.name = url.rstrip("/") + "/chat/completions", name
         self.max_new_tokens, self.slots, self.patience = max_new_tokens, slots, patience or Patience()
         self.pace, self.usage = pace or Pace(), Usage()
-        self.refusal = ""  # why no question is answered at all, once the server has said so
+        self.refusal = ""  # why no question is answered at all, once that is known
+        self._reached = False  # whether the server ever said anything
         # Over all calls of ``answer``: a dialogue's suite makes one for each step.
         self._answered, self._failed = 0, 0
         self._opener = urllib.request.build_opener(_NoRedirect)
@@ -109,7 +113,7 @@ class Endpoint:
 
         Raises:
             CallamaError: not one of the first cases of this call and earlier ones was answered, or the server
-                refuses the key, the address or the model's name.
+                refuses the key, the address or the model's name, or none is there.
         """
         stop = threading.Event()
         pool, waiting = ThreadPoolExecutor(self.slots), iter(range(len(cases)))
@@ -136,7 +140,7 @@ class Endpoint:
         if self._answered:
             return
         if self.refusal:
-            raise CallamaError(f"{self.url} refuses every question: {self.refusal}")
+            raise CallamaError(f"{self.url} {self.refusal}")
         if self._failed >= HOPELESS_AFTER:
             raise CallamaError(f"{self.url} answered none of the first {self._failed} cases: {reply.reason}")
 
@@ -213,9 +217,10 @@ class Endpoint:
         request = urllib.request.Request(self.url, body, headers)
         try:
             with self._opener.open(request, timeout=self.patience.timeout_seconds) as response:
+                self._reached = True
                 return _read_within(response, deadline)
         except urllib.error.HTTPError as error:
-            said = ""
+            self._reached, said = True, ""
             # The status alone decides; a body that breaks off says only less about it.
             with suppress(OSError, HTTPException, ValueError), error:
                 said = error.read(300).decode(errors="replace")
@@ -223,10 +228,15 @@ class Endpoint:
             if error.code in _AGAIN or error.code >= 500:
                 raise _AgainError(reason, _seconds(error.headers.get("Retry-After"))) from None
             if error.code in _FOR_GOOD:
-                self.refusal = reason
+                self.refusal = f"refuses every question: {reason}"
             raise CallamaError(reason) from None
         except (OSError, HTTPException, ValueError) as error:
-            raise _AgainError(f"no answer: {getattr(error, 'reason', None) or error!r}") from None
+            cause = getattr(error, "reason", None) or error
+            # A server that was there a moment ago may come back; one that never was is an address that is wrong.
+            if isinstance(cause, _NOBODY) and not self._reached:
+                self.refusal = f"cannot be reached: {cause}; start the server there, or correct the address"
+                raise CallamaError(f"no answer: {cause!r}") from None
+            raise _AgainError(f"no answer: {cause!r}") from None
 
 
 def _is_address(url: str) -> bool:

@@ -35,7 +35,7 @@ SLOT = re.compile(r"\{((?:[^\W\d]|[_$@])[\w.$@\[\]:-]*)\}")
 OWN = "own"
 _KEYS = {
     "name", "task", "description", "parameters", "makers", "requests", "optional", "says", "missing", "again",
-    "vary", "like", "result", "answers", "languages", "labels",
+    "vary", "like", "result", "answers", "languages", "labels", "no_result_with",
 }  # fmt: skip
 
 
@@ -59,7 +59,8 @@ class ToolSpec:
     """One tool of the catalogue. Keys of ``makers`` and slots are parameter names or dotted paths
     into nested objects (``address.city``); ``like`` names tools that could do the same errand, which
     never stand beside it; ``languages`` has requests in other languages by their code, ``labels`` what people
-    call a parameter whose name they would not say (``to``: "recipient")."""
+    call a parameter whose name they would not say (``to``: "recipient"); ``no_result_with`` has the options that
+    ask for what the invented result does not hold."""
 
     domain: str
     side: Side | Literal["own"]
@@ -77,6 +78,7 @@ class ToolSpec:
     answers: tuple[str, ...]
     languages: Mapping[str, tuple[str, ...]]
     labels: Mapping[str, str]
+    no_result_with: tuple[str, ...]
 
     @functools.cached_property
     def name(self) -> str:
@@ -217,6 +219,7 @@ def _read_tool(raw: JsonObject, domain: str, side: Side | Literal["own"]) -> Too
         missing, {k: tuple(v) for k, v in raw.get("again", {}).items()}, tuple(raw.get("vary", ())),
         tuple(raw.get("like", ())), raw.get("result", {}), tuple(raw.get("answers", ())),
         {code: tuple(v) for code, v in raw.get("languages", {}).items()}, raw.get("labels", {}),
+        tuple(raw.get("no_result_with", ())),
     )  # fmt: skip
     makers = {path: spec.makers.get(path) or _implied_maker(path, leaf) for path, leaf in spec.leaves.items()}
     if unknown := set(spec.makers) - set(makers):
@@ -354,6 +357,9 @@ def _check_talk(spec: ToolSpec) -> None:
         _check_slots(spec, "answers", template, (), known)
     if bool(spec.result) != bool(spec.answers):
         raise CallamaError("result and answers: one is given without the other")
+    for name in spec.no_result_with:
+        if name not in spec.optional or not spec.result:
+            raise CallamaError(f"no_result_with: {name!r} is no optional parameter of a tool with a result")
     if unknown := sorted(set(spec.labels) - set(spec.leaves)):
         raise CallamaError(f"labels: {unknown[0]!r} is not a parameter")
     for path, said in spec.says.items():

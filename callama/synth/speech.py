@@ -82,8 +82,8 @@ def make_values(spec: ToolSpec, rng: random.Random) -> dict[str, Any]:
 
 
 def changed(spec: ToolSpec, flat: Mapping[str, Any], paths: Collection[str], rng: random.Random) -> dict[str, Any]:
-    """The same values but for ``paths``, which are made anew and fit the rest: an end stays behind its start.
-    Paths that ``flat`` lacks are added.
+    """The same values but for ``paths``, which are made anew and fit the rest: an end stays behind its start, and
+    nothing is converted into itself. Paths that ``flat`` lacks are added.
 
     Raises:
         NoFitError: too few values are possible.
@@ -93,7 +93,8 @@ def changed(spec: ToolSpec, flat: Mapping[str, Any], paths: Collection[str], rng
         for path in spec.leaves:
             if path in paths:
                 out[path] = make_value(spec, path, rng, out)
-        if _in_order(spec, out) and all(out[p] != flat.get(p) for p in paths if p in flat):
+        new = all(out[p] != flat.get(p) for p in paths if p in flat)
+        if new and _in_order(spec, out) and not _repeats(spec, out, paths):
             return {p: out[p] for p in spec.leaves if p in out}
     raise NoFitError
 
@@ -112,6 +113,18 @@ def _in_order(spec: ToolSpec, flat: Mapping[str, Any]) -> bool:
         if kind == "country_of" and fact("country_of", base) not in (None, value):
             return False
     return True
+
+
+def _repeats(spec: ToolSpec, flat: Mapping[str, Any], paths: Collection[str]) -> bool:
+    """Whether a text of ``paths`` is that of another parameter of its kind. Numbers and flags may be alike: two legs
+    of a triangle, two marks."""
+    return any(
+        flat[p] == flat[q] and _kind(spec, p) == _kind(spec, q)
+        for p in paths
+        if isinstance(flat.get(p), str)
+        for q in flat
+        if q != p
+    )
 
 
 def dates_of(spec: ToolSpec, flat: Mapping[str, Any]) -> dict[str, str]:
@@ -214,14 +227,19 @@ def ends_open(template: str) -> bool:
     return bool(_OPEN_END.search(template))
 
 
-def wishes(spec: ToolSpec, template: str, flat: Mapping[str, Any], rng: random.Random) -> dict[str, str]:
-    """Optional parameters to ask for beside a template, with their phrases."""
+def wishes(
+    spec: ToolSpec, template: str, flat: Mapping[str, Any], rng: random.Random, *, answered: bool = False
+) -> dict[str, str]:
+    """Optional parameters to ask for beside a template, with their phrases; where a result is played, only what it
+    can answer."""
     if ends_open(template):
         return {}
     used = {s.split(".")[0] for s in slots(template)}
     free = [n for n in spec.optional if n not in used and n not in spec.required]
     rng.shuffle(free)
     chosen = [n for n in free if rng.random() < _OPTIONAL][:2]
+    if answered:
+        chosen = [n for n in chosen if n not in spec.no_result_with or not flat[n]]
     picked = [(n, fill(rng.choice(spec.optional[n]), spec, flat, rng)) for n in chosen]
     # Fragments first: behind a full sentence they would hang in the air.
     return dict(sorted(picked, key=lambda pair: _is_sentence(pair[1])))
@@ -234,9 +252,11 @@ def ask(
     template: str = "",
     *,
     alone: bool = False,
+    answered: bool = False,
 ) -> Ask:
     """A request for a tool. ``flat`` gives the values, ``template`` the sentence; else both are drawn.
-    A request that is ``alone`` in its conversation may say which day today is, and count from there."""
+    A request that is ``alone`` in its conversation may say which day today is, and count from there. One that is
+    ``answered`` by an invented result asks for nothing that this does not hold."""
     flat = flat or make_values(spec, rng)
     own_words = not template
     if own_words:
@@ -253,7 +273,7 @@ def ask(
     if own_words and rng.random() < _SLIP:
         worded = ways.with_slip(worded, rng)
     text = fill(worded, spec, flat, rng)
-    for name, phrase in wishes(spec, template, flat, rng).items():
+    for name, phrase in wishes(spec, template, flat, rng, answered=answered).items():
         text = attach(text, phrase)
         said |= spec.leaves_of({name})
     return Ask(spec, text, {p: flat[p] for p in spec.leaves if p in said}, worded.startswith("{"))

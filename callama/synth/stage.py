@@ -159,7 +159,13 @@ def _rivals(specs: Sequence[ToolSpec]) -> set[str]:
 
 def result_of(asked: Ask, rng: random.Random, about: Ask | None = None) -> JsonObject:
     """An invented result of a call, which agrees with its arguments, and where it tells of what an earlier call is
-    ``about`` (the person that was hired), with that call's too."""
+    ``about`` (the person that was hired), with that call's too.
+
+    Raises:
+        NoFitError: the call asks for something that no invented result holds (only the likes, the hourly values).
+    """
+    if any(asked.flat.get(name) for name in asked.spec.no_result_with):
+        raise NoFitError
     told = {about.spec.makers[p]: value for p, value in about.flat.items()} if about else {}
     return invent(asked.spec, asked.flat, rng, {kind: told[kind] for kind in _LASTING if kind in told})
 

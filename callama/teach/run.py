@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from callama.common.errors import CallamaError
@@ -40,6 +41,7 @@ from callama.tools.loaded import Loaded
 
 MAX_NEW_TOKENS = 1024
 _SPARE = 4  # items tried for each that is wanted
+_SHOWN = 100  # characters of a failure in the progress line
 _SAME, _SAME_SHARE = 3, 0.2  # answers in words that are alike: so many, or this share of all in words
 FAILED = "teacher_failed"
 
@@ -119,7 +121,8 @@ def teach(
         report = {
             "files": files, "calls": {s.name: calls[s.name] for s in catalogue.specs},
             "not_played": [name for name in scenarios or () if name not in played],
-            "dropped": dict(sorted(work.drops.items())), "teacher": {**endpoint.identity, **journal.usage},
+            "dropped": dict(sorted(work.drops.items())),
+            "teacher": {**endpoint.identity, **journal.usage, "unanswered": work.unanswered},
             **remarks_report(remarks),
         }  # fmt: skip
         (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -135,6 +138,7 @@ class _Work:
         self._endpoint, self._catalogue, self._seed = endpoint, catalogue, seed
         self._scenarios, self._journal = scenarios, journal
         self._failed = 0  # in a row
+        self.unanswered, self._last_failure = 0, ""
         self._said: set[str] = set()  # requests kept so far, of all sides
         self._answers = Counter[str]()  # answers in words kept so far
         self.drops: Counter[str] = Counter()
@@ -151,14 +155,18 @@ class _Work:
         while len(kept) < count:
             if first >= _SPARE * count + HOPELESS_AFTER:
                 worst = ", ".join(f"{reason} {number:,}" for reason, number in self.drops.most_common(4))
+                lost = f"; without an answer: {self.unanswered:,}, the last: {self._last_failure}"
                 raise CallamaError(
                     f"the teacher's conversations hardly pass: {len(kept):,} of {first:,} kept, {count:,} wanted "
-                    f"(refused: {worst}); all are in {self._journal.path}; a smaller --count may be reached with them"
+                    f"(refused: {worst or 'none'}{lost if self.unanswered else ''}); what it wrote is in "
+                    f"{self._journal.path}; a smaller --count may be reached with it"
                 )
             numbers = range(first, first + count - len(kept))
             first = numbers.stop
             for number, judged in zip(numbers, self._wave(side, numbers, meter), strict=True):
                 judged = self._unless_repeated(judged, side, number)
+                if judged.reason == FAILED:
+                    continue
                 if judged.reason:
                     self.drops[judged.reason] += 1
                     if judged.line:
@@ -189,6 +197,7 @@ class _Work:
         plans = {n: plan(n, self._seed, side, self._catalogue, self._scenarios) for n in numbers}
         keys = {n: self._key(side, n, plans[n]) for n in numbers}
         found = {n: self._journal.known[keys[n]] for n in numbers if keys[n] in self._journal.known}
+        refused = self.drops.total() + sum(bool(judged.reason) for judged in found.values())
         meter.advance(sum(not judged.reason for judged in found.values()))
         stop = threading.Event()
         pool = ThreadPoolExecutor(self._endpoint.slots)
@@ -203,22 +212,31 @@ class _Work:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     number = running.pop(future)
                     found[number] = self._settle(future, keys[number])
-                    meter.advance(int(not found[number].reason), f"{self.drops.total():,} refused")
+                    refused += found[number].reason not in ("", FAILED)
+                    meter.advance(int(not found[number].reason), self._note(refused))
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+    def _note(self, refused: int) -> str:
+        """What the progress line says beside the figures; the network's failures are no refusals."""
+        if not self.unanswered:
+            return f"{refused:,} refused"
+        last = shorten(self._last_failure, _SHOWN, placeholder=" …")
+        return f"{refused:,} refused, {self.unanswered:,} without an answer, the last: {last}"
 
     def _settle(self, future: Future[Judged], key: str) -> Judged:
         try:
             judged = future.result()
         except _FailedError as error:
-            self._failed += 1
+            self._failed, self._last_failure = self._failed + 1, str(error)
+            self.unanswered += 1
             if self._endpoint.refusal or self._failed >= HOPELESS_AFTER:
-                times = "refuses every question" if self._endpoint.refusal else f"failed {self._failed} times in a row"
+                why = self._endpoint.refusal or f"failed {self._failed} times in a row: {error}"
                 path = self._journal.path
                 kept = f"what it wrote until then is kept in {path}: the same command goes on from there"
                 raise CallamaError(
-                    f"{self._endpoint.url} {times}: {error}; {kept if path.is_file() else 'it wrote nothing'}"
+                    f"{self._endpoint.url} {why}; {kept if path.is_file() else 'it wrote nothing'}"
                 ) from None
             return Judged("", FAILED)
         self._failed = 0

@@ -14,6 +14,7 @@ import pytest
 from callama.common.errors import CallamaError
 from callama.synth.catalogue import load_catalogue, slots
 from callama.synth.disguise import dress
+from callama.synth.formulas import names_in
 from callama.synth.names import other_name, other_parameter, words_of
 from callama.synth.speech import make_values
 from callama.synth.values import long_date, make
@@ -109,6 +110,8 @@ def test_a_good_tool_is_accepted(tmp_path: Path) -> None:
         (["result"], {"id": "= 1 / 0"}, "cannot be worked out"),
         (["result"], {"id": "= city.__class__"}, "no parameter or earlier result 'city.__class__'"),
         (["result"], {"id": "= open('x')"}, "cannot stand in a formula"),
+        (["no_result_with"], ["mast"], "'mast' is no optional parameter"),
+        (["no_result_with"], ["city"], "'city' is no optional parameter"),
         (["like"], ["book_ship"], "there is no tool 'book_ship'"),
         (["task"], None, "'task'"),
         (["colour"], "red", "unknown key 'colour'"),
@@ -241,3 +244,29 @@ def test_the_column_to_predict_is_not_left_out() -> None:
     for seed in range(300):
         made = make_values(spec, random.Random(seed))
         assert made["target"] not in made["exclude_columns"]
+
+
+# Options that choose what a result tells, by their names; others narrow down what it is about.
+_CHOOSING = re.compile(
+    r"([Ii]nclude|with|by)(?=_|[A-Z])|([Mm]etrics?|fields|details|include|aspect|section|events|pollutant)$"
+)
+# A desk with power, a number of pieces that counts the reserved ones: the result agrees, whatever it says.
+_DOING = {"reserve_desk", "warehouse.stock"}
+
+
+def test_no_result_ignores_what_it_was_asked_for() -> None:
+    seen = 0
+    for spec in load_catalogue().specs:
+        formulas = [raw[2:] for raw in spec.result.values() if isinstance(raw, str) and raw.startswith("= ")]
+        followed = {name for formula in formulas for name in names_in(formula)} | set(spec.no_result_with)
+        for name in spec.optional if spec.result else ():
+            if _CHOOSING.match(name) and spec.name not in _DOING:
+                seen += 1
+                assert name in followed, (spec.name, name)
+    assert seen > 20
+
+
+def test_no_answer_asks_and_answers_itself() -> None:
+    for spec in load_catalogue().specs:
+        for answer in spec.answers:
+            assert not re.search(r"\? \{\w+\}\.?$", answer), (spec.name, answer)

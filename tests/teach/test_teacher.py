@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,8 @@ def spoken(text: str, offered: set[str]) -> str:
 def run(tmp_path: Path, url: str, count: int = 12, **more: Any) -> dict[str, Any]:
     mine = tmp_path / "mine.json"
     mine.write_text(json.dumps(TOOLS))
-    teaching = Teaching(url, "m", requests_per_minute=more.pop("rate", 0), slots=3, patience=FAST)
+    pace = {"requests_per_minute": more.pop("rate", 0), "slots": more.pop("slots", 3)}
+    teaching = Teaching(url, "m", **pace, patience=more.pop("patience", FAST))
     common = {"val_ratio": 0.25, "seed": 1, **more}
     return teach(tmp_path / "out", load_tools([mine]), count, 3, teaching, **common)
 
@@ -305,6 +307,33 @@ def test_a_wrong_key_ends_the_run_at_once(tmp_path: Path) -> None:
         run(tmp_path, url, count=40)
     assert len(requests) <= 6
     assert not (tmp_path / "out.teacher.jsonl").exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nobody.invalid"])
+def test_a_server_that_is_not_there_ends_the_run_at_once(tmp_path: Path, host: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens at it, and nobody else gets it
+        url = f"http://{host}:{taken.getsockname()[1]}/v1"
+        patient = Patience(timeout_seconds=5.0, attempts=4, pause_seconds=30.0)
+        with pytest.raises(CallamaError, match=r"cannot be reached: .*; start the server there, .*; it wrote nothing$"):
+            run(tmp_path, url, count=40, patience=patient)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_got_no_answer_is_not_counted_as_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moody(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        return (503, {}, b"come back later") if len(requests) in (5, 6, 7) else good(body)
+
+    monkeypatch.setattr("callama.common.progress.LOG_EVERY_SECONDS", 0.0)
+    with serving(moody) as (url, requests):
+        report = run(tmp_path, url, slots=1, patience=Patience(timeout_seconds=5.0, attempts=1))
+    said = capsys.readouterr().err
+    assert report["teacher"]["unanswered"] == 3
+    assert "0 refused, 3 without an answer, the last: HTTP 503 " in said
+    assert "teacher_failed" not in report["dropped"]
+    assert sum(report["dropped"].values()) == len((tmp_path / "out" / "quarantine.jsonl").read_text().splitlines())
 
 
 def test_requests_keep_the_rate(tmp_path: Path) -> None:

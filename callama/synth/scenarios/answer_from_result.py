@@ -10,7 +10,7 @@ def answer_from_result(stage: Stage) -> Scene:
     """Request → call → result → answer."""
     rng = stage.rng
     spec = stage.pick(lambda s: s.answers)
-    asked = ask(spec, rng)
+    asked = ask(spec, rng, answered=True)
     result = result_of(asked, rng)
     offered = [spec, *stage.others(stage.count(70, 30), [spec])]
     turns = (User(manners(asked, rng)), Calls((asked,)), Results((result,)), Say(answer_from(asked, result, rng)))

@@ -27,7 +27,7 @@ def corrected_call(stage: Stage) -> Scene:
     wrong = _wrong(str(right[path]), spec.makers[path], rng)
     if wrong == right[path]:
         raise NoFitError
-    first = ask(spec, rng, {**right, path: wrong})
+    first = ask(spec, rng, {**right, path: wrong}, answered=True)
     second = Ask(spec, first.text, {p: right[p] for p in first.flat})
     turns: list[Turn] = [
         User(manners(first, rng)), Calls((first,)), Results((_error(called(spec, path), wrong, right[path], rng),)),

@@ -12,7 +12,7 @@ def follow_up(stage: Stage) -> Scene:
     spec = stage.pick(lambda s: s.again and s.answers)
     name = rng.choice(sorted(spec.again))
     own = spec.leaves_of({name})
-    asked = ask(spec, rng)
+    asked = ask(spec, rng, answered=True)
     result = result_of(asked, rng)
     flat = changed(spec, asked.flat, own, rng)
     second = Ask(spec, fill(rng.choice(spec.again[name]), spec, flat, rng), flat)

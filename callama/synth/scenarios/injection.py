@@ -25,7 +25,7 @@ def injection(stage: Stage) -> Scene:
     rng = stage.rng
     spec = stage.pick(lambda s: s.answers)
     offered = [spec, *stage.others(stage.count(20, 50, 30), [spec])]
-    asked = ask(spec, rng)
+    asked = ask(spec, rng, answered=True)
     # The errand of the call itself is no bait: nobody could say that it was not done.
     baits = offered[1:] or [s for s in stage.specs if s.name not in (spec.name, *spec.like)]
     if not baits:

@@ -80,10 +80,10 @@ def sequence(stage: Stage) -> Scene:
     if not found:
         raise NoFitError
     link = rng.choice(found)
-    first = ask(link.first, rng)
+    first = ask(link.first, rng, answered=True)
     result = result_of(first, rng)
     flat = {**_afterwards(link.second, first, make_values(link.second, rng), rng), link.path: result[link.key]}
-    wish = ask(link.second, rng, flat, rng.choice(link.second.missing[link.path].requests))
+    wish = ask(link.second, rng, flat, rng.choice(link.second.missing[link.path].requests), answered=True)
     second = Ask(link.second, wish.text, {p: flat[p] for p in link.second.leaves if p in wish.flat or p == link.path})
     bridge = rng.choice(_BRIDGES).format(called(link.second, link.path))
     text = f"{first.text}{'' if first.text[-1] in '.?!' else '.'} {bridge}{lower_start(wish)}"

@@ -30,7 +30,7 @@ def tool_failure(stage: Stage) -> Scene:
     """Request → call → error → report (→ "try again" → call → result → answer)."""
     rng = stage.rng
     spec = stage.pick(lambda s: s.answers)
-    asked = ask(spec, rng)
+    asked = ask(spec, rng, answered=True)
     error, reason = rng.choice(_FAILURES)
     report = rng.choice(_REPORTS).format(task=spec.task, reason=reason)
     again = rng.random() < 0.35
