@@ -66,8 +66,6 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
         device = choose_device(config.device)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if config.validation.best_by == "calls" and not config.validation.questions:
-        raise UsageError("validation.best_by is 'calls' and validation.questions is 0; ask 32, say, or choose 'loss'")
     dtype = choose_dtype(config.dtype, device)
     train_data = _one_dataset(config.train.dataset_sources, "train.dataset_sources")
     validation_data = None
