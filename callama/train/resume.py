@@ -40,7 +40,12 @@ from callama.weights.native import PARAMS
 
 # What a checkpoint's manifest says, of the base's files and of ``auto``.
 _CONTENTS, _SHAPE, _PRECISION = "base_contents", "base_params", "computed_in"
+_DATA, _TOKENIZER = "data_sha256", "tokenizer_sha256"
 _MAY_CHANGE = ("steps_per_print", "checkpoint", "tensorboard", "validation", "device", "check_memory", "hardware")
+
+# Read by nothing in training; and paths of files that are held by what they contain, where the manifest tells of it.
+_NO_EFFECT = ("name", "optimizer.lr", "model_config.max_batch_size", "model_config.use_cache")
+_PATHS = ("model_ckpt_file", "tokenizer_file", "train.dataset_sources")
 
 
 def save(config: TrainConfig, run: Run, engine: Engine, progress: Progress) -> Path:
@@ -90,7 +95,7 @@ def restore(config: TrainConfig, run: Run, engine: Engine, progress: Progress) -
 def _refuse_changed_files(config: TrainConfig, run: Run, folder: Path) -> None:
     before, now = manifest_of(folder), run.facts
     otherwise = "put the earlier one back, or start over with --fresh"
-    if before.get("data_sha256") != now["data_sha256"]:
+    if before.get(_DATA) != now[_DATA] or before.get(_TOKENIZER, now[_TOKENIZER]) != now[_TOKENIZER]:
         raise CallamaError(f"{run.train_data.path} has changed since {folder} was written; {otherwise}")
     if before.get(_CONTENTS, now[_CONTENTS]) != now[_CONTENTS]:
         raise CallamaError(
@@ -131,10 +136,12 @@ def refuse_changed_settings(config: TrainConfig) -> None:
     require_undamaged(folder / CONFIG)
     before, now = dict(_flat(read_json(folder / CONFIG, "the settings of the run"))), dict(_flat(config.saved()))
     # What ``auto`` stands for is known when the device is.
-    chosen = _PRECISION in manifest_of(folder) and "auto" in (before.get("dtype"), now.get("dtype"))
+    facts = manifest_of(folder)
+    chosen = _PRECISION in facts and "auto" in (before.get("dtype"), now.get("dtype"))
     may_change = (*_MAY_CHANGE, "dtype") if chosen else _MAY_CHANGE
+    passed = (*_NO_EFFECT, *_PATHS) if {_CONTENTS, _SHAPE, _DATA, _TOKENIZER} <= facts.keys() else _NO_EFFECT
     for key in now | before:  # a section that is left out has none of its keys
-        if key.split(".")[0] not in may_change and before.get(key) != now.get(key):
+        if key.split(".")[0] not in may_change and key not in passed and before.get(key) != now.get(key):
             was, become = ("not set" if value is None else value for value in (before.get(key), now.get(key)))
             raise CallamaError(
                 f"{config.spelled(key)} was {was} in {folder} and is {become} now; put it back, train with it under "

@@ -196,6 +196,27 @@ def test_how_often_to_look_may_change(world: Path, configure: Configure, job: Pa
     assert train(changed, resume=True)["step"] == 8
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_files_elsewhere_are_the_same_by_what_they_contain(
+    configure: Configure, tmp_path: Path, job: Path, world: Path, same: bool
+) -> None:
+    """And what nothing reads may change too."""
+    train(configure("whole"))
+    train(configure(checkpoint__save_interval=4))
+    cut_back(job, 4)
+    root = tmp_path / "moved"
+    shutil.copytree(world, root)
+    unread = {"name": "x", "optimizer__lr": 1e-3, "model_config__max_batch_size": 4}
+    moved = {"model_ckpt_file": str(root / "model"), "tokenizer_file": str(root / "model" / "tokenizer.json")}
+    if not same:
+        shutil.copyfile(root / "built" / "validation.arrow", root / "built" / "train.arrow")
+        with pytest.raises(CallamaError, match=r"moved/built/train\.arrow has changed since"):
+            train(configure(root=root, **unread, **moved), resume=True)
+        return
+    assert train(configure(root=root, **unread, **moved), resume=True)["step"] == 8
+    assert_bit_equal(find_adapter(job), find_adapter(tmp_path / "whole" / "job"))
+
+
 def test_changed_data_are_refused(configure: Configure, tmp_path: Path, world: Path) -> None:
     root = tmp_path / "own"
     shutil.copytree(world, root)
