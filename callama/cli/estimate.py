@@ -55,7 +55,8 @@ def _print(found: Estimate) -> None:
             least, most = found.seconds
             whole = f", {found.steps:,} steps: {duration(least)} to {duration(most)}"
             if most < found.steps * high:
-                whole += f" (train.max_minutes ends it after {found.max_minutes:g} minutes, with fewer steps)"
+                ends = "ends" if least < found.steps * low else "may end"
+                whole += f" (train.max_minutes {ends} it after {found.max_minutes:g} minutes, with fewer steps)"
         other = " and without the processes' talking to each other" if found.devices > 1 else ""
         print(
             f"time: {low:.2f} to {high:.2f} s a step{whole}; from one block measured here, "

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from callama.common.errors import CallamaError, UsageError
-from callama.common.files import Checksums, atomic_file, atomic_folder, write_json
+from callama.common.errors import CallamaError
+from callama.common.files import MANIFEST, Checksums, atomic_file, atomic_folder, read_manifest, write_json
 from callama.model.params import ModelParams
 from callama.train.config import TrainConfig
 from callama.weights.adapter import LATEST, Adapter, find_adapter, save_adapter
@@ -169,34 +169,56 @@ def load_trainer(folder: Path) -> dict[str, Any]:
     """The trainer's state; nothing but plain values and tensors is unpickled.
 
     Raises:
-        UsageError: the folder is not a checkpoint of a run. CallamaError: the file is damaged.
+        CallamaError: the file is damaged or missing.
     """
     path = folder / TRAINER
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist; only a checkpoint written by training can be resumed")
     require_undamaged(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise _damaged(path, str(error).splitlines()[0]) from None
+        raise damaged(path, str(error).splitlines()[0]) from None
     return state
 
 
-def require_undamaged(path: Path) -> None:
-    """Holds a checkpoint's file against its manifest: torch loads numbers without looking at their checksums.
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's manifest says, which every checkpoint has.
 
     Raises:
-        CallamaError: it is not the file that was written.
+        CallamaError: it is damaged or missing.
     """
+    path = folder / MANIFEST
     try:
-        require_as_written(path)
-    except CallamaError:
-        raise _damaged(path, "its sha256 is not the one in the manifest beside it") from None
+        manifest = read_manifest(folder)
+    except CallamaError as error:
+        raise damaged(path, f"it cannot be read: {error}") from None
+    if not isinstance(manifest.get("files"), dict):
+        raise damaged(path, "it lists no files" if manifest else "it is missing or empty")
+    return manifest
 
 
-def _damaged(path: Path, reason: str) -> CallamaError:
-    job = path.parent.parent
+def require_undamaged(*paths: Path) -> None:
+    """Holds files of a checkpoint, all of which it must have, against its manifest, before they are read: torch loads
+    numbers without looking at their checksums, and what is damaged may look like another setting.
+
+    Raises:
+        CallamaError: one is not the file that was written, or is missing.
+    """
+    for path in paths:
+        manifest_of(path.parent)
+        if not path.is_file():
+            raise damaged(path, "it is missing")
+        try:
+            require_as_written(path)
+        except CallamaError:
+            raise damaged(path, "its sha256 is not the one in the manifest beside it") from None
+
+
+def damaged(path: Path, reason: str) -> CallamaError:
+    """The error of a checkpoint's file that a run cannot go on from."""
+    folder, job = path.parent, path.parent.parent
+    # Nothing takes the place of a folder that is not known to be callama's.
+    first = f"move {folder} elsewhere and " if path.name == MANIFEST else ""
     return CallamaError(
-        f"{path} is damaged ({reason}); to go on from an older step, write its name into {job / LATEST}; where there "
-        "is none, start over with --fresh"
+        f"{path} is damaged ({reason}); to go on from an older step, {first}write its name into {job / LATEST}; where "
+        "there is none, start over with --fresh"
     )

@@ -276,9 +276,15 @@ class TrainConfig(Section):
             )
         without_data = self.validation.without_data()
         if without_data:
+            need = "needs" if len(without_data) == 1 else "need"
             raise UsageError(
-                f"{' and '.join(without_data)} need validation data, and validation.dataset_sources is empty; name a "
+                f"{' and '.join(without_data)} {need} validation data, and validation.dataset_sources is empty; name a "
                 "file there, set validation.enabled=false, or leave them out"
+            )
+        found = self.validation
+        if found.enabled and found.best_by == "calls" and not found.questions:
+            raise UsageError(
+                "validation.best_by is 'calls' and validation.questions is 0; ask 32, say, or choose 'loss'"
             )
         if self.zero is None or self.zero.stage < 3:
             return

@@ -18,8 +18,10 @@ from callama.model.transformer import Transformer
 from callama.train.checkpoint import TRAINER, require_undamaged
 from callama.train.config import OptimizerSection
 from callama.train.loss import SupervisedLoss, supervised_loss
+from callama.weights.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from callama.weights.adapter import Adapter, adapter_of, load_adapter, read_adapter
-from callama.weights.native import WEIGHTS, read_native
+from callama.weights.adapter_config import CONFIG as ADAPTER_CONFIG
+from callama.weights.native import PARAMS, WEIGHTS, read_native
 
 Trained = Adapter | dict[str, Tensor]  # the adapter, or all weights by Meta's names
 
@@ -134,9 +136,10 @@ class PlainEngine:
                 "launcher of the run that wrote it, or start over with --fresh"
             )
         if next(lora_modules(self._model), None) is not None:
+            require_undamaged(folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS)
             load_adapter(self._model, read_adapter(folder, self._model.params))
         else:
-            require_undamaged(folder / WEIGHTS)
+            require_undamaged(folder / PARAMS, folder / WEIGHTS)
             self._model.load_state_dict(read_native(folder).state)
         self._optimizer.load_state_dict({key: value for key, value in state.items() if key != "copies"})
         with torch.no_grad():

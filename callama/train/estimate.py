@@ -18,13 +18,13 @@ from callama.common.errors import CallamaError, UsageError
 from callama.data.dataset import Dataset
 from callama.data.pack import EpochPlans, Sizes, collate
 from callama.model import nf4
-from callama.model.device import choose_device, choose_dtype
+from callama.model.device import choose_device
 from callama.model.params import ModelParams
 from callama.train import memory
 from callama.train.config import TrainConfig
 from callama.train.main_memory import free_bytes, resident_bytes
 from callama.train.memory import Load, Setting
-from callama.train.out_of_memory import SHORTER, less_memory
+from callama.train.out_of_memory import SHORTER, computed_in, less_memory
 from callama.train.probe import seconds_per_step
 from callama.train.schedule import planned_steps
 from callama.weights.adapter import find_adapter
@@ -39,7 +39,8 @@ ASSUMED_SUPERVISED = 0.25  # of the tokens, where there are no data yet
 class Estimate:
     """Bytes and seconds. ``parts`` are not all there at once; ``peak`` is the most at any time, with what the
     program itself takes. ``seconds_per_step``, from the fastest and the slowest of some measurements, and ``steps``
-    are None where they cannot be known; ``max_minutes`` is the limit of the settings."""
+    are None where they cannot be known; ``max_minutes`` is the limit of the settings, ``max_tokens`` the one
+    that data must be built with for ``changes``, where they are not."""
 
     device: str
     devices: int
@@ -52,6 +53,7 @@ class Estimate:
     steps: int | None
     seconds_per_step: tuple[float, float] | None = None
     max_minutes: float | None = None
+    max_tokens: int | None = None
 
     @property
     def seconds(self) -> tuple[float, float] | None:
@@ -137,10 +139,7 @@ def _available(device: torch.device) -> tuple[int, int]:
 
 def _setting(config: TrainConfig, params: ModelParams, tied: bool, device: str, devices: int) -> Setting:
     lora = None if config.method == "full" else config.lora.params()
-    if device == "cuda" and config.dtype == "auto":
-        dtype = torch.bfloat16
-    else:
-        dtype = choose_dtype(config.dtype, torch.device(device))
+    dtype = computed_in(config, device)
     accumulates = config.train.gradient_accumulation_steps > 1
     packed = config.method == "qlora"
     on_cpu, dropout = device == "cpu", config.model.dropout()
@@ -183,6 +182,7 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
     load, mean_share, steps = _load(config, setting)
     peak = peak_of(setting, load)
     changes: list[str] = []
+    max_tokens = None
     if peak > available:
         for change, changed in less_memory(config, device):
             if change.startswith(SHORTER) and changes and changes[-1].startswith(SHORTER):
@@ -190,19 +190,22 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
             changes.append(config.spelled(change))
             other = _setting(changed, params, tied, device, devices)
             try:
-                shorter = _load(changed, other)[0]
+                shorter, _, built = _load(changed, other)
             except CallamaError:  # a conversation is longer than that: of data that are built again
-                shorter = _whole_sequences(changed)
+                shorter, built = _whole_sequences(changed), None
+            max_tokens = changed.model.max_seq_len if change.startswith(SHORTER) and built is None else None
             if peak_of(other, shorter) <= available:
                 break
         else:
-            changes = []
+            changes, max_tokens = [], None
     seconds = None
     if timed and not planned and peak <= available:
         batches = config.train.gradient_accumulation_steps * mean_share
         seconds = seconds_per_step(setting, load, batches, torch.device(device))
     parts, minutes = memory.parts(setting, load), config.train.max_minutes
-    return Estimate(device, devices, parts, program, peak, available, load, changes, steps, seconds, minutes)
+    return Estimate(
+        device, devices, parts, program, peak, available, load, changes, steps, seconds, minutes, max_tokens
+    )
 
 
 def require_memory(config: TrainConfig) -> None:
@@ -221,7 +224,5 @@ def refusal(found: Estimate) -> str:
     needs = f"this run needs about {found.peak / GIB:.1f} GiB on each device and there are {found.available / GIB:.1f}"
     if not found.changes:
         return f"{needs}; no setting makes it fit: it takes a larger device, more of them, or a smaller model"
-    said, last = f"{needs}; it fits with {' '.join(found.changes)}", found.changes[-1]
-    return (
-        f"{said}, and data built with --max-tokens {last.removeprefix(SHORTER)}" if last.startswith(SHORTER) else said
-    )
+    built = "" if found.max_tokens is None else f", and data built with --max-tokens {found.max_tokens}"
+    return f"{needs}; it fits with {' '.join(found.changes)}{built}"

@@ -23,11 +23,17 @@ from callama.common.signals import ENDING
 from callama.data.pack import EpochPlans, MicroBatch, Sizes, collate
 from callama.train import pace, zero
 from callama.train.best import give_up, note_score
-from callama.train.checkpoint import Progress, step_folder, step_folders, sweep
+from callama.train.checkpoint import Progress, newest, step_folder, step_folders, sweep
 from callama.train.config import TrainConfig
 from callama.train.engine import Engine, PlainEngine, shares
 from callama.train.memory import Load
-from callama.train.out_of_memory import is_out_of_memory, what_takes_less
+from callama.train.out_of_memory import (
+    VALIDATING,
+    is_out_of_memory,
+    noted_as_validating,
+    what_takes_less,
+    what_validates_in_less,
+)
 from callama.train.peak import measured_peak, micro_batch_flops
 from callama.train.questions import Questions
 from callama.train.resume import refuse_changed_settings, restore, save
@@ -64,16 +70,30 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
             ) from None
         if is_out_of_memory(error):
             traceback.clear_frames(error.__traceback__)  # the step's tensors: looking at the disk takes memory too
+            if VALIDATING in getattr(error, "__notes__", ()):
+                raise CallamaError(f"out of memory {VALIDATING}; {_how_to_validate(config)}") from None
             raise CallamaError(f"out of memory; {what_takes_less(config)}{_how_to_try_again(config)}") from None
         raise
 
 
 def _how_to_try_again(config: TrainConfig) -> str:
     """With other settings than those of the checkpoints that are there, from which a run goes on with its own only."""
-    if not config.checkpoint.enabled or not (written := step_folders(config.checkpoint.folder)):
+    if (stays := _left(config)) is None:
         return ""
     name = config.spelled("checkpoint.job_name")
-    return f". With a changed setting train anew under another {name}, since --resume takes none; {written[-1]} stays"
+    return f". With a changed setting train anew under another {name}, since --resume takes none; {stays} stays"
+
+
+def _how_to_validate(config: TrainConfig) -> str:
+    """In less memory, with which a run may go on."""
+    stays = _left(config)
+    again = "start again" if stays is None else f"go on with --resume, from {stays}"
+    return f"{what_validates_in_less(config)}, and {again}"
+
+
+def _left(config: TrainConfig) -> Path | None:
+    """The checkpoint that a run which broke could go on from."""
+    return newest(config.checkpoint.folder) if config.checkpoint.enabled else None
 
 
 def start(config: TrainConfig) -> tuple[Run, Engine]:
@@ -184,9 +204,11 @@ def _loop(
         sums += step.sums
         last_loss = step.sums.loss
         if not math.isfinite(last_loss) or not math.isfinite(step.gradient_norm):
+            written = f"The last good checkpoint is {folder or 'not written yet'}"
+            off = config.spelled("No checkpoint is written (checkpoint.enabled is false)")
             raise CallamaError(
                 f"loss {last_loss} and gradient norm {step.gradient_norm} at step {progress.step + 1} are not finite; "
-                f"lower {config.spelled('scheduler.max_lr')}. The last good checkpoint is {folder or 'not written yet'}"
+                f"lower {config.spelled('scheduler.max_lr')}. {written if config.checkpoint.enabled else off}"
                 f"{_how_to_try_again(config)}"
             )
         progress.step += 1
@@ -204,7 +226,8 @@ def _loop(
             watch.step(progress, sums, step.learning_rate, step.gradient_norm, peak_memory_bytes(run.device))
             sums = Sums()
         if run.validation_data is not None and (progress.step % config.validation.interval == 0 or finished):
-            last_validation, answers = validate(config, run, engine), questions.ask()
+            with noted_as_validating():
+                last_validation, answers = validate(config, run, engine), questions.ask()
             watch.validation(progress.step, last_validation, answers)
             better = note_score(config, progress, last_validation, answers)
             finished = finished or give_up(config, progress)

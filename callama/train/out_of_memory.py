@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from callama.common.errors import UsageError
+from callama.model.device import choose_device, choose_dtype
 from callama.train.config import TrainConfig, is_offloaded
 
 SHORTER = "model_config.max_seq_len="
+VALIDATING = "while validating"  # a note on an error
 _NOTES = {
     "train.micro_batch_size": "{} (about the same steps in less memory)",
     "train.recompute": "{} (the same gradients, more slowly)",
@@ -19,6 +22,12 @@ _NOTES = {
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed; torch has no error of its own for main memory."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def computed_in(config: TrainConfig, device: str) -> torch.dtype:
+    """What ``dtype`` stands for on a device, which need not be here."""
+    auto_on_gpu = device == "cuda" and config.dtype == "auto"
+    return torch.bfloat16 if auto_on_gpu else choose_dtype(config.dtype, torch.device(device))
 
 
 def less_memory(config: TrainConfig, device: str) -> Iterator[tuple[str, TrainConfig]]:
@@ -47,7 +56,7 @@ def _changes(config: TrainConfig, device: str) -> Iterator[str]:
     offloads = zero is not None and device != "cpu"  # there main memory is the device's own
     if zero is not None and offloads and not is_offloaded(zero.offload_optimizer):
         yield "zero_optimization.offload_optimizer.device=cpu"
-    if config.dtype == "fp32":
+    if computed_in(config, device) == torch.float32:
         yield "dtype=bf16"
     if zero is not None and zero.stage < 3:
         yield "zero_optimization.stage=3"
@@ -61,10 +70,29 @@ def _changes(config: TrainConfig, device: str) -> Iterator[str]:
         yield f"{SHORTER}{length}"
 
 
+@contextmanager
+def noted_as_validating() -> Iterator[None]:
+    """Errors of the block know that they came while validating, where other settings take less."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(VALIDATING)
+        raise
+
+
 def what_takes_less(config: TrainConfig) -> str:
     """The settings that lower a run's memory, the one that changes the result least first."""
-    changes = [change for change, _ in less_memory(config, config.device) if not change.startswith(SHORTER)]
+    device = choose_device("auto").type if config.device == "auto" else config.device
+    changes = [change for change, _ in less_memory(config, device) if not change.startswith(SHORTER)]
     advice = [_NOTES.get(change.partition("=")[0], "{}").format(change.replace(" ", " with ")) for change in changes]
     advice.append(f"a model_config.max_seq_len below {config.model.max_seq_len}, and build with --max-tokens to match")
     more = f"; or, if that is not enough, {', '.join(advice[1:])}" if advice[1:] else ""
     return config.spelled(f"set {advice[0]}{more}")
+
+
+def what_validates_in_less(config: TrainConfig) -> str:
+    """The settings that lower the memory of a validation, none of which changes what is learned."""
+    found = config.validation
+    has = {"batch_size=1": found.batch_size > 1, "questions=0": found.questions > 0 and found.best_by == "loss"}
+    changes = [f"validation.{change}" for change, can_change in has.items() if can_change]
+    return config.spelled("set " + " and, if that is not enough, ".join(changes or ["validation.enabled=false"]))

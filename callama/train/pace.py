@@ -14,9 +14,11 @@ MEASURE_STEPS = 5  # the first steps are slower (warm-up of caches); plans are m
 
 def schedule_steps(config: TrainConfig, progress: Progress) -> int:
     """Over how many steps the learning rate falls: as many as the settings say, which may be more than the run has,
-    or fewer; where the run is cut short, not beyond its end."""
-    steps = config.scheduler.total_num_steps or progress.total_steps
-    return min(steps, progress.total_steps) if progress.total_steps < progress.planned_steps else steps
+    or fewer. Where the run is cut short, more of them become fewer as its own do, so that it ends at the rate that it
+    would have had, and plans that go up and down by a step hardly move it; fewer end with it at the latest."""
+    planned, total = progress.planned_steps, progress.total_steps
+    steps = config.scheduler.total_num_steps or planned
+    return steps * total // planned if steps > planned else min(steps, total)
 
 
 def fit_into_time(config: TrainConfig, progress: Progress, watch: Watch, engine: Engine) -> None:

@@ -10,30 +10,42 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import read_json, read_manifest
+from callama.common.files import MANIFEST, read_json
 from callama.train.checkpoint import (
     CONFIG,
+    TRAINER,
     Progress,
     engine_folder,
     load_trainer,
+    manifest_of,
     newest,
     point_latest,
+    require_undamaged,
     save_checkpoint,
     step_folder,
+    step_folders,
 )
 from callama.train.config import TrainConfig
 from callama.train.engine import Engine
 from callama.train.setup import Run
-from callama.weights.adapter import find_adapter
+from callama.weights.adapter import LATEST, find_adapter
+from callama.weights.native import PARAMS
 
-_CONTENTS, _PRECISION = "base_contents", "computed_in"  # what a checkpoint's manifest says, of the files and ``auto``
+# What a checkpoint's manifest says, of the base's files and of ``auto``.
+_CONTENTS, _SHAPE, _PRECISION = "base_contents", "base_params", "computed_in"
+_DATA, _TOKENIZER = "data_sha256", "tokenizer_sha256"
 _MAY_CHANGE = ("steps_per_print", "checkpoint", "tensorboard", "validation", "device", "check_memory", "hardware")
+
+# Read by nothing in training; and paths of files that are held by what they contain, where the manifest tells of it.
+_NO_EFFECT = ("name", "optimizer.lr", "model_config.max_batch_size", "model_config.use_cache")
+_PATHS = ("model_ckpt_file", "tokenizer_file", "train.dataset_sources")
 
 
 def save(config: TrainConfig, run: Run, engine: Engine, progress: Progress) -> Path:
@@ -68,7 +80,7 @@ def restore(config: TrainConfig, run: Run, engine: Engine, progress: Progress) -
     folder = _newest(config.checkpoint.folder)
     _refuse_changed_files(config, run, folder)
     trainer = load_trainer(folder)
-    if engine.rank == 0 and find_adapter(folder.parent) != folder:
+    if engine.rank == 0 and find_adapter(config.checkpoint.folder) != folder:
         point_latest(folder)
     engine.load_state(folder, trainer["optimizer"])
     torch.set_rng_state(trainer["random"]["torch"][engine.rank].clone())
@@ -81,17 +93,25 @@ def restore(config: TrainConfig, run: Run, engine: Engine, progress: Progress) -
 
 
 def _refuse_changed_files(config: TrainConfig, run: Run, folder: Path) -> None:
-    before = read_manifest(folder)
+    before, now = manifest_of(folder), run.facts
     otherwise = "put the earlier one back, or start over with --fresh"
-    if before.get("data_sha256") != run.facts["data_sha256"]:
+    if before.get(_DATA) != now[_DATA] or before.get(_TOKENIZER, now[_TOKENIZER]) != now[_TOKENIZER]:
         raise CallamaError(f"{run.train_data.path} has changed since {folder} was written; {otherwise}")
-    if before.get(_CONTENTS, run.facts[_CONTENTS]) != run.facts[_CONTENTS]:
+    if before.get(_CONTENTS, now[_CONTENTS]) != now[_CONTENTS]:
         raise CallamaError(
             f"the weights in {config.model_ckpt_file} have changed since {folder} was written; {otherwise}"
         )
-    if (saved := before.get(_PRECISION, now := run.facts[_PRECISION])) != now:
+    require_undamaged(folder / PARAMS)
+    shape = {"use_scaled_rope": False} | (before.get(_SHAPE) or read_json(folder / PARAMS, "the shape of the base"))
+    for key, value in now[_SHAPE].items():
+        if (was := shape.get(key, value)) != value:
+            raise CallamaError(
+                f"{key} of the base, {config.model_ckpt_file}, was {was} when {folder} was written and is {value} now; "
+                f"put the earlier {PARAMS} back, or start over with --fresh"
+            )
+    if (saved := before.get(_PRECISION, now[_PRECISION])) != now[_PRECISION]:
         raise CallamaError(
-            f"{folder} was computed in {saved}, and this run would compute in {now} on {run.device}; "
+            f"{folder} was computed in {saved}, and this run would compute in {now[_PRECISION]} on {run.device}; "
             f"go on with {config.spelled(f'dtype={saved}')}, or start over with --fresh"
         )
 
@@ -99,6 +119,10 @@ def _refuse_changed_files(config: TrainConfig, run: Run, folder: Path) -> None:
 def _newest(job: Path) -> Path:
     if (folder := newest(job)) is None:
         raise UsageError(f"{job} holds no checkpoint to resume; start over with --fresh")
+    if not any((folder / name).is_file() for name in (TRAINER, MANIFEST)):
+        there = ", ".join(step.name for step in step_folders(job))
+        other = f"there are {there}: write one of them into {job / LATEST}" if there else "start over with --fresh"
+        raise UsageError(f"{job / LATEST} names {short(folder.name)}, which is no checkpoint; {other}")
     return folder
 
 
@@ -109,12 +133,15 @@ def refuse_changed_settings(config: TrainConfig) -> None:
         UsageError: there is no checkpoint. CallamaError: a setting differs that the result depends on.
     """
     folder = _newest(config.checkpoint.folder)
+    require_undamaged(folder / CONFIG)
     before, now = dict(_flat(read_json(folder / CONFIG, "the settings of the run"))), dict(_flat(config.saved()))
     # What ``auto`` stands for is known when the device is.
-    chosen = _PRECISION in read_manifest(folder) and "auto" in (before.get("dtype"), now.get("dtype"))
+    facts = manifest_of(folder)
+    chosen = _PRECISION in facts and "auto" in (before.get("dtype"), now.get("dtype"))
     may_change = (*_MAY_CHANGE, "dtype") if chosen else _MAY_CHANGE
+    passed = (*_NO_EFFECT, *_PATHS) if {_CONTENTS, _SHAPE, _DATA, _TOKENIZER} <= facts.keys() else _NO_EFFECT
     for key in now | before:  # a section that is left out has none of its keys
-        if key.split(".")[0] not in may_change and before.get(key) != now.get(key):
+        if key.split(".")[0] not in may_change and key not in passed and before.get(key) != now.get(key):
             was, become = ("not set" if value is None else value for value in (before.get(key), now.get(key)))
             raise CallamaError(
                 f"{config.spelled(key)} was {was} in {folder} and is {become} now; put it back, train with it under "

@@ -4,8 +4,9 @@ second or not at all."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from callama.train.estimate import require_memory
 from callama.train.heap import give_back_freed_memory, keep_few_primitives
 from callama.weights.adapter import find_adapter
 from callama.weights.native import (
+    PARAMS,
     WEIGHTS,
     NativeCheckpoint,
     build_model,
@@ -31,6 +33,7 @@ from callama.weights.native import (
     require_own_tokenizer,
 )
 from callama.weights.pth import contents
+from callama.weights.seal import require_as_written
 
 
 @dataclass
@@ -45,7 +48,7 @@ class Run:
     validation_data: Dataset | None
     device: torch.device
     dtype: torch.dtype
-    facts: dict[str, str]
+    facts: dict[str, Any]
 
 
 Build = Callable[..., Transformer]
@@ -63,8 +66,6 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
         device = choose_device(config.device)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    if config.validation.best_by == "calls" and not config.validation.questions:
-        raise UsageError("validation.best_by is 'calls' and validation.questions is 0; ask 32, say, or choose 'loss'")
     dtype = choose_dtype(config.dtype, device)
     train_data = _one_dataset(config.train.dataset_sources, "train.dataset_sources")
     validation_data = None
@@ -78,6 +79,7 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
         )
     weights = find_adapter(config.model_ckpt_file)  # a job's folder stands for its newest checkpoint
     folder = weights if weights.is_dir() else weights.parent
+    require_as_written(folder / PARAMS)
     checkpoint = read_native(folder, None if weights.is_dir() else weights)
     _check_shape(config, checkpoint)
     tokenizer = load_tokenizer(config.tokenizer_file or folder)
@@ -111,6 +113,7 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
         device,
         dtype,
         _facts(weights if weights.is_file() else folder / WEIGHTS, train_data)
+        | {"base_params": {k: v for k, v in asdict(checkpoint.params).items() if k != "max_seq_len"}}  # its context
         | {"computed_in": DTYPE_NAMES[dtype]}
         | ({"base_trained_on_as": "nf4"} if config.method == "qlora" else {}),
     )

@@ -26,6 +26,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.data.pack import MicroBatch
 from callama.model.lora import LoRAParams, lora_modules
 from callama.model.transformer import Dropout, Transformer
+from callama.train.checkpoint import damaged, require_undamaged
 from callama.train.config import TrainConfig
 from callama.train.engine import Trained, adamw
 from callama.train.loss import SupervisedLoss, supervised_loss
@@ -264,7 +265,7 @@ class ZeroEngine:
         """Restores what is trained and the optimizer from DeepSpeed's files in ``folder``.
 
         Raises:
-            CallamaError: they are of another number of processes, or missing.
+            CallamaError: they are of another number of processes, damaged or missing.
         """
         if state.get("ranks") != self.ranks:
             raise CallamaError(
@@ -274,7 +275,7 @@ class ZeroEngine:
         found, _ = self._engine.load_checkpoint(str(folder.parent), folder.name, load_module_strict=False)
         self._engine.optimizer.loss_scaler = scaler
         if found is None:
-            raise CallamaError(f"{folder} has no state of DeepSpeed in it; resume from an older step")
+            raise damaged(folder / "mp_rank_00_model_states.pt", "DeepSpeed finds no state of its own")
 
 
 def _checkpoint_engine() -> Any:
@@ -286,6 +287,7 @@ def _checkpoint_engine() -> Any:
             save_tensors(state_dict, Path(path))
 
         def load(self, path: str, map_location: Any = None) -> Any:
+            require_undamaged(Path(path))
             return load_shard(Path(path))
 
     return WeightsOnly()

@@ -180,9 +180,10 @@ def test_impossible_overrides_are_wrong_use(tmp_path: Path, argument: str, messa
     [
         (["scheduler.min_lr=0.01"], r"min_lr is 0\.01, above scheduler\.max_lr, which is 0\.0003; .*lower the"),
         (["scheduler.max_lr=1e-6"], r"scheduler\.min_lr is 1e-05, above scheduler\.max_lr, which is 1e-06"),
-        (["validation.patience=1"], r"patience need.* and validation\.dataset_sources is empty; name a file"),
+        (["validation.patience=1"], r"^validation\.patience needs .* validation\.dataset_sources is empty; name"),
         (["validation.questions=5", "validation.best_by=calls"],
          r"validation\.questions and validation\.best_by need .* set validation\.enabled=false"),
+        (["validation.best_by=calls"], r"^validation\.best_by needs .* set validation\.enabled=false"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_refused_by_name(tmp_path: Path, changes: list[str], message: str) -> None:
@@ -191,10 +192,21 @@ def test_what_does_not_go_together_is_refused_by_name(tmp_path: Path, changes: l
         load_config(write(tmp_path, original()), bare).require_possible()
 
 
-@pytest.mark.parametrize("change", ["validation.enabled=false", 'validation.dataset_sources=["a.arrow"]'])
+SOURCE = 'validation.dataset_sources=["a.arrow"]'
+
+
+@pytest.mark.parametrize("change", ["validation.enabled=false", SOURCE])
 def test_questions_are_possible_with_data_and_where_validation_is_off(tmp_path: Path, change: str) -> None:
     asking = ["validation.dataset_sources=[]", "validation.questions=5", "validation.patience=2", change]
     load_config(write(tmp_path, original()), asking).require_possible()
+
+
+def test_best_by_calls_is_possible_where_validation_is_off(tmp_path: Path) -> None:
+    """As the refusal of it advises."""
+    by_calls = "validation.best_by=calls"
+    load_config(write(tmp_path, original()), [by_calls, "validation.enabled=false"]).require_possible()
+    with pytest.raises(UsageError, match=r"best_by is 'calls' and validation\.questions is 0; ask 32"):
+        load_config(write(tmp_path, original()), [by_calls, SOURCE]).require_possible()
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,19 @@ def test_data_that_are_too_long_may_be_built_again(configure: Configure, monkeyp
     assert refusal(found).endswith("it fits with model_config.max_seq_len=1024, and data built with --max-tokens 1024")
 
 
+def test_data_that_are_short_enough_need_not_be_built_again(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(
+        model_config__max_seq_len=1024, train__micro_batch_size=1, train__recompute=True, method="qlora", dtype="bf16"
+    )
+    needed = estimate(config, here=True)
+    monkeypatch.setattr(estimate_module, "_available", lambda device: (0, needed.peak - needed.program - 1))
+    found = estimate(config, here=True)
+    assert found.changes == ["model_config.max_seq_len=512"]
+    assert refusal(found).endswith("it fits with model_config.max_seq_len=512")
+
+
 def test_the_largest_micro_batch_of_the_data_is_counted(world: Path, configure: Configure) -> None:
     config = configure(train__micro_batch_size=2, train__num_epochs=3, train__gradient_accumulation_steps=2)
     found = estimate(config, here=True)
@@ -124,7 +137,8 @@ def test_time_ends_with_max_minutes(
     cli._print(found)
     said = capsys.readouterr().out
     assert f"100 steps: {duration(least)} to {duration(most)}" in said
-    assert ("train.max_minutes ends it after" in said) == (most < 400)
+    assert ("train.max_minutes ends it after" in said) == (least < 200)
+    assert ("train.max_minutes may end it after" in said) == (most < 400 and least == 200)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest
 from callama.data.dataset import Dataset
+from callama.train import loop
 from callama.train.checkpoint import load_trainer, step_folders
 from callama.train.engine import PlainEngine
 from callama.train.loop import train
@@ -210,6 +211,37 @@ def test_what_is_advised_where_a_run_breaks_can_be_done(
     other = configure(checkpoint__job_name="other")
     assert train(other)["step"] == 8
     assert {p.name: p.read_bytes() for p in find_adapter(job).iterdir()} == kept
+
+
+def test_the_checkpoint_that_stays_is_the_one_that_latest_names(
+    configure: Configure, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the newest, which a user may have put aside because it is damaged."""
+    train(configure(checkpoint__save_interval=4))
+    (job / "latest").write_text("step_000004\n")
+    monkeypatch.setattr(PlainEngine, "loss", Mock(side_effect=MemoryError))
+    with pytest.raises(CallamaError, match=r"out of memory; .*step_000004 stays"):
+        train(configure(), resume=True)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_memory_that_runs_out_while_validating_costs_no_run(
+    world: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch, saved: bool
+) -> None:
+    validation = {"dataset_sources": [str(world / "built" / "validation.arrow")], "interval": 3, "batch_size": 4}
+    often = {"checkpoint__save_interval": 2} if saved else {}
+    monkeypatch.setattr(loop, "validate", Mock(side_effect=MemoryError))
+    advice = r"^out of memory while validating; set validation\.batch_size=1, and "
+    again = r"go on with --resume, from .*step_000002$" if saved else "start again$"
+    with pytest.raises(CallamaError, match=advice + again):
+        train(configure(validation=validation, **often))
+    monkeypatch.undo()
+    assert train(configure(validation=validation | {"batch_size": 1}, **often), resume=saved)["step"] == 8
+
+
+def test_a_loss_that_is_not_finite_without_checkpoints(configure: Configure) -> None:
+    with pytest.raises(CallamaError, match=r"No checkpoint is written \(checkpoint\.enabled is false\)$"):
+        train(configure(scheduler__max_lr=1e30, scheduler__warmup_num_steps=1, checkpoint__enabled=False))
 
 
 def test_a_loss_that_is_not_finite_before_any_checkpoint(configure: Configure, job: Path) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from callama.train import out_of_memory
 from callama.train.config import TrainConfig
-from callama.train.out_of_memory import less_memory, what_takes_less
+from callama.train.out_of_memory import less_memory, what_takes_less, what_validates_in_less
 from tests import tiny
 
 REPO = Path(__file__).resolve().parents[2]
@@ -86,6 +88,34 @@ def test_only_what_this_run_does_not_have_and_may_have_is_advised(
     for count, (_, changed) in enumerate(found, 1):
         changed.require_possible()
         assert changed.saved() == config.changed(*" ".join(named[:count]).split()).saved()
+
+
+def test_what_auto_stands_for_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offloading saves nothing on a CPU, and one without units for bf16 computes in fp32."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    chosen = torch.float32
+    monkeypatch.setattr(out_of_memory, "choose_dtype", lambda name, device: chosen if name == "auto" else None)
+    values = tiny.settings(tmp_path, tmp_path, device="auto", dtype="auto", zero_optimization={"stage": 2})
+    said = what_takes_less(TrainConfig.model_validate(values))
+    assert "offload" not in said and "dtype=bf16" in said and "zero_optimization.stage=3" in said
+    chosen = torch.bfloat16
+    assert "dtype=bf16" not in what_takes_less(TrainConfig.model_validate(values))
+
+
+@pytest.mark.parametrize(
+    ("validation", "said"),
+    [
+        ({"batch_size": 4}, "set validation.batch_size=1"),
+        ({"batch_size": 4, "questions": 3},
+         "set validation.batch_size=1 and, if that is not enough, validation.questions=0"),
+        ({"batch_size": 1, "questions": 3}, "set validation.questions=0"),
+        ({"batch_size": 1, "questions": 3, "best_by": "calls"}, "set validation.enabled=false"),
+        ({"batch_size": 1}, "set validation.enabled=false"),
+    ],
+)  # fmt: skip
+def test_validation_in_less_memory(tmp_path: Path, validation: dict[str, Any], said: str) -> None:
+    config = TrainConfig.model_validate(tiny.settings(tmp_path, tmp_path, validation=validation))
+    assert what_validates_in_less(config) == said
 
 
 def test_advice_is_a_sentence(tmp_path: Path) -> None:

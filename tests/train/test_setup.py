@@ -157,6 +157,14 @@ def test_a_tokenizer_of_another_model_with_as_many_tokens_is_refused(
         prepare(configure(tokenizer_file=str(other)))
 
 
+def test_a_shape_that_was_edited_is_refused(world: Path, configure: Configure, tmp_path: Path) -> None:
+    shutil.copytree(world, tmp_path / "own")
+    params = tmp_path / "own" / "model" / "params.json"
+    params.write_text(json.dumps(json.loads(params.read_text()) | {"norm_eps": 1e-2}))
+    with pytest.raises(CallamaError, match=r"params\.json was changed or damaged after callama wrote it"):
+        prepare(configure(root=tmp_path / "own"))
+
+
 def test_a_rank_wider_than_the_model_is_refused(configure: Configure) -> None:
     with pytest.raises(UsageError, match=r"lora_rank is 100000000000000000000, above the model's width"):
         prepare(configure(lora_config__lora_rank=10**20))
