@@ -13,7 +13,7 @@ import pytest
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import sha256_file
 from callama.contract.grammar import Choice
-from callama.contract.messages import Conversation, Message, Tool, dump_line
+from callama.contract.messages import Conversation, Message, Tool, ToolCall, dump_line
 from callama.evaluate.cases import Case
 from callama.evaluate.journal import answers_file
 from callama.evaluate.local import LocalModel
@@ -135,6 +135,52 @@ def test_broken_records_are_counted_and_put_aside(tmp_path: Path, world: Path) -
     (tmp_path / "all.jsonl").write_text('{"messages": 5}\n{"messages": 6}\n')
     with pytest.raises(CallamaError, match=r"no record of .*all\.jsonl can be read; the first fault: .*line 1"):
         load_file(tmp_path / "all.jsonl")
+
+
+BOOK = {"name": "book", "description": "", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+ASKED = {"role": "user", "content": "Book Rome, or what is 2 + 2?"}
+HERMES = {"role": "system", "content": f"You may call.\n<tools>{json.dumps(BOOK)}</tools>"}
+TAGGED = {"role": "assistant", "content": '<tool_call>{"name": "book", "arguments": {"city": "Rome"}}</tool_call>'}
+
+
+@pytest.mark.parametrize(
+    ("record", "called"),
+    [
+        ({"messages": [HERMES, ASKED, TAGGED]}, ["book"]),
+        ({"tools": [], "messages": [HERMES, ASKED, TAGGED]}, ["book"]),
+        ({"messages": [ASKED, TAGGED], "tools": [BOOK]}, ["book"]),
+        ({"messages": [HERMES, ASKED, {"role": "assistant", "content": "4."}]}, []),
+        ({"messages": [ASKED, {"role": "assistant", "content": "4."}], "functions": [BOOK]}, []),
+        ({"messages": [ASKED, {"role": "assistant", "content": None,
+                               "function_call": {"name": "book", "arguments": '{"city": "Rome"}'}}],
+          "functions": [BOOK]}, ["book"]),
+    ],
+)  # fmt: skip
+def test_other_forms_with_messages_are_read_as_cleaning_reads_them(
+    tmp_path: Path, record: dict[str, object], called: list[str]
+) -> None:
+    (tmp_path / "suite.jsonl").write_text(json.dumps(record))
+    (case,) = load_file(tmp_path / "suite.jsonl").cases
+    assert [tool.name for tool in case.prompt.tools] == ["book"] and not case.plain
+    assert [call.name for call in case.expected.tool_calls] == called
+
+
+def test_a_call_written_as_text_is_no_wanted_text(tmp_path: Path) -> None:
+    said = '{"tool_uses": [{"recipient_name": "functions.book", "parameters": {"city": "Rome"}}]}'
+    bad = Conversation((Message("user", "Book Rome."), Message("assistant", said)), (Tool.from_dict(BOOK),))
+    suite = load_file(tiny.write_conversations(tmp_path / "s.jsonl", [bad, tiny.conversation(1)]))
+    assert suite.facts["broken_records"] == {"other_call_syntax": 1} and len(suite.cases) == 1
+
+
+def test_our_own_form_is_taken_as_it_stands(tmp_path: Path) -> None:
+    """Cleaning would cut its end, drop the greeting's conversation and refuse the argument."""
+    chat = Conversation(
+        (Message("assistant", "Hello."), Message("user", "Book."),
+         Message("assistant", "As you wish.", (ToolCall("book", {"town": 5}, "x"),))),
+        (Tool.from_dict(BOOK),), {"scenario": "single"},
+    )  # fmt: skip
+    suite = load_file(tiny.write_conversations(tmp_path / "s.jsonl", [chat]))
+    assert [(c.expected, c.prompt.labels) for c in suite.cases] == [(chat.messages[2], chat.labels)]
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, world: Path) -> None:
