@@ -290,6 +290,23 @@ def test_what_is_missing_is_asked_for() -> None:
     assert [score(asking, Reply.read(text)).asked_back for text in texts] == [True, True, True, False, False]
 
 
+def test_a_polite_question_behind_a_result_asks_for_nothing() -> None:
+    def called(name: str, city: str) -> list[Message]:
+        call = ToolCall("f", {"city": city}, name)
+        return [Message("assistant", None, (call,)), Message("tool", "done", (), name)]
+
+    chat = [Message("user", "Book Rome."), *called("a", "Rome"), Message("assistant", "Done. Anything else?"),
+            Message("user", "Oslo too."), *called("b", "Oslo")]  # fmt: skip
+    assert not any(case.asks_back for case in cases_of([Conversation(tuple(chat), OFFERED.tools)]))
+
+
+def test_a_greeting_answers_nobody() -> None:
+    greeting, question, answer = Message("assistant", "Hello?"), Message("user", "Hi"), Message("assistant", "Yes.")
+    for before in ([greeting], [Message("system", "Be brief."), greeting], [greeting, greeting]):
+        (case,) = cases_of([Conversation((*before, question, answer))])
+        assert (case.id, case.expected) == (f"0.{len(before) + 1}", answer)
+
+
 @pytest.mark.parametrize(
     ("result", "bad"),
     [('{"error": "no such city"}', True), ("Error: timeout", True),
