@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import sha256_file
+from callama.common.files import sha256_file, write_json
 from callama.contract.grammar import Choice
 from callama.contract.messages import Conversation, Message, Tool, ToolCall, dump_line
 from callama.evaluate.cases import Case
+from callama.evaluate.compare import compare
 from callama.evaluate.journal import answers_file
 from callama.evaluate.local import LocalModel
 from callama.evaluate.rates import RATES
@@ -198,6 +199,22 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, world: Path
     other = Scripted(texts, name="another model")
     evaluate([suite], {"tuned": other}, out=out)
     assert other.asked == 20
+
+
+def test_a_run_that_is_stopped_leaves_another_runs_answers(tmp_path: Path) -> None:
+    suite = load_file(tiny.write_conversations(tmp_path / "s.jsonl", [tiny.conversation(i) for i in range(4)]))
+    out, texts = tmp_path / "report.json", [f"answer {i}" for i in range(6)]
+    count = len(suite.cases)
+    whole = evaluate([suite], {"tuned": Scripted(texts)}, out=out).report
+    write_json(out, whole)
+    for name in ("another", "a third"):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate([suite], {"tuned": Scripted(["x"], limit=2, name=name)}, out=out)
+        assert {entry.second["said"] for entry in compare(out, out).pairs} == set(texts[:count])
+    again, other = Scripted(texts), Scripted(["x"], name="another")
+    assert evaluate([suite], {"tuned": again}, out=out).report == whole and again.asked == 0
+    evaluate([suite], {"tuned": other}, out=out)
+    assert other.asked == count and len(answers_file(out).read_bytes().splitlines()) == count
 
 
 def test_failed_answers_are_asked_for_again(tmp_path: Path, world: Path) -> None:
