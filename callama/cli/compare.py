@@ -69,7 +69,9 @@ def _table(title: str, rows: list[Row], found: Comparison, *, each: bool = False
         out.add_column(escape(f"{name}  [95 % interval]"), justify="right")
     for row in rows:
         first, second = str(row.first["count"]), str(row.second["count"])
-        cells = (first, cell(row.first), second, cell(row.second)) if each else (first, cell(row.first), cell(row.second))
+        cells = (
+            (first, cell(row.first), second, cell(row.second)) if each else (first, cell(row.first), cell(row.second))
+        )
         out.add_row(escape(row.name), *cells)
     return out
 

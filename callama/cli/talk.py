@@ -81,9 +81,11 @@ def require_savable(path: Path) -> None:
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file for the conversations")
     if path.suffix.lower() in (*PACKED_SUFFIXES, ".parquet"):
-        raise UsageError(f"{path} names a packed file; expected JSON Lines that a chat can be appended to, as chats.jsonl")
+        raise UsageError(
+            f"{path} names a packed file; expected JSON Lines that a chat can be appended to, as chats.jsonl"
+        )
     if path.is_file() and not _is_lines(path):
-        raise UsageError(f"{path} does not start with a JSON object on one line, so that no line can be appended to it; "
+        raise UsageError(f"{path} does not start with a JSON object on one line, so that none can be appended; "
                          "name a file of JSON Lines, or a new one")  # fmt: skip
     require_writable(path.parent)
 

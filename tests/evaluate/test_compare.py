@@ -25,7 +25,6 @@ from callama.evaluate.suites import load_file
 from tests import tiny
 from tests.data.look.test_page import HOSTILE, assert_self_contained
 
-
 FAIL = "FAIL"
 
 
@@ -112,7 +111,9 @@ def test_what_was_not_answered_is_told_and_not_compared(tmp_path: Path, capsys: 
     verb(first, second, as_json=True)
     assert json.loads(capsys.readouterr().out)["failed"] == [1, 2]
     with pytest.raises(CallamaError, match=r"of 3 cases .* not one .* \(not answered: 1 by base and 2 by tuned\)"):
-        compare(write_report(tmp_path, {"base": [*RIGHT[:2], FAIL], "tuned": [FAIL, FAIL, RIGHT[2]]}, "away", count=3), None)
+        compare(
+            write_report(tmp_path, {"base": [*RIGHT[:2], FAIL], "tuned": [FAIL, FAIL, RIGHT[2]]}, "away", count=3), None
+        )
 
 
 def test_arguments_are_counted_for_each_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,8 +18,9 @@ from callama.evaluate.cases import Case
 from callama.evaluate.compare import compare
 from callama.evaluate.journal import answers_file
 from callama.evaluate.local import LocalModel
-from callama.evaluate.rates import RATES
+from callama.evaluate.rates import RATES, rates
 from callama.evaluate.reply import Reply
+from callama.evaluate.report import said
 from callama.evaluate.run import evaluate
 from callama.evaluate.suites import load_file
 from callama.generate.chat import ChatModel
@@ -75,7 +76,7 @@ def test_report_of_base_and_tuned(world: Path) -> None:
     for name in ("base", "tuned"):
         counts = {rate: report[name][rate]["count"] for rate in RATES if report[name][rate]["count"]}
         calls = dict.fromkeys(("parse_rate", "schema_valid", "right_function", "exact_call", "exact_sequence"), 16)
-        whole = dict.fromkeys(("right_turn", "malformed", "hallucinated", "failed"), 20)
+        whole = dict.fromkeys(("right_turn", "malformed", "hallucinated", "failed", "cut"), 20)
         assert counts == {**calls, **whole, "right_abstention": 4}
         assert {n: r["count"] for n, r in report[name]["scenarios"].items()} == {"answer_from_result": 8, "single": 12}
         outcomes = result.outcomes["conversations.jsonl"][name]
@@ -102,6 +103,9 @@ def test_answers_are_cut_at_max_new_tokens(world: Path) -> None:
     outcomes = evaluate([suite], {"tuned": local(world / "model", 4)}).outcomes["conversations.jsonl"]["tuned"]
     model, prompts = ChatModel(world / "model", device="cpu"), [case.prompt for case in suite.cases]
     assert [o.reply.text for o in outcomes] == model.answer(prompts, 4) != model.answer(prompts, 8)
+    assert [o.reply.cut for o in outcomes] == [not made.stopped for made in model.generate(prompts, 4)]
+    assert all(said(o).endswith(" (cut at --max-new-tokens)") for o in outcomes if o.reply.cut)
+    assert rates(outcomes)["cut"]["hits"] == sum(o.reply.cut for o in outcomes) > 0
 
 
 def test_a_suite_without_answers_is_refused(tmp_path: Path) -> None:
@@ -215,6 +219,17 @@ def test_a_run_that_is_stopped_leaves_another_runs_answers(tmp_path: Path) -> No
     assert evaluate([suite], {"tuned": again}, out=out).report == whole and again.asked == 0
     evaluate([suite], {"tuned": other}, out=out)
     assert other.asked == count and len(answers_file(out).read_bytes().splitlines()) == count
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_model_that_answers_nothing_has_no_figures(tmp_path: Path, known: int) -> None:
+    suite = load_file(tiny.write_conversations(tmp_path / "s.jsonl", [tiny.conversation(0)]))
+    out, failing = tmp_path / "report.json", {"base": Scripted(["Hello."], name="b"), "tuned": Scripted(["FAIL"])}
+    with pytest.raises(CallamaError, match=r"tuned answered none of 2 cases, .*; the first: busy; mend that"):
+        evaluate([suite], failing, out=out)
+    if known:
+        evaluate([suite], {"tuned": Scripted(["FAIL", "Hello."])}, out=out)
+        assert evaluate([suite], {"tuned": Scripted(["FAIL"])}, out=out).report["tuned"]["failed"]["hits"] == 1
 
 
 def test_failed_answers_are_asked_for_again(tmp_path: Path, world: Path) -> None:

@@ -159,6 +159,7 @@ def test_rates_count_what_they_say() -> None:
         "malformed": (2, 8),
         "hallucinated": (4, 8),
         "failed": (0, 8),
+        "cut": (0, 8),
     }
     assert report["confusion"] == {
         "call": {"call": 3, "text": 1, "malformed": 1, "failed": 0},
@@ -263,6 +264,17 @@ def test_failed_answers_are_neither_calls_nor_abstentions() -> None:
     assert not outcome.right and report["right_abstention"]["hits"] == 0 and report["failed"]["hits"] == 1
     assert report["confusion"]["text"] == {kind: int(kind == "failed") for kind in KINDS}
     assert "(no answer in 3 attempts)" in example({"tuned": outcome})
+
+
+def test_what_was_cut_is_counted_and_named() -> None:
+    case = Case(PROMPT, message([F]), "s")
+    found = [score(case, Reply.read(text, cut=True)) for text in ("", '{"tool_uses": [', "word " * 200)]
+    assert (rates([*found, scored([F], says([F]))])["cut"]["hits"], found[1].right) == (3, False)
+    for outcome in found:
+        assert example({"tuned": outcome}).endswith(" (cut at --max-new-tokens)")
+    earlier = Reply.read("x").to_dict()
+    del earlier["cut"]
+    assert Reply.from_dict(earlier) == Reply.read("x")
 
 
 def test_any_call_is_right_where_relevance_is_asked() -> None:
