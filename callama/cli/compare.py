@@ -38,30 +38,41 @@ def compare(
     if as_json:
         places = {name: [[p.suite, p.first["case"]] for p in of] for name, of in
                   (("worse", found.worse), ("better", found.better))}  # fmt: skip
-        print_json({"names": found.names, "cases": len(found.pairs), "alone": found.alone, **found.test, **places})
+        counts = {"cases": len(found.pairs), "alone": found.alone, "failed": found.failed}
+        print_json({"names": found.names, **counts, **found.test, **places})
         return
     console = Console(highlight=False, width=None if Console().is_terminal else 110)
-    for title, rows in (
-        ("right turns by suite", [row for _, row, _ in found.by_suite()]),
-        ("right turns by scenario", found.by_scenario()),
-        ("right arguments by type", found.by_argument_type()),
-    ):
-        console.print(_table(title, rows, found))
+    console.print(_table("right turns by suite", [row for _, row, _ in found.by_suite()], found))
+    console.print(_table("right turns by scenario", found.by_scenario(), found))
+    console.print(_table("right arguments of matched calls by type", found.by_argument_type(), found, each=True))
     console.print(paired_line(found.names, found.test), markup=False, soft_wrap=True)
     if found.alone:
         console.print(f"{found.alone} answers to cases that only one of them has were left out")
+    if found.left_out:
+        failed = ", ".join(f"{count:,} by {name}" for count, name in zip(found.failed, found.names, strict=True))
+        said = f"{found.left_out:,} cases that not both answered were left out (failed: {failed})"
+        console.print(said, markup=False, soft_wrap=True)
     for pair in found.worse[:examples]:
         print(f"\n{_verbatim(pair, found.names)}")
     if len(found.worse) > examples:
         print(f"\n{len(found.worse) - examples} more got worse; --html shows every one")
 
 
-def _table(title: str, rows: list[Row], found: Comparison) -> Table:
+def _table(title: str, rows: list[Row], found: Comparison, *, each: bool = False) -> Table:
+    """Both models' rates over the same cases; with ``each``, over what is counted of each by itself."""
     out = Table("", title=title, title_justify="left")
-    for name in ("cases", *(f"{name}  [95 % interval]" for name in found.names)):
-        out.add_column(escape(name), justify="right")
+    if not each:
+        out.add_column("cases", justify="right")
+    for name in found.names:
+        if each:
+            out.add_column("count", justify="right")
+        out.add_column(escape(f"{name}  [95 % interval]"), justify="right")
     for row in rows:
-        out.add_row(escape(row.name), str(row.first["count"]), cell(row.first), cell(row.second))
+        first, second = str(row.first["count"]), str(row.second["count"])
+        cells = (
+            (first, cell(row.first), second, cell(row.second)) if each else (first, cell(row.first), cell(row.second))
+        )
+        out.add_row(escape(row.name), *cells)
     return out
 
 

@@ -6,6 +6,7 @@ be kept as training data: one record a chat, in the form that ``callama clean`` 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import atomic_file, require_writable
+from callama.common.files import atomic_file, require_file, require_writable
 from callama.common.terminal import printable
 from callama.contract.grammar import Choice
 from callama.contract.jsontext import canonical_result, dumps
 from callama.contract.messages import Conversation, Message, Tool, ToolCall, dump_line
-from callama.contract.tool_uses import parse_answer
+from callama.contract.tool_uses import Answer, parse_answer
+from callama.data.checks import Declared
+from callama.data.sources import PACKED_SUFFIXES
 from callama.generate.chat import ChatModel
 from callama.generate.sampling import Sampling
 from callama.tools.load import load_tools
@@ -69,14 +72,32 @@ def read_offer(paths: Sequence[Path]) -> Offer:
 
 
 def require_savable(path: Path) -> None:
-    """Makes sure, before a chat begins, that it can be kept.
+    """Makes sure, before a chat begins, that it can be kept: as one more line of JSON Lines.
 
     Raises:
-        UsageError: a folder stands there, or nothing can be written.
+        UsageError: a folder or a file of another form stands there, its name says so, or nothing can be written.
+        CallamaError: the file may not be read.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file for the conversations")
+    if path.suffix.lower() in (*PACKED_SUFFIXES, ".parquet"):
+        raise UsageError(
+            f"{path} names a packed file; expected JSON Lines that a chat can be appended to, as chats.jsonl"
+        )
+    if path.is_file() and not _is_lines(path):
+        raise UsageError(f"{path} does not start with a JSON object on one line, so that none can be appended; "
+                         "name a file of JSON Lines, or a new one")  # fmt: skip
     require_writable(path.parent)
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether a file's first line that is not blank is a JSON object; an empty file can become one of lines."""
+    with require_file(path, "JSON Lines").open("rb") as file:
+        line = next((line for line in file if line.strip()), b"{}")
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def talk(
@@ -123,16 +144,15 @@ class _Chat:
             asked = [Conversation(tuple(self.messages), self.offer.tools)]
             (said,) = self.model.answer(asked, self.max_new_tokens, self.sampling, choice=self.choice)
             answer = parse_answer(said)
-            if answer.text:
+            if answer.text.strip():
                 print(f"model> {printable(answer.text)}")
-            if answer.kind == "malformed":
-                print(f"(a broken call: {answer.reason}; your last message is taken back)")
+            if fault := self._fault(answer):
+                print(f"({printable(fault)}; your last message is taken back)")
                 del self.messages[before:]
                 return True
             serial = sum(len(m.tool_calls) for m in self.messages)
             calls = tuple(ToolCall(c.name, c.arguments, f"call_{serial + i}") for i, c in enumerate(answer.calls))
-            said_text = answer.text if answer.text.strip() else None
-            self.messages.append(Message("assistant", said_text or (None if calls else " "), calls))
+            self.messages.append(Message("assistant", answer.text or None, calls))
             if not calls:
                 return True
             results = []
@@ -141,6 +161,21 @@ class _Chat:
                     return False
                 results.append(Message("tool", result, (), call.id))
             self.messages += results
+
+    def _fault(self, answer: Answer) -> str:
+        """Why an answer can be neither gone on from nor learnt from; empty where it can."""
+        if answer.kind == "malformed":
+            return f"a broken call: {answer.reason}"
+        if not answer.calls and not answer.text.strip():
+            return "an empty answer"
+        for call in answer.calls:
+            shown = f"{call.name}({dumps(call.arguments)})"
+            tool = next((tool for tool in self.offer.tools if tool.name == call.name), None)
+            if tool is None:
+                return f"a call of a function that is not offered: {shown}"
+            if (fault := Declared(tool).fault(call.arguments)) is not None:
+                return f"a call that does not fit its function: {shown}: {fault.detail}"
+        return ""
 
     def _result(self, call: ToolCall) -> str | None:
         """What a call gives; None where the user wants to end."""
@@ -158,8 +193,7 @@ class _Chat:
 
 def keep(messages: Sequence[Message], tools: Sequence[Tool], path: Path) -> None:
     """Appends a conversation, up to the assistant's last turn, to a JSON Lines file; nothing without such a turn."""
-    last = max((i for i, m in enumerate(messages) if m.role == "assistant" and (m.tool_calls or m.content != " ")),
-               default=-1)  # fmt: skip
+    last = max((i for i, m in enumerate(messages) if m.role == "assistant"), default=-1)
     if last < 0:
         print("nothing was said that could be kept", file=sys.stderr)
         return

@@ -1,4 +1,4 @@
-"""Test cases from conversations: every assistant turn is one case.
+"""Test cases from conversations: every assistant turn that answers somebody is one case.
 
 The model is given the true history up to that turn and must produce the turn, so that one mistake
 does not spoil the cases behind it.
@@ -69,14 +69,16 @@ def cases_of(conversations: Iterable[Conversation]) -> list[Case]:
         for number, c in enumerate(conversations)
         for scenario in [str(c.labels.get("scenario", "unlabelled"))]
         for i, message in enumerate(c.messages)
-        if message.role == "assistant" and i > 0
+        if message.role == "assistant" and any(m.role in ("user", "tool") for m in c.messages[:i])
     ]
 
 
 def _asks_back(messages: Sequence[Message], i: int, scenario: str, has_tools: bool) -> bool:
-    """A question in place of a call: by its scenario, or because a call follows the user's reply."""
+    """A question in place of a call: by its scenario, or because a call follows the user's reply. Behind a result the
+    call was made, and the question is mostly "Is there anything else?"."""
     asked = not messages[i].tool_calls and asks(messages[i].content or "")
-    called = [m.role for m in messages[i + 1 : i + 3]] == ["user", "assistant"] and bool(messages[i + 2].tool_calls)
+    around = [m.role for m in (*messages[i - 1 : i], *messages[i + 1 : i + 3])]
+    called = around == ["user", "user", "assistant"] and bool(messages[i + 2].tool_calls)
     return has_tools and asked and (scenario == "missing_argument" or called)
 
 

@@ -1,7 +1,8 @@
 """Two evaluations case by case: what improved, what got worse, and where.
 
 Works on reports and the answers beside them, so that nothing is asked again. Only cases that both
-have, with the same request and the same expected turn, are compared; the others are counted.
+have, with the same request and the same expected turn, and that both models answered, are compared; the
+others are counted. A case without an answer says nothing of a model: a server may have been away.
 """
 
 from __future__ import annotations
@@ -50,13 +51,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``worse`` and ``better`` are the cases that changed sides; ``alone`` counts those that one model only has."""
+    """``worse`` and ``better`` are the cases that changed sides; ``alone`` counts those that one model only has,
+    ``failed`` those that both have and the first, the second model did not answer, ``left_out`` those that not
+    both answered."""
 
     names: tuple[str, str]
     pairs: list[Pair]
     worse: list[Pair]
     better: list[Pair]
     alone: int
+    failed: tuple[int, int]
+    left_out: int
     sides: tuple[Side, Side]
 
     @property
@@ -110,26 +115,36 @@ def compare(first: Path, second: Path | None) -> Comparison:
 
     Raises:
         UsageError: a report or its answers are missing, or one report alone has no ``base``.
-        CallamaError: a file is damaged, or the two have no case in common.
+        CallamaError: a file is damaged, or the two have no case in common that both answered.
     """
     if second is None:
         sides = (_read_side(first, "base", "base"), _read_side(first, "tuned", "tuned"))
     else:
         names = (first.stem, second.stem) if first.stem != second.stem else (str(first), str(second))
         sides = (_read_side(first, "tuned", names[0]), _read_side(second, "tuned", names[1]))
-    pairs = []
+    common = []
     for place, entry in sides[0].entries.items():
         other = sides[1].entries.get(place)
         if other is not None and (entry["request"], entry["wanted"]) == (other["request"], other["wanted"]):
-            pairs.append(Pair(place[0], entry, other))
-    if not pairs:
+            common.append(Pair(place[0], entry, other))
+    if not common:
         raise CallamaError(f"{first} and {second} have no case in common; evaluate both models on the same suites")
+    pairs = [p for p in common if not _failed(p.first) and not _failed(p.second)]
+    failed = sum(_failed(p.first) for p in common), sum(_failed(p.second) for p in common)
+    if not pairs:
+        counts = " and ".join(f"{n:,} by {side.name}" for n, side in zip(failed, sides, strict=True))
+        raise CallamaError(
+            f"of {len(common):,} cases in common not one was answered by both models (not answered: {counts}); "
+            "mend what kept the answers away and start the same `callama evaluate` again"
+        )
     return Comparison(
         (sides[0].name, sides[1].name),
         pairs,
         [p for p in pairs if p.first["right"] and not p.second["right"]],
         [p for p in pairs if p.second["right"] and not p.first["right"]],
-        len(sides[0].entries) + len(sides[1].entries) - 2 * len(pairs),
+        len(sides[0].entries) + len(sides[1].entries) - 2 * len(common),
+        failed,
+        len(common) - len(pairs),
         sides,
     )
 
@@ -154,10 +169,15 @@ def _read_side(path: Path, model: str, name: str) -> Side:
     return Side(name, entries, report)
 
 
+def _failed(entry: Entry) -> bool:
+    return bool(entry["reply"]["kind"] == "failed")
+
+
 def _whole(entry: Mapping[str, Any]) -> bool:
     texts: Sequence[str] = ("suite", "case", "scenario", "request", "wanted", "said")
     lists: Sequence[str] = ("functions", "arguments")
     fits = all(isinstance(entry[key], str) for key in texts) and all(isinstance(entry[key], list) for key in lists)
+    fits = fits and isinstance(entry["reply"]["kind"], str)
     if not fits or not all(isinstance(pair, list) and len(pair) == 2 for pair in entry["arguments"]):
         raise TypeError
     return True

@@ -41,6 +41,8 @@ _FOR_GOOD = {401, 404}
 # Nothing listens there, or the host has no address.
 _NOBODY = (ConnectionRefusedError, socket.gaierror)
 _STOP_SECONDS = 0.1
+# The longest answer's name: every server knows the first; OpenAI's newer models refuse it and name the second.
+_LIMIT, _NEWER_LIMIT = "max_tokens", "max_completion_tokens"
 _FOREIGN_CHAR = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -94,6 +96,7 @@ class Endpoint:
         self.url, self.name = url.rstrip("/") + "/chat/completions", name
         self.max_new_tokens, self.slots, self.patience = max_new_tokens, slots, patience or Patience()
         self.pace, self.usage = pace or Pace(), Usage()
+        self._limit = _LIMIT
         self.refusal = ""  # why no question is answered at all, once that is known
         self._reached = False  # whether the server ever said anything
         # Over all calls of ``answer``: a dialogue's suite makes one for each step.
@@ -148,12 +151,10 @@ class Endpoint:
         """One answer, after as many attempts as it takes and ``patience`` allows; a failure soon after ``stop`` is
         set, whatever the server does. Never raises."""
         stop, names = stop or threading.Event(), _wire_names(conversation)
-        body = dumps(self._body(conversation, names)).encode()
         reason, pause = "", self.patience.pause_seconds
         for attempt in range(self.patience.attempts):
             try:
-                self.pace.wait(stop)
-                data = self._posted(body, stop)
+                data = self._completion(conversation, names, stop)
                 self.usage.add(data)
                 return _read_answer(data, {wire: name for name, wire in names.items()})
             except _AgainError as error:
@@ -165,7 +166,23 @@ class Endpoint:
                 return Reply.failed(str(error))
         return Reply.failed(f"{reason}, after {self.patience.attempts} attempts")
 
-    def _body(self, conversation: Conversation, names: dict[str, str]) -> dict[str, Any]:
+    def _completion(self, conversation: Conversation, names: dict[str, str], stop: threading.Event) -> bytes:
+        """The response's bytes; from a server that asks for the limit by its newer name, under that one.
+
+        Raises:
+            _AgainError, CallamaError: see ``_posted``.
+        """
+        limit = self._limit
+        while True:
+            self.pace.wait(stop)
+            try:
+                return self._posted(dumps(self._body(conversation, names, limit)).encode(), stop)
+            except CallamaError as error:
+                if limit == _NEWER_LIMIT or not all(name in str(error) for name in (_LIMIT, _NEWER_LIMIT)):
+                    raise
+                self._limit = limit = _NEWER_LIMIT
+
+    def _body(self, conversation: Conversation, names: dict[str, str], limit: str) -> dict[str, Any]:
         messages = [message.to_dict() for message in conversation.messages]
         for message in messages:
             for call in message.get("tool_calls", ()):
@@ -173,7 +190,7 @@ class Endpoint:
                 function["arguments"] = dumps(function["arguments"])
                 function["name"] = names.get(function["name"], function["name"])
         body: dict[str, Any] = {"model": self.name, "messages": messages, "temperature": 0.0}
-        body["max_tokens"] = self.max_new_tokens
+        body[limit] = self.max_new_tokens
         if conversation.tools:
             body["tools"] = [tool.to_dict() for tool in conversation.tools]
             for tool in body["tools"]:
@@ -296,6 +313,7 @@ def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
     # Gateways say in this way that the model behind them failed, or was stopped, in the middle of its answer.
     if data.get("error") or choice.get("error") or choice.get("finish_reason") in ("error", "content_filter"):
         raise _AgainError(f"an answer that broke off: {body[:120]!r}")
+    cut = choice.get("finish_reason") == "length"
     if not isinstance(content, str | None):
         raise _AgainError(f"not a chat completion: content is a {type(content).__name__}")
     if not functions:
@@ -303,7 +321,7 @@ def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
         text = content or message.get("refusal") or ""
         if not isinstance(text, str):
             raise _AgainError(f"not a chat completion: refusal is a {type(text).__name__}")
-        return Reply.read(text) if text else Reply("malformed", "", (), "an empty message")
+        return Reply.read(text, cut) if text else Reply("malformed", "", (), "an empty message", cut)
     text = dumps([{"name": name, "arguments": arguments} for name, arguments in functions])
     calls = []
     for index, (name, arguments) in enumerate(functions):
@@ -312,8 +330,8 @@ def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
                 arguments = {}
             value = loads_strict(arguments) if isinstance(arguments, str) else arguments
         except CallamaError as error:
-            return Reply("malformed", text, (), f"arguments of {name}: {error}")
+            return Reply("malformed", text, (), f"arguments of {name}: {error}", cut)
         if not isinstance(value, dict) or not isinstance(name, str):
-            return Reply("malformed", text, (), f"arguments of {name} are no object")
+            return Reply("malformed", text, (), f"arguments of {name} are no object", cut)
         calls.append(ToolCall(names.get(name, name), value, f"call_{index}"))
-    return Reply("call", text, tuple(calls))
+    return Reply("call", text, tuple(calls), cut=cut)

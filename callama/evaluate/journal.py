@@ -2,7 +2,8 @@
 
 One JSON Lines file beside the report. Every line carries a key: a hash of the model, of how it was
 asked and of the case. A line is used again exactly when its key is asked for again, so that another
-model or another suite never inherits an answer. Failed answers are asked for anew.
+model or another suite never inherits an answer. Failed answers are asked for anew. Lines of an earlier
+run stay until the new one has its own in their place: a run that is stopped costs nobody's answers.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ class Journal:
     """The file of answers while a run lasts; without a path nothing is kept."""
 
     def __init__(self, path: Path | None, keys: Iterable[str] = ()) -> None:
-        """Reads the answers that belong to ``keys`` and drops the others from the file. A torn line, as a
-        killed run leaves behind, is an answer that was not given."""
+        """Reads the answers that belong to ``keys``. A torn line, as a killed run leaves behind, is an answer that
+        was not given, and is dropped from the file."""
         self.path = path
         self.known: dict[str, Reply] = {}
+        self._lines: list[dict[str, Any]] = []
         wanted = set(keys)
         if path is not None and path.is_file():
             for line in path.read_bytes().splitlines():
@@ -56,13 +58,14 @@ class Journal:
                     reply = Reply.from_dict(entry["reply"])
                 except (ValueError, KeyError, TypeError, CallamaError):
                     continue
+                self._lines.append(entry)
                 if entry.get("key") in wanted and reply.kind != "failed":
                     self.known[entry["key"]] = reply
         self._file: TextIO | None = None
 
     def __enter__(self) -> Journal:
         if self.path is not None:
-            self.rewrite([{"key": key, "reply": reply.to_dict()} for key, reply in self.known.items()])
+            self.rewrite(self._lines)
             self._file = self.path.open("a", encoding="utf-8")
         return self
 

@@ -13,6 +13,7 @@ from callama.contract.grammar import Choice
 from callama.contract.jsontext import dumps
 from callama.evaluate.cases import Case
 from callama.evaluate.reply import Reply
+from callama.generate.batch import Generation
 from callama.generate.chat import ChatModel
 from callama.text.tokenizer import load_tokenizer
 from callama.weights.adapter import find_adapter
@@ -100,13 +101,13 @@ class LocalModel:
     def _ask(self, cases: Sequence[Case], portion: Sequence[int], keep: Callable[[int, Reply], None]) -> None:
         left = list(portion)
 
-        def take(at: int, text: str) -> None:
-            keep(portion[at], Reply.read(text))
+        def take(at: int, made: Generation) -> None:
+            keep(portion[at], Reply.read(self.chat.renderer.tokenizer.decode(made.ids), not made.stopped))
             left.remove(portion[at])
 
         prompts = [cases[index].prompt for index in portion]
         try:
-            self.chat.answer(prompts, self.max_new_tokens, on_done=take, choice=self._choice)
+            self.chat.generate(prompts, self.max_new_tokens, on_done=take, choice=self._choice)
         except CallamaError as error:  # a grammar that grew too large in the middle of an answer: whose was it?
             self.chat.forget()
             if len(portion) == 1:

@@ -29,6 +29,7 @@ RATES = {
     "malformed": "all cases: a broken call",
     "hallucinated": "all cases: a call of a function that was not offered",
     "failed": "all cases: no answer at all",
+    "cut": "all cases: the answer was cut at --max-new-tokens, and is judged as it stands",
 }
 ARGUMENTS = {
     "missing": "of the wanted arguments of matched calls: left out",
@@ -62,6 +63,7 @@ def rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "malformed": _share(outcomes, lambda o: o.reply.kind == "malformed"),
         "hallucinated": _share(outcomes, lambda o: bool(o.hallucinated)),
         "failed": _share(outcomes, lambda o: o.reply.kind == "failed"),
+        "cut": _share(outcomes, lambda o: o.reply.cut),
         "arguments": _arguments(compared),
         "confusion": {
             wanted: {kind: sum(o.reply.kind == kind for o in of) for kind in KINDS}

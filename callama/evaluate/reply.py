@@ -20,20 +20,22 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class Reply:
-    """``text`` is the whole answer as it came; ``reason`` says why it is malformed or failed."""
+    """``text`` is the whole answer as it came; ``reason`` says why it is malformed or failed. ``cut``: it reached
+    the longest length that was allowed."""
 
     kind: Kind
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     reason: str = ""
+    cut: bool = False
 
     @classmethod
-    def read(cls, text: str) -> Reply:
+    def read(cls, text: str, cut: bool = False) -> Reply:
         """A model's output, parsed; an empty one is malformed, no abstention. Never raises."""
         if not text.strip():
-            return cls("malformed", text, (), "an empty answer")
+            return cls("malformed", text, (), "an empty answer", cut)
         answer = parse_answer(text)
-        return cls(answer.kind, text, answer.calls, answer.reason)
+        return cls(answer.kind, text, answer.calls, answer.reason, cut)
 
     @classmethod
     def failed(cls, reason: str) -> Reply:
@@ -43,19 +45,19 @@ class Reply:
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the file of answers."""
         calls = [{"name": call.name, "arguments": call.arguments} for call in self.calls]
-        return {"kind": self.kind, "text": self.text, "calls": calls, "reason": self.reason}
+        return {"kind": self.kind, "text": self.text, "calls": calls, "reason": self.reason, "cut": self.cut}
 
     @classmethod
     def from_dict(cls, raw: Any) -> Reply:
-        """Reads what ``to_dict`` wrote.
+        """Reads what ``to_dict`` wrote; earlier versions did not know of ``cut``.
 
         Raises:
             CallamaError: it is something else.
         """
         try:
             kind, calls = raw["kind"], tuple(ToolCall(c["name"], dict(c["arguments"])) for c in raw["calls"])
-            reply = cls(kind, raw["text"], calls, raw["reason"])
-        except (KeyError, TypeError, ValueError) as error:
+            reply = cls(kind, raw["text"], calls, raw["reason"], raw.get("cut") is True)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CallamaError(f"not an answer: {error!r}") from None
         whole = isinstance(raw, Mapping) and isinstance(reply.text, str) and isinstance(reply.reason, str)
         if not whole or kind not in KINDS or (kind == "call") != bool(calls):

@@ -73,14 +73,16 @@ def wanted(case: Case) -> str:
     return f"text, such as: {case.expected.content}" if case.expected.content else "text"
 
 
-def said(outcome: Outcome) -> str:
-    """The answer, or why there is none."""
-    return outcome.reply.text or f"({outcome.reply.reason or 'nothing'})"
+def said(outcome: Outcome, *, short: bool = False) -> str:
+    """The answer, or why there is none; and whether it is only its beginning."""
+    reply = outcome.reply
+    text = reply.text or f"({reply.reason or 'nothing'})"
+    return (_short(text) if short else text) + " (cut at --max-new-tokens)" * reply.cut
 
 
 def example(outcomes: Mapping[str, Outcome]) -> str:
     """One case as text: the request, what was expected, what each model said."""
     case = next(iter(outcomes.values())).case
     lines = [f"[{case.scenario}] {_short(request(case))}", f"  wanted  {wanted(case)}"]
-    lines += [f"  {name:7} {'✓' if o.right else '✗'} {_short(said(o))}" for name, o in outcomes.items()]
+    lines += [f"  {name:7} {'✓' if o.right else '✗'} {said(o, short=True)}" for name, o in outcomes.items()]
     return printable("\n".join(lines))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from callama.common.errors import CallamaError
 from callama.common.files import atomic_file
 from callama.common.progress import Meter
 from callama.evaluate.journal import Journal, answers_file, beside, case_key
@@ -33,7 +34,7 @@ def evaluate(suites: Sequence[Suite], models: Mapping[str, Model], *, out: Path 
     taken from there when the same run is started again; broken records go to ``….quarantine.jsonl``.
 
     Raises:
-        CallamaError: a model cannot be loaded, an endpoint answers nothing at all, the disk is full.
+        CallamaError: a model cannot be loaded or answers nothing at all, the disk is full.
     """
     identities = {name: model.identity for name, model in models.items()}
     keys = {
@@ -46,11 +47,14 @@ def evaluate(suites: Sequence[Suite], models: Mapping[str, Model], *, out: Path 
     outcomes: dict[str, dict[str, list[Outcome]]] = {suite.name: {} for suite in suites}
     with Journal(None if out is None else answers_file(out), (k for of in keys.values() for k in of)) as journal:
         for name, model in models.items():
+            asked: list[Reply] = []
             for suite in suites:
                 replies = _ask(f"{name} on {suite.name}", model, suite, keys[name, suite.name], journal)
                 scored = [score(case, reply) for case, reply in zip(suite.cases, replies, strict=True)]
                 outcomes[suite.name][name] = suite.settle(scored)
+                asked += replies
             model.close()
+            _require_answers(name, asked)
     journal.rewrite(
         {"key": key, "suite": suite.name, "model": name, **trail(outcome)}
         for suite in suites
@@ -86,6 +90,14 @@ def _ask(what: str, model: Model, suite: Suite, keys: Sequence[str], journal: Jo
         if open_cases:
             suite.ask(model, [suite.cases[i] for i in open_cases], keep)
     return [journal.known[key] for key in keys]
+
+
+def _require_answers(name: str, replies: Sequence[Reply]) -> None:
+    if all(reply.kind == "failed" for reply in replies):
+        raise CallamaError(
+            f"{name} answered none of {len(replies):,} cases, so that no figure would mean anything; the first: "
+            f"{replies[0].reason}; mend that and run again"
+        )
 
 
 def _write_quarantine(path: Path, suites: Sequence[Suite]) -> None:

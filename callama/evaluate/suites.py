@@ -15,6 +15,8 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.common.files import sha256_file
 from callama.contract.messages import Conversation
+from callama.contract.tool_uses import parse_answer
+from callama.data.formats import hermes
 from callama.data.formats.registry import clean_record
 from callama.data.quarantine import DropError, quarantine_line
 from callama.data.records import Record, read_records
@@ -77,10 +79,21 @@ def load_file(path: Path, limit: int | None = None) -> Suite:
 
 
 def _read(record: Record) -> Conversation:
-    """Our own files are taken as they stand; what is not, goes through the cleaner's readers."""
+    """A record in our own form is taken as it stands; every other one is read as ``callama clean`` reads it."""
     if isinstance(record.value, dict) and "messages" in record.value:
         try:
-            return Conversation.from_dict(record.value)
+            conversation = Conversation.from_dict(record.value)
         except CallamaError:
             pass
+        else:
+            if _is_ours(record.value, conversation):
+                return conversation
     return clean_record(record)[0]
+
+
+def _is_ours(value: dict[str, Any], conversation: Conversation) -> bool:
+    """Whether nothing was passed over or written anew in reading, and no text is a call or shows tools: what stands
+    there in another form's words (Hermes' tags, OpenAI's older ``functions``) would be tested as mere talk."""
+    texts = [m.content for m in conversation.messages if m.role == "assistant" and m.content]
+    same = conversation.to_dict() == value and not hermes.matches(value)
+    return same and all(parse_answer(text).kind == "text" for text in texts)

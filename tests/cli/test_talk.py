@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from callama.cli.talk import Offer, read_offer, talk
+from callama.cli.talk import Offer, read_offer, require_savable, talk
 from callama.common.errors import CallamaError, UsageError
 from callama.contract.grammar import Choice
 from callama.contract.messages import Conversation
@@ -122,9 +122,9 @@ def test_only_the_users_own_functions_run(module: Path, monkeypatch: pytest.Monk
     Path("tools.json").write_text(json.dumps([{"name": "remove", "parameters": {}}]))
     offer = read_offer([Path("tools.json"), module])
     assert set(offer.functions) == {"days_until", "fail", "later"} and offer.tools[0].name == "remove"
-    model = Scripted(call("remove"), "Done.", call("open", file="/etc/passwd"), "Done.")
-    chat(monkeypatch, model, offer, ["Go.", "y", "Again.", "y"])
-    assert [m.content for m in model.asked[-1].messages if m.role == "tool"] == ["y", "y"]
+    model = Scripted(call("remove"), "Done.", call("open", file="/etc/passwd"), "Bye.")
+    chat(monkeypatch, model, offer, ["Go.", "y", "Again.", "Then not."])
+    assert [m.content for m in model.asked[-1].messages if m.role == "tool"] == ["y"]
 
 
 def test_what_a_function_raises_is_told_to_the_model(module: Path) -> None:
@@ -144,6 +144,49 @@ def test_a_broken_call_is_taken_back_and_not_kept(monkeypatch: pytest.MonkeyPatc
     assert [m["content"] for m in record["messages"]] == ["Two", "Hello."]
     chat(monkeypatch, Scripted('{"tool_uses": ['), Offer(), ["One"], save=tmp_path / "none.jsonl")
     assert not (tmp_path / "none.jsonl").exists()
+
+
+BAD = [
+    ("", "(an empty answer;"),
+    (" \n", "(an empty answer;"),
+    (call("nope", x=1), '(a call of a function that is not offered: nope({"x": 1});'),
+    (call("get_current_weather", unit="celsius"), 'a call that does not fit its function: get_current_weather({"unit"'),
+    (call("get_current_weather", location="Oslo", unit="kelvin"), "get_current_weather: arguments['unit']: "),
+    (call("get_current_weather", location="Oslo", day=1), "get_current_weather has no parameter 'day';"),
+]
+
+
+@pytest.mark.parametrize(("said", "words"), BAD)
+def test_what_is_no_training_data_is_said_and_taken_back(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, said: str, words: str
+) -> None:
+    model = Scripted(call("get_current_weather", location="Oslo"), said, "Hello.")
+    chat(monkeypatch, model, Offer(), ["One", "12", "Two"], save=tmp_path / "c.jsonl")
+    out = capsys.readouterr().out
+    assert words in out and "your last message is taken back)" in out and out.count("call>") == 1
+    (record,) = map(json.loads, (tmp_path / "c.jsonl").read_text().splitlines())
+    assert [m["content"] for m in record["messages"]] == ["Two", "Hello."]
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [("a.json", '[\n{"messages": []}\n]'), ("a.json", '{\n"messages": []\n}'), ("a.jsonl", "["), ("a.jsonl", "words"),
+     ("a.jsonl", "[1]\n"), ("a.jsonl.gz", None), ("a.zst", None), ("a.parquet", None)],
+)  # fmt: skip
+def test_a_chat_is_appended_to_json_lines_only(tmp_path: Path, name: str, held: str | None) -> None:
+    path = tmp_path / name
+    if held is not None:
+        path.write_text(held)
+    with pytest.raises(UsageError, match=rf"{name} (does not start with a JSON object|names a packed file)"):
+        require_savable(path)
+    assert held is None or path.read_text() == held
+
+
+@pytest.mark.parametrize("held", [None, "", "\n", '{"messages": []}', '\n{"messages": []}\n{torn'])
+def test_a_chat_can_be_appended_to_lines_or_nothing(tmp_path: Path, held: str | None) -> None:
+    if held is not None:
+        (tmp_path / "a.json").write_text(held)
+    require_savable(tmp_path / "a.json")
 
 
 def test_what_cannot_work_is_said_before_a_model_is_loaded(module: Path, here: RunHere) -> None:

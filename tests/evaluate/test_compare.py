@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from callama.cli.compare import compare as verb
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import write_json
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
@@ -24,6 +25,8 @@ from callama.evaluate.suites import load_file
 from tests import tiny
 from tests.data.look.test_page import HOSTILE, assert_self_contained
 
+FAIL = "FAIL"
+
 
 class Scripted:
     """Answers case after case from a list."""
@@ -36,7 +39,8 @@ class Scripted:
 
     def answer(self, cases: Sequence[Case], keep: Callable[[int, Reply], None]) -> None:
         for index in range(len(cases)):
-            keep(index, Reply.read(self.texts[index]))
+            text = self.texts[index]
+            keep(index, Reply.failed("HTTP 400") if text == FAIL else Reply.read(text))
 
 
 def call(name: str, **arguments: Any) -> str:
@@ -90,6 +94,34 @@ def test_two_reports_are_compared_on_what_both_have(tmp_path: Path) -> None:
     second = write_report(tmp_path, {"tuned": WRONG[:3]}, "second", count=3)
     found = compare(first, second)
     assert found.names == ("first", "second") and len(found.pairs) == len(found.worse) == 3 and found.alone == 1
+
+
+def test_what_was_not_answered_is_told_and_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that was away is no worse model."""
+    first = write_report(tmp_path, {"tuned": [RIGHT[0], WRONG[1], RIGHT[2], FAIL]}, "first")
+    second = write_report(tmp_path, {"tuned": [RIGHT[0], RIGHT[1], FAIL, FAIL]}, "second")
+    found = compare(first, second)
+    assert (len(found.pairs), found.failed, found.left_out, found.alone) == (2, (1, 2), 2, 0)
+    assert [p.first["case"] for p in found.better] == ["1.1"] and not found.worse
+    assert found.test == {"both": 1, "neither": 0, "only_first": 0, "only_second": 1, "p": 1.0}
+    told = "2 cases without an answer (failed: 1 by first, 2 by second) are left out"
+    assert told in " ".join(assert_self_contained(page(found)).text.split())
+    verb(first, second)
+    assert "2 cases that not both answered were left out (failed: 1 by first, 2 by second)" in capsys.readouterr().out
+    verb(first, second, as_json=True)
+    assert json.loads(capsys.readouterr().out)["failed"] == [1, 2]
+    with pytest.raises(CallamaError, match=r"of 3 cases .* not one .* \(not answered: 1 by base and 2 by tuned\)"):
+        compare(
+            write_report(tmp_path, {"base": [*RIGHT[:2], FAIL], "tuned": [FAIL, FAIL, RIGHT[2]]}, "away", count=3), None
+        )
+
+
+def test_arguments_are_counted_for_each_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verb(write_report(tmp_path, {"base": ["No."] * 4, "tuned": RIGHT}))
+    out = capsys.readouterr().out
+    assert "right arguments of matched calls by type" in out
+    row = next(line for line in out.splitlines() if line.startswith("│ string"))
+    assert [part.strip() for part in row.split("│")][1:5] == ["string", "0", "–", "3"]
 
 
 def test_the_page_is_self_contained_and_shows_every_regression(tmp_path: Path) -> None:

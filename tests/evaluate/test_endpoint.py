@@ -163,6 +163,43 @@ def test_headers_that_drip_have_a_deadline() -> None:
     assert (reply.kind, len(requests)) == ("failed", 2) and "timed out" in reply.reason
 
 
+REFUSED = {"error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model. "
+                                "Use 'max_completion_tokens' instead.", "code": "unsupported_parameter"}}  # fmt: skip
+
+
+def test_the_limit_is_sent_by_its_newer_name_where_the_server_asks_for_it() -> None:
+    def newer(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        return (400, {}, REFUSED) if "max_tokens" in body else (200, {}, completion("Warm."))
+
+    with serving(newer) as (url, requests):
+        model = Endpoint(url, "m", max_new_tokens=50, slots=1, patience=Patience(attempts=1))
+        assert [model.ask(PROMPT).text for _ in range(2)] == ["Warm.", "Warm."]
+    assert [r["body"].get("max_completion_tokens") for r in requests] == [None, 50, 50]
+    assert [r["body"].get("max_tokens") for r in requests] == [50, None, None]
+
+
+@pytest.mark.parametrize(("answer", "sent"), [((400, {}, REFUSED), 2), ((400, {}, {"error": "max_tokens: 9"}), 1)])
+def test_a_limit_that_is_refused_by_both_names_is_refused(answer: tuple[int, dict[str, str], Any], sent: int) -> None:
+    reply, requests = ask(lambda body: answer)
+    assert (reply.kind, len(requests)) == ("failed", sent) and "HTTP 400" in reply.reason
+
+
+@pytest.mark.parametrize(
+    ("content", "calls", "kind"),
+    [("It is", None, "text"), (None, None, "malformed"), (None, [("f", '{"city": "Os')], "malformed"),
+     (None, [("f", "{}")], "call"), (None, [("f", "[]")], "malformed")],
+)  # fmt: skip
+def test_an_answer_that_reached_the_limit_is_marked(
+    content: str | None, calls: list[tuple[str, Any]] | None, kind: str
+) -> None:
+    body = completion(content, calls)
+    for reason in ("length", "stop"):
+        body["choices"][0]["finish_reason"] = reason
+        reply, _ = ask(lambda _: (200, {}, body))
+        assert (reply.kind, reply.cut) == (kind, reason == "length")
+        assert Reply.from_dict(reply.to_dict()).cut == reply.cut
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 302])
 def test_a_refusal_is_not_repeated(status: int) -> None:
     reply, requests = ask(

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from callama.common.errors import CallamaError, UsageError
-from callama.common.files import sha256_file
+from callama.common.files import sha256_file, write_json
 from callama.contract.grammar import Choice
-from callama.contract.messages import Conversation, Message, Tool, dump_line
+from callama.contract.messages import Conversation, Message, Tool, ToolCall, dump_line
 from callama.evaluate.cases import Case
+from callama.evaluate.compare import compare
 from callama.evaluate.journal import answers_file
 from callama.evaluate.local import LocalModel
-from callama.evaluate.rates import RATES
+from callama.evaluate.rates import RATES, rates
 from callama.evaluate.reply import Reply
+from callama.evaluate.report import said
 from callama.evaluate.run import evaluate
 from callama.evaluate.suites import load_file
 from callama.generate.chat import ChatModel
@@ -74,7 +76,7 @@ def test_report_of_base_and_tuned(world: Path) -> None:
     for name in ("base", "tuned"):
         counts = {rate: report[name][rate]["count"] for rate in RATES if report[name][rate]["count"]}
         calls = dict.fromkeys(("parse_rate", "schema_valid", "right_function", "exact_call", "exact_sequence"), 16)
-        whole = dict.fromkeys(("right_turn", "malformed", "hallucinated", "failed"), 20)
+        whole = dict.fromkeys(("right_turn", "malformed", "hallucinated", "failed", "cut"), 20)
         assert counts == {**calls, **whole, "right_abstention": 4}
         assert {n: r["count"] for n, r in report[name]["scenarios"].items()} == {"answer_from_result": 8, "single": 12}
         outcomes = result.outcomes["conversations.jsonl"][name]
@@ -101,6 +103,9 @@ def test_answers_are_cut_at_max_new_tokens(world: Path) -> None:
     outcomes = evaluate([suite], {"tuned": local(world / "model", 4)}).outcomes["conversations.jsonl"]["tuned"]
     model, prompts = ChatModel(world / "model", device="cpu"), [case.prompt for case in suite.cases]
     assert [o.reply.text for o in outcomes] == model.answer(prompts, 4) != model.answer(prompts, 8)
+    assert [o.reply.cut for o in outcomes] == [not made.stopped for made in model.generate(prompts, 4)]
+    assert all(said(o).endswith(" (cut at --max-new-tokens)") for o in outcomes if o.reply.cut)
+    assert rates(outcomes)["cut"]["hits"] == sum(o.reply.cut for o in outcomes) > 0
 
 
 def test_a_suite_without_answers_is_refused(tmp_path: Path) -> None:
@@ -137,6 +142,52 @@ def test_broken_records_are_counted_and_put_aside(tmp_path: Path, world: Path) -
         load_file(tmp_path / "all.jsonl")
 
 
+BOOK = {"name": "book", "description": "", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+ASKED = {"role": "user", "content": "Book Rome, or what is 2 + 2?"}
+HERMES = {"role": "system", "content": f"You may call.\n<tools>{json.dumps(BOOK)}</tools>"}
+TAGGED = {"role": "assistant", "content": '<tool_call>{"name": "book", "arguments": {"city": "Rome"}}</tool_call>'}
+
+
+@pytest.mark.parametrize(
+    ("record", "called"),
+    [
+        ({"messages": [HERMES, ASKED, TAGGED]}, ["book"]),
+        ({"tools": [], "messages": [HERMES, ASKED, TAGGED]}, ["book"]),
+        ({"messages": [ASKED, TAGGED], "tools": [BOOK]}, ["book"]),
+        ({"messages": [HERMES, ASKED, {"role": "assistant", "content": "4."}]}, []),
+        ({"messages": [ASKED, {"role": "assistant", "content": "4."}], "functions": [BOOK]}, []),
+        ({"messages": [ASKED, {"role": "assistant", "content": None,
+                               "function_call": {"name": "book", "arguments": '{"city": "Rome"}'}}],
+          "functions": [BOOK]}, ["book"]),
+    ],
+)  # fmt: skip
+def test_other_forms_with_messages_are_read_as_cleaning_reads_them(
+    tmp_path: Path, record: dict[str, object], called: list[str]
+) -> None:
+    (tmp_path / "suite.jsonl").write_text(json.dumps(record))
+    (case,) = load_file(tmp_path / "suite.jsonl").cases
+    assert [tool.name for tool in case.prompt.tools] == ["book"] and not case.plain
+    assert [call.name for call in case.expected.tool_calls] == called
+
+
+def test_a_call_written_as_text_is_no_wanted_text(tmp_path: Path) -> None:
+    said = '{"tool_uses": [{"recipient_name": "functions.book", "parameters": {"city": "Rome"}}]}'
+    bad = Conversation((Message("user", "Book Rome."), Message("assistant", said)), (Tool.from_dict(BOOK),))
+    suite = load_file(tiny.write_conversations(tmp_path / "s.jsonl", [bad, tiny.conversation(1)]))
+    assert suite.facts["broken_records"] == {"other_call_syntax": 1} and len(suite.cases) == 1
+
+
+def test_our_own_form_is_taken_as_it_stands(tmp_path: Path) -> None:
+    """Cleaning would cut its end, drop the greeting's conversation and refuse the argument."""
+    chat = Conversation(
+        (Message("assistant", "Hello."), Message("user", "Book."),
+         Message("assistant", "As you wish.", (ToolCall("book", {"town": 5}, "x"),))),
+        (Tool.from_dict(BOOK),), {"scenario": "single"},
+    )  # fmt: skip
+    suite = load_file(tiny.write_conversations(tmp_path / "s.jsonl", [chat]))
+    assert [(c.expected, c.prompt.labels) for c in suite.cases] == [(chat.messages[2], chat.labels)]
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, world: Path) -> None:
     suite, out = load_file(world / "conversations.jsonl"), tmp_path / "report.json"
     texts = [f"answer {i}" for i in range(20)]
@@ -152,6 +203,33 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, world: Path
     other = Scripted(texts, name="another model")
     evaluate([suite], {"tuned": other}, out=out)
     assert other.asked == 20
+
+
+def test_a_run_that_is_stopped_leaves_another_runs_answers(tmp_path: Path) -> None:
+    suite = load_file(tiny.write_conversations(tmp_path / "s.jsonl", [tiny.conversation(i) for i in range(4)]))
+    out, texts = tmp_path / "report.json", [f"answer {i}" for i in range(6)]
+    count = len(suite.cases)
+    whole = evaluate([suite], {"tuned": Scripted(texts)}, out=out).report
+    write_json(out, whole)
+    for name in ("another", "a third"):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate([suite], {"tuned": Scripted(["x"], limit=2, name=name)}, out=out)
+        assert {entry.second["said"] for entry in compare(out, out).pairs} == set(texts[:count])
+    again, other = Scripted(texts), Scripted(["x"], name="another")
+    assert evaluate([suite], {"tuned": again}, out=out).report == whole and again.asked == 0
+    evaluate([suite], {"tuned": other}, out=out)
+    assert other.asked == count and len(answers_file(out).read_bytes().splitlines()) == count
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_model_that_answers_nothing_has_no_figures(tmp_path: Path, known: int) -> None:
+    suite = load_file(tiny.write_conversations(tmp_path / "s.jsonl", [tiny.conversation(0)]))
+    out, failing = tmp_path / "report.json", {"base": Scripted(["Hello."], name="b"), "tuned": Scripted(["FAIL"])}
+    with pytest.raises(CallamaError, match=r"tuned answered none of 2 cases, .*; the first: busy; mend that"):
+        evaluate([suite], failing, out=out)
+    if known:
+        evaluate([suite], {"tuned": Scripted(["FAIL", "Hello."])}, out=out)
+        assert evaluate([suite], {"tuned": Scripted(["FAIL"])}, out=out).report["tuned"]["failed"]["hits"] == 1
 
 
 def test_failed_answers_are_asked_for_again(tmp_path: Path, world: Path) -> None:

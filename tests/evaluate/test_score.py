@@ -159,6 +159,7 @@ def test_rates_count_what_they_say() -> None:
         "malformed": (2, 8),
         "hallucinated": (4, 8),
         "failed": (0, 8),
+        "cut": (0, 8),
     }
     assert report["confusion"] == {
         "call": {"call": 3, "text": 1, "malformed": 1, "failed": 0},
@@ -265,6 +266,17 @@ def test_failed_answers_are_neither_calls_nor_abstentions() -> None:
     assert "(no answer in 3 attempts)" in example({"tuned": outcome})
 
 
+def test_what_was_cut_is_counted_and_named() -> None:
+    case = Case(PROMPT, message([F]), "s")
+    found = [score(case, Reply.read(text, cut=True)) for text in ("", '{"tool_uses": [', "word " * 200)]
+    assert (rates([*found, scored([F], says([F]))])["cut"]["hits"], found[1].right) == (3, False)
+    for outcome in found:
+        assert example({"tuned": outcome}).endswith(" (cut at --max-new-tokens)")
+    earlier = Reply.read("x").to_dict()
+    del earlier["cut"]
+    assert Reply.from_dict(earlier) == Reply.read("x")
+
+
 def test_any_call_is_right_where_relevance_is_asked() -> None:
     case = Case(OFFERED, Message("assistant"), "live_relevance", any_call=True)
     assert [score(case, Reply.read(text)).right for text in (says([F]), "No.", '{"tool_uses": [')] == [
@@ -288,6 +300,23 @@ def test_what_is_missing_is_asked_for() -> None:
     assert cases_of([labelled])[0].asks_back
     texts = ["Where?", "哪里？", "أين؟", "In Oslo it is warm.", says([F])]
     assert [score(asking, Reply.read(text)).asked_back for text in texts] == [True, True, True, False, False]
+
+
+def test_a_polite_question_behind_a_result_asks_for_nothing() -> None:
+    def called(name: str, city: str) -> list[Message]:
+        call = ToolCall("f", {"city": city}, name)
+        return [Message("assistant", None, (call,)), Message("tool", "done", (), name)]
+
+    chat = [Message("user", "Book Rome."), *called("a", "Rome"), Message("assistant", "Done. Anything else?"),
+            Message("user", "Oslo too."), *called("b", "Oslo")]  # fmt: skip
+    assert not any(case.asks_back for case in cases_of([Conversation(tuple(chat), OFFERED.tools)]))
+
+
+def test_a_greeting_answers_nobody() -> None:
+    greeting, question, answer = Message("assistant", "Hello?"), Message("user", "Hi"), Message("assistant", "Yes.")
+    for before in ([greeting], [Message("system", "Be brief."), greeting], [greeting, greeting]):
+        (case,) = cases_of([Conversation((*before, question, answer))])
+        assert (case.id, case.expected) == (f"0.{len(before) + 1}", answer)
 
 
 @pytest.mark.parametrize(

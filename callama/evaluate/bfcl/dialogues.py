@@ -62,6 +62,7 @@ class _Running:
     steps: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
     broken: str = ""
+    cut: bool = False
 
     def next_turn(self) -> bool:
         """Lets the user speak; False when all turns are over."""
@@ -79,6 +80,7 @@ class _Running:
 
     def hear(self, reply: Reply) -> bool:
         """Takes the model's answer; whether there are calls to execute. If not, the turn is over."""
+        self.cut = self.cut or reply.cut
         if reply.kind != "call":
             self.log.append({"turn": self.turn, "text": reply.text})
             self.broken = self.broken or (reply.reason if reply.kind == "malformed" else "")
@@ -104,8 +106,8 @@ class _Running:
         """The whole dialogue as one answer: its text is one JSON line a step."""
         text = "\n".join(map(dumps, self.log))
         if self.broken:
-            return Reply("malformed", text, (), self.broken)
-        return Reply("call", text, self.calls) if self.calls else Reply("text", text)
+            return Reply("malformed", text, (), self.broken, self.cut)
+        return Reply("call" if self.calls else "text", text, self.calls, cut=self.cut)
 
 
 @dataclass(frozen=True)
