@@ -192,7 +192,9 @@ def test_an_openapi_document(tmp_path: Path) -> None:
     assert "id" not in feed.parameters["properties"]
     node = tools["put_node"].parameters
     assert node["properties"]["children"]["items"]["$ref"] == "#/$defs/Node"
-    assert "required" not in node or node["required"] == []
+    assert node["required"] == ["name"], "a body that may be left out still needs what it requires"
+    notes = [str(remark) for remark in loaded.remarks if not remark.lost]
+    assert any("PUT /nodes: the body may be left out" in n and n.endswith("here: name") for n in notes)
     lost = {str(remark).split(": ")[1]: str(remark) for remark in loaded.lost}
     assert list(lost) == ["GET /broken", "GET /outside", "GET /circle"]
     assert "leads nowhere" in lost["GET /broken"]
@@ -332,7 +334,8 @@ def book(city: str, nights: int, price: float, quiet: bool, tags: list[str], kin
 
 def test_an_openapi_document_says_what_it_renamed_and_what_it_left(tmp_path: Path) -> None:
     operation = {"operationId": "updateOrder", "summary": "Update an order", "parameters": [
-        {"name": "clash", "in": place, "schema": {"type": "string"}} for place in ("query", "header")]}  # fmt: skip
+        {"name": "clash", "in": place, "required": True, "schema": {"type": "string"}}
+        for place in ("query", "header")]}  # fmt: skip
     paths = {"/a": {"put": operation}, "/b": {"put": operation, "gett": {}, "x-note": 1}, "/c": 3}
     loaded = load(tmp_path, {"openapi": "3.1.0", "paths": paths})
     assert [t.name for t in loaded.tools] == ["updateOrder", "updateOrder_2"]
@@ -345,6 +348,18 @@ def test_an_openapi_document_says_what_it_renamed_and_what_it_left(tmp_path: Pat
     assert [str(r) for r in loaded.lost] == [
         "mine.json: GETT /b: 'gett' is no method; known: get, put, post, delete, options, head, patch, trace",
         "mine.json: /c: the path item is no object but a int",
+    ]
+
+
+@pytest.mark.parametrize("place", ["header", "cookie"])
+def test_optional_headers_and_cookies_are_the_clients(tmp_path: Path, place: str) -> None:
+    parameters = [{"name": name, "in": place, "required": name == "tenant", "schema": {"type": "string"}}
+                  for name in ("X-Request-ID", "tenant")]  # fmt: skip
+    paths = {"/a": {"get": {"operationId": "getA", "parameters": parameters}}}
+    loaded = load(tmp_path, {"openapi": "3.1.0", "paths": paths})
+    assert list(loaded.tools[0].parameters["properties"]) == ["tenant"]
+    assert [str(r) for r in loaded.remarks] == [
+        f"mine.json: GET /a: the optional {place} 'X-Request-ID' is left out: the client sends it, not the model"
     ]
 
 
