@@ -138,9 +138,7 @@ def _value_schema(parameter: Mapping[str, Any], name: str) -> dict[str, Any]:
     return out
 
 
-def _add_body(
-    body: Any, properties: dict[str, Any], required: list[str], document: Document, notes: list[str]
-) -> None:
+def _add_body(body: Any, properties: dict[str, Any], required: list[str], document: Document, notes: list[str]) -> None:
     content = body.get("content") if isinstance(body, Mapping) else None
     if not isinstance(content, Mapping):
         raise CallamaError("'requestBody' has no 'content'")

@@ -371,3 +371,27 @@ def test_what_a_module_prints_is_no_output_of_ours(tmp_path: Path, capsys: pytes
 def test_a_process_that_a_module_forks_may_end(tmp_path: Path) -> None:
     forks = "import os\npid = os.fork()\nif not pid:\n    os._exit(3)\nstatus = os.waitpid(pid, 0)[1] >> 8\n"
     assert load(tmp_path, f"{forks}assert status == 3\ndef f(x: int):\n    'Do it.'", "mine.py").tools
+
+
+def test_functions_of_which_too_little_or_enough_is_known(tmp_path: Path) -> None:
+    source = """
+from typing import TypedDict
+
+class Line(TypedDict):
+    product: str
+    pieces: int
+
+def bill(lines: list[Line]) -> Line: 'Bill it.'
+def old(rate=0.5, note="none"): 'Do it.'
+def odd(x: int) -> type(bill): 'Do it.'
+def anything(*args, **kwargs): 'Takes anything.'
+"""
+    loaded = load(tmp_path, source, "mine.py")
+    tools = {tool.name: tool for tool in loaded.tools}
+    assert list(tools) == ["bill", "old", "odd"]
+    assert tools["bill"].parameters["$defs"]["Line"]["required"] == ["product", "pieces"]
+    assert list(loaded.gives["bill"]["properties"]) == ["product", "pieces"]
+    assert {n: p["type"] for n, p in tools["old"].parameters["properties"].items()} == {
+        "rate": "number", "note": "string"}  # fmt: skip
+    assert "anything: nothing is left of it to call with: *args and **kwargs" in str(loaded.lost[0])
+    assert any("odd: no result is played" in str(remark) for remark in loaded.remarks)
