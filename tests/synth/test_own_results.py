@@ -6,17 +6,18 @@ import json
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from callama.contract.messages import Tool
-from callama.data.read import read_conversations
+from callama.synth.catalogue import read_entry
 from callama.synth.own import write_own_catalogue
 from callama.synth.own_results import outcome_of
-from callama.synth.own_sets import write_own_sets
 from callama.synth.own_task import task_of
 from callama.synth.own_words import entry_of
+from callama.synth.scenarios.parallel_same import _paired
 from callama.synth.schema_makers import maker_of
 from callama.synth.values import make
 from callama.tools.load import load_tools
@@ -142,15 +143,14 @@ def test_letters_and_moments_are_named_so_that_they_can_be_read() -> None:
     assert entry["missing"]["starts_at"]["question"] == "What should the start be?"
 
 
-def test_each_of_several_values_in_quotes_has_its_own(tmp_path: Path) -> None:
-    path = tmp_path / "mine.json"
-    path.write_text(json.dumps([function("Book a hotel", ["hotel", "guest"], hotel=STRING, guest=STRING)]))
-    scenarios = ["parallel_same"]
-    write_own_sets(tmp_path / "out", load_tools([path]), 150, 20, val_ratio=0.1, seed=3, scenarios=scenarios, workers=1)
-    kept = list(read_conversations(tmp_path / "out" / "train.jsonl"))
-    quoted = [c for c in kept if any('" respectively' in (m.content or "") for m in c.messages)]
-    assert quoted
-    for c in quoted:
-        said = next(m.content or "" for m in c.messages if m.role == "user")
-        for call in (call for m in c.messages for call in m.tool_calls):
-            assert all(f'"{value}"' in said for value in call.arguments.values()), said
+def test_each_of_several_values_in_quotes_has_its_own() -> None:
+    tool = Tool.from_dict(function("Book a hotel", ["hotel", "guest"], hotel=STRING, guest=STRING))
+    makers = {"hotel": "hotel", "guest": "full_name"}
+    entry = entry_of(tool, makers, list(makers))
+    entry["requests"] = [text for text in entry["requests"] if '"' in text]
+    spec, stage = read_entry(entry, "own", "own"), SimpleNamespace(rng=random.Random(3))
+    for _ in range(30):
+        asks, said = _paired(stage, spec, 3)  # type: ignore[arg-type]
+        assert len(asks) == 3
+        for value in (value for asked in asks for value in asked.arguments.values()):
+            assert f'"{value}"' in said
