@@ -25,7 +25,8 @@ from callama.contract.messages import JsonObject, Tool
 from callama.synth import values
 from callama.synth.formulas import names_in, work_out
 from callama.synth.names import spelled
-from callama.synth.schema_values import SCHEMA, value_for
+from callama.synth.schema_makers import SCHEMA
+from callama.synth.schema_values import value_for
 
 Side = Literal["train", "validation", "held_out"]
 SIDES: tuple[Side, ...] = get_args(Side)

@@ -25,7 +25,8 @@ from callama.synth import values
 from callama.synth.catalogue import FOLDER, OWN, SLOT, read_entry
 from callama.synth.names import words_of
 from callama.synth.own_words import entry_of
-from callama.synth.schema_values import SCHEMA, maker_of, value_for
+from callama.synth.schema_makers import SCHEMA, UNKNOWN, maker_of, text_maker
+from callama.synth.schema_values import value_for
 from callama.tools.loaded import Loaded, Remark
 
 _TRIES = 30
@@ -60,12 +61,12 @@ def write_own_catalogue(loaded: Loaded, folder: Path) -> list[Remark]:
                     f"what a model would be shown of it is {size:,} characters long; more than "
                     f"{_MAX_SIGNATURE_CHARS:,} leave no room for a conversation: shorten it, e.g. its longest enum"
                 )
-            makers = _makers(tool, remarks)
+            makers = _makers(tool, loaded.place_of(tool), remarks)
             varied = [n for n in makers if _varies(tool, n, makers[n])]
             entry = entry_of(tool, makers | _later(tool, makers), varied, loaded.gives.get(tool.name))
             read_entry(entry, "own", "own")
         except CallamaError as error:
-            remarks.append(Remark(tool.name, str(error)))
+            remarks.append(Remark(loaded.place_of(tool), str(error)))
             continue
         entries.append(entry)
     if not entries:
@@ -80,7 +81,7 @@ def write_own_catalogue(loaded: Loaded, folder: Path) -> list[Remark]:
     return remarks
 
 
-def _makers(tool: Tool, remarks: list[Remark]) -> dict[str, str]:
+def _makers(tool: Tool, where: str, remarks: list[Remark]) -> dict[str, str]:
     """Makers of the parameters that can be talked about: all required ones, and what can be made of the others.
 
     Raises:
@@ -95,10 +96,23 @@ def _makers(tool: Tool, remarks: list[Remark]) -> dict[str, str]:
         if fault := _fault(tool, name, schema, maker):
             if name in required:
                 raise CallamaError(f"parameter {name!r}: {fault}")
-            remarks.append(Remark(tool.name, f"parameter {name!r} is never asked for: {fault}", lost=False))
-        else:
-            out[name] = maker
+            remarks.append(Remark(where, f"parameter {name!r} is never asked for: {fault}", lost=False))
+            continue
+        out[name] = maker
+        if advice := _advice(tool, name, schema, maker):
+            remarks.append(Remark(where, f"parameter {name!r} {advice}", lost=False))
     return out
+
+
+def _advice(tool: Tool, name: str, schema: Any, maker: str) -> str:
+    """What to say of values that teach little; empty where they are fit to be learnt from."""
+    if maker == UNKNOWN and not text_maker(words_of(name), schema, tool.name):
+        return "gets two words drawn at random, as nothing says what it holds: describe it, or give `examples`"
+    made = _some_values(tool, name, maker)
+    is_one = not isinstance(schema, Mapping) or {"const", "enum"} & schema.keys() or "$ref" in schema
+    if maker == SCHEMA and len(made) == 1 and not is_one:
+        return f"always has the value {min(made)[:80]}: give more `examples`"
+    return ""
 
 
 def _later(tool: Tool, makers: Mapping[str, str]) -> dict[str, str]:
@@ -159,8 +173,12 @@ def _value(tool: Tool, name: str, maker: str, rng: random.Random) -> Any:
 
 
 def _varies(tool: Tool, name: str, maker: str) -> bool:
+    return len(_some_values(tool, name, maker)) > 3
+
+
+def _some_values(tool: Tool, name: str, maker: str) -> set[str]:
     rng = random.Random(name)
-    return len({json.dumps(_value(tool, name, maker, rng)) for _ in range(_TRIES)}) > 3
+    return {json.dumps(_value(tool, name, maker, rng)) for _ in range(_TRIES)}
 
 
 def _content(text: str) -> frozenset[str]:

@@ -35,6 +35,39 @@ unsubscribe update upgrade upload use validate verify view wash water withdraw w
 GETTING_VERBS = frozenset(("get", "find", "list", "search", "show", "fetch", "retrieve", "read", "look", "lookup",
                            "query", "view", "check", "calculate", "compute", "return", "count", "estimate",
                            "compare"))  # fmt: skip
+# Done when it is done: all that is to be said of them is that they worked. What gives something to read ("write",
+# "generate", "run a query") is none of them.
+ACTING_VERBS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+accept activate add adjust allocate append approve archive assign attach authorize begin bill block book buy cancel
+change charge clear close commit complete configure confirm connect copy create deactivate debit delete deliver deploy
+disable dispatch edit enable feed flag grant hide hire hold import increase insert install invite issue join launch link
+lock log mark modify move mute notify open order park pause pay place plant play post publish purchase push put record
+refill refund register reject release remind remove rename renew rent reply reschedule reserve reset resize restart
+restore resume revoke save schedule send set share ship start stop store submit subscribe switch tag toggle
+transfer trigger turn unblock unlock unmute unsubscribe update upgrade upload wash water withdraw
+""",
+    )
+)
+# Whatever they give follows from what they were given.
+WORKING_VERBS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+analyse analyze calculate classify compare compress compute convert decode detect determine diagnose encode evaluate
+explain extract filter format identify merge predict rank recommend score simulate solve sort split suggest summarise
+summarize transform translate validate verify
+""",
+    )
+)
+# What is made to be read or worked out, whatever the verb: "create a summary", "add two numbers", "post and return".
+_TO_READ = re.compile(
+    r"\b(?:summary|summaries|translations?|analys[ei]s|predictions?|forecasts?|estimates?|quotes?|reports?|charts?|graphs?|"
+    r"images?|passwords?|hash|poem|story|essay|text|answers?|lists?|plans?|sums?|numbers|integers|values|vectors|matrix|"
+    r"matrices|fractions|returns?|returning|gets?|tells?|shows?)\b"
+)
 # Descriptions that talk about the function instead of saying what it does.
 _PREAMBLE = re.compile(
     r"^(?:(?:this|the) (?:function|tool|endpoint|operation|method|api|call)\s+(?:is used to|allows (?:you|users?) to|"
@@ -81,6 +114,12 @@ def task_of(tool: Tool) -> str:
         return phrase
     words = words_of(tool.name) or [tool.name.lower()]
     return " ".join(words) if len(words) > 1 and words[0] in _VERBS else f"use {' '.join(words)}"
+
+
+def only_acts(task: str) -> bool:
+    """Whether of what a task does nothing is to be told but that it is done."""
+    verb, _, rest = task.partition(" ")
+    return verb in ACTING_VERBS and not _TO_READ.search(rest.lower())
 
 
 def verb_phrase(tool: Tool) -> str:

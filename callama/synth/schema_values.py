@@ -1,9 +1,7 @@
 """Values for the parameters of functions that nobody wrote makers for: read off their schemas.
 
 What a schema says comes first (enum, const, examples, default, format, bounds, pattern); where it is
-silent, the parameter's name decides (``city``, ``order_id``, ``max_price``), then what its description
-calls it ("Departure city"). ``maker_of`` names a maker of the catalogue where one says it all, so that
-scenarios which look for dates or counts find them.
+silent, ``schema_makers`` has a maker of the catalogue, by the parameter's name or description.
 """
 
 from __future__ import annotations
@@ -22,125 +20,21 @@ import rstr
 from callama.common.errors import CallamaError
 from callama.synth import values
 from callama.synth.names import words_of
+from callama.synth.schema_makers import (
+    FORMATS,
+    SCHEMA,
+    UNKNOWN,
+    bounds_of,
+    described_examples,
+    number_maker,
+    text_maker,
+)
 
-SCHEMA = "schema"
-_UNKNOWN = "two_words"
 _MAX_DEPTH, _DEEP = 16, 3
 _EXAMPLE, _OPTIONAL = 0.4, 0.3
 _LIKE_TRIES = 40
-_FORMATS = {"date": "date", "email": "email", "idn-email": "email", "uri": "url", "url": "url", "hostname": "domain",
-            "time": "clock", "date-time": "instant"}  # fmt: skip
-# By the last word of a name that says something: "shipping_city", "customerEmail".
-_TEXTS = {
-    "city": "city", "town": "city", "location": "city", "place": "place", "origin": "city", "destination": "city",
-    "country": "country", "nation": "country", "email": "email", "mail": "email", "phone": "phone",
-    "telephone": "phone",
-    "name": "two_words", "title": "title", "person": "person", "author": "full_name", "user": "username",
-    "username": "username", "login": "username", "owner": "username", "customer": "full_name", "recipient": "person",
-    "url": "url", "link": "url", "website": "url", "domain": "domain", "path": "path", "folder": "folder",
-    "directory": "folder", "file": "filename", "filename": "filename", "address": "street", "street": "street",
-    "postcode": "postcode", "zip": "postcode", "company": "company", "organization": "company", "vendor": "company",
-    "product": "product", "item": "product", "query": "two_words", "q": "two_words", "search": "two_words",
-    "keyword": "noun", "message": "message", "text": "message", "body": "message", "content": "message",
-    "comment": "message", "note": "message", "notes": "message", "description": "message", "reason": "topic",
-    "subject": "topic", "topic": "topic", "id": "record", "uid": "record", "code": "record", "number": "record",
-    "reference": "record", "ref": "record", "key": "record", "token": "hex", "hash": "hex", "sha": "hex",
-    "language": "language", "lang": "language", "currency": "currency", "color": "colour", "colour": "colour",
-    "category": "noun", "tag": "noun", "label": "noun", "genre": "genre", "team": "team", "room": "room",
-    "branch": "branch", "repo": "repo", "repository": "repo", "version": "version", "date": "date", "day": "date",
-    "time": "time", "month": "month", "weekday": "weekday", "timezone": "timezone", "ticker": "ticker",
-    "symbol": "ticker", "airport": "airport", "flight": "flight", "restaurant": "restaurant", "hotel": "hotel",
-    "dish": "dish", "ingredient": "ingredient", "cuisine": "cuisine", "table": "table", "column": "column",
-    "job": "job", "course": "course", "zone": "timezone", "tz": "timezone", "warehouse": "city", "station": "city",
-    "sender": "person", "guest": "full_name", "patient": "full_name", "student": "full_name", "employee": "full_name",
-    "sku": "record", "region": "country", "iban": "code DE####################",
-}  # fmt: skip
-_NAMES = {"first": "first_name", "given": "first_name", "last": "last_name", "family": "last_name", "full": "full_name",
-          "customer": "full_name", "user": "username", "guest": "full_name", "patient": "full_name", "city": "city",
-          "company": "company", "country": "country", "product": "product", "file": "filename", "team": "team",
-          "restaurant": "restaurant", "hotel": "hotel"}  # fmt: skip
-# Where somebody or something goes: the function's own words tell who.
-_WAYS, _WRITING = {"from", "to"}, {"mail", "email", "send", "message", "sms", "notify", "reply"}
-# What a description calls the value: "Departure city", "Name of the customer (as on the card)".
-_CALLED = re.compile(
-    r"^(?:the|an?|your|optional)?\s*([\w -]{2,60}?)(?=\s+(?:of|for|to|in|on|from|at|that|which|as|with|by|"
-    r"where|when|after|before|whose)\b|[,.;:(]|$)",
-    re.IGNORECASE,
-)
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,11})(?:\.\d{1,6})?")
-_LISTED = re.compile(r"[a-z0-9_-]+(?:,\s*[a-z0-9_-]+)+|[A-Z]\w{2,}(?:,\s*[A-Z][a-z]\w+){2,}")
 _CODE_LIKE = re.compile(r"(?=[^\d]*\d)[A-Za-z]{0,8}[-_#:/]?(?:[A-Za-z]?\d+[A-Za-z]?[-_:/]?){1,4}")
-_WHOLES = {"year": "year", "days": "int 1 14", "nights": "int 1 14", "hours": "int 1 24", "minutes": "int 5 180",
-           "id": "int 100 99999", "page": "int 1 12", "age": "int 18 90"}  # fmt: skip
-_NUMBERS = {"price": "price", "amount": "price", "cost": "price", "latitude": "latitude", "lat": "latitude",
-            "longitude": "longitude", "lon": "longitude", "lng": "longitude"}  # fmt: skip
-_NAMED_EXAMPLE = re.compile(r"(?:e\.g\.|for example|such as|example:)[,:]?\s+[\"'`]?([^\"'`().;]{1,40})", re.IGNORECASE)
-
-
-def maker_of(name: str, schema: Mapping[str, Any], about: str = "", *, known_only: bool = False) -> str:
-    """The catalogue's maker for a parameter: its own word for it, else ``schema``. ``about`` is the function's name;
-    with ``known_only``, a text of which nothing is known is ``schema`` too."""
-    plain = {"type", "description", "format", "minimum", "maximum", "title", "default"} >= schema.keys()
-    kind, words = schema.get("type"), words_of(name)
-    if kind == "boolean":
-        return "boolean"
-    if kind == "string" and len(set(schema.get("enum", ()))) > 1 and all(isinstance(v, str) for v in schema["enum"]):
-        return "enum"
-    if not plain or _described_examples(schema):
-        return SCHEMA
-    if kind == "string":
-        form = schema.get("format")
-        maker = _text_maker(words, schema, about)
-        return _FORMATS.get(form, SCHEMA) if form is not None else maker or (SCHEMA if known_only else _UNKNOWN)
-    return _number_maker(kind, words, schema) if kind in ("integer", "number") else SCHEMA
-
-
-def _text_maker(words: Sequence[str], schema: Mapping[str, Any], about: str = "") -> str:
-    """Empty where neither the name nor the description says anything."""
-    if words[-1:] == ["name"] and (whose := _NAMES.get(" ".join(words[-2:-1]))):
-        return whose
-    called = _CALLED.match(str(schema.get("description", "")).strip())
-    for said in (words, words_of(called[1].lower()) if called else ()):
-        for word in reversed(said):
-            if known := _TEXTS.get(word) or _TEXTS.get(word.removesuffix("s")):
-                return known
-    if words and words[-1] in _WAYS:
-        return "email" if _WRITING & set(words_of(about)) else "city"
-    return ""
-
-
-def _number_maker(kind: str, words: list[str], schema: Mapping[str, Any]) -> str:
-    bounded = "minimum" in schema or "maximum" in schema
-    known = next((_WHOLES[w] for w in reversed(words) if w in _WHOLES), "") if kind == "integer" else ""
-    known = known or (next((_NUMBERS[w] for w in reversed(words) if w in _NUMBERS), "") if kind == "number" else "")
-    if known and not bounded:
-        return known
-    low, high = _range(schema, 1)
-    if known.startswith("int "):
-        ends = [int(end) for end in known.split(" ")[1:3]]
-        if schema.get("minimum", ends[0]) <= ends[0] and ends[1] <= schema.get("maximum", ends[1]):
-            return known
-    if kind == "integer":
-        return f"int {low:.0f} {high:.0f}" if low <= high and abs(low) < 1e15 > abs(high) else SCHEMA
-    return f"number {low} {high} 2" if high - low > 0.1 else SCHEMA
-
-
-def _range(schema: Mapping[str, Any], step: float) -> tuple[float, float]:
-    """Bounds that hold, 100 apart where the schema leaves one open."""
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if "exclusiveMinimum" in schema:
-        low = max(low if low is not None else -math.inf, schema["exclusiveMinimum"] + step)
-    if "exclusiveMaximum" in schema:
-        high = min(high if high is not None else math.inf, schema["exclusiveMaximum"] - step)
-    if low is None:
-        low = 1 if high is None or high >= 1 else high - 100
-    if high is None:
-        high = low + 100
-    if schema.get("type") == "integer":
-        low, high = math.ceil(low), math.floor(high)
-    if low > high:
-        raise CallamaError(f"no number lies within its bounds ({low} to {high})")
-    return low, high
 
 
 def value_for(name: str, schema: Any, root: Mapping[str, Any], rng: random.Random) -> Any:
@@ -202,7 +96,7 @@ def _settled(schema: Any, root: Mapping[str, Any], rng: random.Random, depth: in
 
 def _is_any_text(schema: Any, name: str) -> bool:
     """Whether a schema is a text of which nothing is known: that of an amount which may be a number or a text."""
-    return schema == {"type": "string"} and not _text_maker(words_of(name), schema)
+    return schema == {"type": "string"} and not text_maker(words_of(name), schema)
 
 
 def _both(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,21 +125,13 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return str(kind)
 
 
-def _described_examples(schema: Mapping[str, Any]) -> list[str]:
-    said = _NAMED_EXAMPLE.findall(str(schema.get("description", "")))
-    texts = [text for one in said if (text := re.split(r",? (?:or|and|etc)\b", one)[0].strip(" ,"))]
-    # "litre, cup" are two; "Austin, TX" and "New York, USA" are one.
-    listed = (re.split(r",\s*", text) if _LISTED.fullmatch(text) else [text] for text in texts)
-    return [text for several in listed for text in several]
-
-
 def _examples(schema: Mapping[str, Any], kind: str) -> list[Any]:
     given = list(schema.get("examples") or ())
     if kind == "string":
-        return [v for v in [*given, *_described_examples(schema)] if isinstance(v, str) and v.strip()]
+        return [v for v in [*given, *described_examples(schema)] if isinstance(v, str) and v.strip()]
     kinds: dict[str, Any] = {"integer": int, "number": (int, float), "object": dict, "array": list}
     if kind in ("integer", "number"):
-        given += [json.loads(text) for text in _described_examples(schema) if _NUMBER.fullmatch(text)]
+        given += [json.loads(text) for text in described_examples(schema) if _NUMBER.fullmatch(text)]
     return [v for v in given if kind in kinds and isinstance(v, kinds[kind]) and not isinstance(v, bool)]
 
 
@@ -259,7 +145,7 @@ def _like(example: Any, name: str, schema: Mapping[str, Any], rng: random.Random
     if isinstance(example, bool) or not isinstance(example, int | float) or "multipleOf" in schema:
         return example
     near = {"minimum": min(example / 2, example * 1.5), "maximum": max(example / 2, example * 1.5), **schema}
-    low, high = _range(near, 1)
+    low, high = bounds_of(near, 1)
     if isinstance(example, int):
         return rng.randint(math.ceil(low), max(math.ceil(low), math.floor(high)))
     return round(rng.uniform(low, high), len(str(example).partition(".")[2]))
@@ -272,7 +158,7 @@ def _like_text(example: str, words: Sequence[str], schema: Mapping[str, Any], rn
     low, high = schema.get("minLength", 0), schema.get("maxLength", math.inf)
     if _CODE_LIKE.fullmatch(example):
         return re.sub(r"\d", lambda digit: str(rng.randint(digit[0] != "0", 9)), example)
-    maker = _text_maker(words, schema)
+    maker = text_maker(words, schema)
     for _ in range(_LIKE_TRIES if maker else 0):
         text = str(values.make(maker, rng))
         if _shape(text) == _shape(example) and low <= len(text) <= high:
@@ -303,7 +189,10 @@ def _text(name: str, schema: Mapping[str, Any], rng: random.Random) -> str:
         return ":".join(f"{rng.randint(1, 65535):x}" for _ in range(8))
     if form == "duration":
         return f"PT{rng.randint(1, 59)}M"
-    maker = _FORMATS.get(str(form)) or _text_maker(words_of(name), schema) or _UNKNOWN
+    maker = FORMATS.get(str(form)) or text_maker(words_of(name), schema)
+    if not maker and isinstance(default := schema.get("default"), str) and low <= len(default) <= high:
+        return default  # the only value of its kind that is known
+    maker = maker or UNKNOWN
     for _ in range(20):
         text = str(values.make(maker, rng))
         if low <= len(text) <= high:
@@ -318,6 +207,13 @@ def _patterned(pattern: str, low: float, high: float, rng: random.Random) -> str
         texts = [source.xeger(pattern) for _ in range(20)]
     except (re.error, ValueError, KeyError, RecursionError, OverflowError):
         raise CallamaError(f"no value can be made for the pattern {pattern[:80]!r}") from None
+    if "(?" in pattern:  # looking ahead or back is not made on purpose, only met by chance
+        texts = [text for text in texts if re.search(pattern, text)]
+        if not texts:
+            raise CallamaError(
+                f"no value can be made for the pattern {pattern[:80]!r}: groups that look ahead or back, such as (?=, "
+                "are not supported; give `examples` in its schema"
+            )
     fitting = [t for t in texts if low <= len(t) <= high and t == t.strip() and t.isprintable()]
     return fitting[0] if fitting else texts[0]
 
@@ -325,15 +221,15 @@ def _patterned(pattern: str, low: float, high: float, rng: random.Random) -> str
 def _number(name: str, schema: Mapping[str, Any], kind: str, rng: random.Random) -> float | int:
     step = schema.get("multipleOf")
     if isinstance(step, int | float) and step > 0:
-        low, high = _range(schema, step)
+        low, high = bounds_of(schema, step)
         first, last = math.ceil(low / step), math.floor(high / step)
         value = rng.randint(first, max(first, last)) * step
         return int(value) if value == int(value) else round(value, 10)
-    maker = _number_maker(kind, words_of(name), schema)
+    maker = number_maker(kind, words_of(name), schema)
     if maker != SCHEMA:
         made = values.make(maker, rng)
         return made if isinstance(made, int | float) else 1
-    low, high = _range(schema, 1 if kind == "integer" else 1e-6)
+    low, high = bounds_of(schema, 1 if kind == "integer" else 1e-6)
     return int(low) if kind == "integer" else low + (high - low) / 2
 
 

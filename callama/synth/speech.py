@@ -16,7 +16,8 @@ from callama.contract.messages import JsonObject
 from callama.synth import ways
 from callama.synth.catalogue import SLOT, ToolSpec, make_value, nested, slots
 from callama.synth.facts import fact
-from callama.synth.schema_values import SCHEMA, spoken
+from callama.synth.schema_makers import SCHEMA
+from callama.synth.schema_values import spoken
 from callama.synth.values import long_date
 
 _OPTIONAL = 0.45

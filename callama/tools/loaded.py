@@ -30,11 +30,17 @@ class Remark(NamedTuple):
 @dataclass(frozen=True)
 class Loaded:
     """The tools of one or more files, in their order, with unique names; ``gives`` has the schemas of their results,
-    by the tool's name, where they are known."""
+    by the tool's name, where they are known, ``places`` where each tool stands."""
 
     tools: tuple[Tool, ...]
     remarks: tuple[Remark, ...] = ()
     gives: Mapping[str, JsonObject] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def place_of(self, tool: Tool) -> str:
+        """Where a tool stands, its name with it."""
+        place = self.places.get(tool.name, tool.name)
+        return place if tool.name in place else f"{place} ({tool.name})"
 
     @property
     def lost(self) -> tuple[Remark, ...]:
@@ -71,7 +77,7 @@ def settle(candidates: Iterable[Candidate]) -> Loaded:
             tools[found.name], places[found.name] = found, where
             if result:
                 gives[found.name] = result
-    return Loaded(tuple(tools.values()), tuple(remarks), gives)
+    return Loaded(tuple(tools.values()), tuple(remarks), gives, places)
 
 
 def each(entries: Iterable[tuple[str, object]]) -> Iterator[Candidate]:

@@ -1,8 +1,9 @@
 """OpenAPI 3 documents: every operation becomes a function.
 
-Parameters of path, query, header and cookie and the properties of a JSON or form body become the
-function's parameters, side by side; where two would share a name, or the body is no object, the body
-stays one parameter ``body``. https://spec.openapis.org/oas/v3.1.1.html
+Parameters of path and query, required ones of header and cookie and the properties of a JSON or form body
+become the function's parameters, side by side; where two would share a name, or the body is no object, the
+body stays one parameter ``body``. What the body's schema requires is required, even where the body as a whole may
+be left out: side by side nothing else tells which of them go together. https://spec.openapis.org/oas/v3.1.1.html
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def _parameters(
         if parameter.get("required") or parameter.get("in") == "path":
             required.append(name)
     if body := document.follow(operation.get("requestBody")):
-        _add_body(body, properties, required, document)
+        _add_body(body, properties, required, document, notes)
     return {"type": "object", "properties": properties, "required": required}
 
 
@@ -110,6 +111,10 @@ def _merged(
                 found[parameter["name"], place] = parameter
     out: dict[str, Mapping[str, Any]] = {}
     for (name, place), parameter in found.items():
+        # Request ids, session cookies and the like are the client's: nobody says them to an assistant.
+        if place in ("header", "cookie") and not parameter.get("required"):
+            notes.append(f"the optional {place} {name!r} is left out: the client sends it, not the model")
+            continue
         if name in out:
             notes.append(f"two parameters are called {name!r}: the one in {place} is called {name}_in_{place} here")
         out[name if name not in out else f"{name}_in_{place}"] = parameter
@@ -133,7 +138,7 @@ def _value_schema(parameter: Mapping[str, Any], name: str) -> dict[str, Any]:
     return out
 
 
-def _add_body(body: Any, properties: dict[str, Any], required: list[str], document: Document) -> None:
+def _add_body(body: Any, properties: dict[str, Any], required: list[str], document: Document, notes: list[str]) -> None:
     content = body.get("content") if isinstance(body, Mapping) else None
     if not isinstance(content, Mapping):
         raise CallamaError("'requestBody' has no 'content'")
@@ -150,8 +155,10 @@ def _add_body(body: Any, properties: dict[str, Any], required: list[str], docume
             required.append(name)
         return
     properties |= flat["properties"]
-    if body.get("required"):
-        required += [name for name in flat["required"] if name in flat["properties"]]
+    needed = [name for name in flat["required"] if name in flat["properties"]]
+    required += needed
+    if needed and not body.get("required"):
+        notes.append(f"the body may be left out, but what it requires is required here: {', '.join(needed)}")
 
 
 def _object(schema: Any, document: Document, depth: int) -> dict[str, Any] | None:

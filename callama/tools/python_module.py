@@ -13,11 +13,13 @@ import inspect
 import os
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+import typing_extensions
 from docstring_parser import Docstring, ParseError, parse
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation
@@ -71,7 +73,11 @@ def _imported(path: Path) -> ModuleType:
     sys.modules[name] = module  # hints given as text are looked up there
     sys.path.insert(0, str(path.parent.resolve()))  # as Python itself does for a script
     try:
-        with _alive(), contextlib.redirect_stdout(sys.stderr):  # what is printed on standard output is ours
+        with (
+            _alive(),
+            _readable_dicts(),
+            contextlib.redirect_stdout(sys.stderr),
+        ):  # what is printed on standard output is ours
             spec.loader.exec_module(module)
     except KeyboardInterrupt:
         raise
@@ -111,6 +117,18 @@ def _alive() -> Iterator[None]:
         vars(os).update(_exit=exit_now, abort=abort)
 
 
+@contextlib.contextmanager
+def _readable_dicts() -> Iterator[None]:
+    """While it lasts, ``typing.TypedDict`` is the one of ``typing_extensions``, which does all that it does: before
+    Python 3.12 pydantic reads no other."""
+    own = typing.TypedDict
+    vars(typing).update(TypedDict=typing_extensions.TypedDict)
+    try:
+        yield
+    finally:
+        vars(typing).update(TypedDict=own)
+
+
 def _line_of(error: BaseException, path: Path) -> str:
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}:{error.lineno}"
@@ -131,16 +149,27 @@ def _tool(name: str, function: Callable[..., Any], where: str) -> Iterator[Candi
         if about is not None and about.description and "description" not in inner:
             inner["description"] = " ".join(about.description.split())
         if inspect.signature(function).parameters[parameter].annotation is inspect.Parameter.empty:
-            known = _from_docstring(about.type_name if about is not None else None)
+            what = "the docstring's is used"
+            if not (known := _from_docstring(about.type_name if about is not None else None)):
+                known = _from_default(inner.get("default"))
+                what = "its default's is used" if known else "any value is allowed"
             inner.update(known)
-            what = "the docstring's is used" if known else "any value is allowed"
             yield Candidate(where, Remark(where, f"parameter {parameter!r} has no type hint; {what}", lost=False))
-    for parameter in _variable(function):
+    if (variable := _variable(function)) and not schema["properties"]:
+        raise CallamaError(
+            f"nothing is left of it to call with: {' and '.join(variable)} cannot be described to a model; "
+            "name its parameters"
+        )
+    for parameter in variable:
         what = f"{parameter} cannot be described to a model and is left out"
         yield Candidate(where, Remark(where, what, lost=False))
     parts = [" ".join(part.split()) for part in (doc.short_description, doc.long_description) if part]
     tool = Tool.from_dict({"name": name, "description": " ".join(parts), "parameters": schema})
-    yield Candidate(where, tool, _given(function))
+    gives, fault = _given(function)
+    yield Candidate(where, tool, gives)
+    if fault:
+        what = f"no result is played: what it returns has no JSON Schema ({fault})"
+        yield Candidate(where, Remark(where, what, lost=False))
 
 
 def _schema(function: Callable[..., Any]) -> dict[str, Any]:
@@ -168,17 +197,18 @@ def _schema(function: Callable[..., Any]) -> dict[str, Any]:
     return untitled
 
 
-def _given(function: Callable[..., Any]) -> dict[str, Any] | None:
-    """The schema of what the function's hint says that it returns; None where it says nothing of use."""
+def _given(function: Callable[..., Any]) -> tuple[dict[str, Any] | None, str]:
+    """The schema of what the function's hint says that it returns, None where it says nothing of use; and why a hint
+    gives none."""
     try:
         hint = inspect.signature(function, eval_str=True).return_annotation
         if hint in (inspect.Parameter.empty, None, Any):
-            return None
+            return None, ""
         schema: dict[str, Any] = _untitled(TypeAdapter(hint).json_schema())
-    except (PydanticUserError, NameError, TypeError, ValueError, RecursionError, AttributeError):
-        return None
+    except (PydanticUserError, NameError, TypeError, ValueError, RecursionError, AttributeError) as error:
+        return None, (str(error).splitlines() or [type(error).__name__])[0]
     target = schema.get("$defs", {}).get(str(schema.get("$ref", "")).rsplit("/", 1)[-1])
-    return target if isinstance(target, dict) else schema
+    return (target if isinstance(target, dict) else schema), ""
 
 
 def _without_variable(function: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
@@ -206,6 +236,11 @@ def _from_docstring(word: str | None) -> dict[str, Any]:
         return type_word(word) if word else {}
     except CallamaError:
         return {}
+
+
+def _from_default(default: Any) -> dict[str, Any]:
+    kinds = {str: "string", bool: "boolean", int: "integer", float: "number"}
+    return {"type": kinds[type(default)]} if type(default) in kinds else {}
 
 
 def _untitled(schema: Any) -> Any:

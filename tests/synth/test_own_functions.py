@@ -99,8 +99,9 @@ def test_scenarios_and_functions_all_occur(report: tuple[dict[str, Any], Path]) 
 
 
 def test_functions_that_cannot_be_used_are_listed(report: tuple[dict[str, Any], Path]) -> None:
-    lost = {text.split(":")[0]: text for text in report[0]["unused_functions"]}
-    assert list(lost) == [t["name"] for t in UNUSABLE]
+    lost = dict(zip((t["name"] for t in UNUSABLE), report[0]["unused_functions"], strict=True))
+    for number, (name, text) in enumerate(lost.items(), len(TOOLS)):
+        assert text.startswith(f"mine.json: tool {number} ({name}): ")
     assert "at least 5 and at most 2 characters" in lost["no_value"]
     assert "no number lies within its bounds" in lost["no_number"]
     assert "parameter 'a.b': no sentence" in lost["dotted"]
@@ -121,7 +122,7 @@ def test_one_function_alone_is_enough(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_made_is_one_error(tmp_path: Path) -> None:
-    with pytest.raises(CallamaError, match=r"about none of the 5 functions\n  no_value"):
+    with pytest.raises(CallamaError, match=r"about none of the 5 functions\n  mine.json: tool 0 \(no_value\)"):
         made(tmp_path, UNUSABLE)
     with pytest.raises(CallamaError, match="no function can play choice"):
         made(tmp_path, [TOOLS[3]], scenarios=["choice"])
@@ -264,7 +265,7 @@ def test_names_that_are_no_nouns(tmp_path: Path) -> None:
                   "tags": {"type": "array", "items": STRING}}  # fmt: skip
     made(tmp_path, [function("move_it", "Move a thing", list(properties), **properties)], 300, scenarios=["single"])
     said = "\n".join(texts_of(tmp_path / "out"))
-    assert re.search(r"Move a thing from .* to .* with x", said)
+    assert re.search(r'Move a thing from .* to .* with "x"', said)
     assert "The tags are " in said
     assert not re.search(r"with from|[Tt]he (?:from|to|x|on) |on on|on off|tags is\b", said)
 

@@ -192,7 +192,9 @@ def test_an_openapi_document(tmp_path: Path) -> None:
     assert "id" not in feed.parameters["properties"]
     node = tools["put_node"].parameters
     assert node["properties"]["children"]["items"]["$ref"] == "#/$defs/Node"
-    assert "required" not in node or node["required"] == []
+    assert node["required"] == ["name"], "a body that may be left out still needs what it requires"
+    notes = [str(remark) for remark in loaded.remarks if not remark.lost]
+    assert any("PUT /nodes: the body may be left out" in n and n.endswith("here: name") for n in notes)
     lost = {str(remark).split(": ")[1]: str(remark) for remark in loaded.lost}
     assert list(lost) == ["GET /broken", "GET /outside", "GET /circle"]
     assert "leads nowhere" in lost["GET /broken"]
@@ -332,7 +334,8 @@ def book(city: str, nights: int, price: float, quiet: bool, tags: list[str], kin
 
 def test_an_openapi_document_says_what_it_renamed_and_what_it_left(tmp_path: Path) -> None:
     operation = {"operationId": "updateOrder", "summary": "Update an order", "parameters": [
-        {"name": "clash", "in": place, "schema": {"type": "string"}} for place in ("query", "header")]}  # fmt: skip
+        {"name": "clash", "in": place, "required": True, "schema": {"type": "string"}}
+        for place in ("query", "header")]}  # fmt: skip
     paths = {"/a": {"put": operation}, "/b": {"put": operation, "gett": {}, "x-note": 1}, "/c": 3}
     loaded = load(tmp_path, {"openapi": "3.1.0", "paths": paths})
     assert [t.name for t in loaded.tools] == ["updateOrder", "updateOrder_2"]
@@ -348,6 +351,18 @@ def test_an_openapi_document_says_what_it_renamed_and_what_it_left(tmp_path: Pat
     ]
 
 
+@pytest.mark.parametrize("place", ["header", "cookie"])
+def test_optional_headers_and_cookies_are_the_clients(tmp_path: Path, place: str) -> None:
+    parameters = [{"name": name, "in": place, "required": name == "tenant", "schema": {"type": "string"}}
+                  for name in ("X-Request-ID", "tenant")]  # fmt: skip
+    paths = {"/a": {"get": {"operationId": "getA", "parameters": parameters}}}
+    loaded = load(tmp_path, {"openapi": "3.1.0", "paths": paths})
+    assert list(loaded.tools[0].parameters["properties"]) == ["tenant"]
+    assert [str(r) for r in loaded.remarks] == [
+        f"mine.json: GET /a: the optional {place} 'X-Request-ID' is left out: the client sends it, not the model"
+    ]
+
+
 def test_what_a_module_prints_is_no_output_of_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     load(tmp_path, "print('noise')\ndef f(x: int):\n    'Do it.'", "mine.py")
     assert capsys.readouterr() == ("", "noise\n")
@@ -356,3 +371,27 @@ def test_what_a_module_prints_is_no_output_of_ours(tmp_path: Path, capsys: pytes
 def test_a_process_that_a_module_forks_may_end(tmp_path: Path) -> None:
     forks = "import os\npid = os.fork()\nif not pid:\n    os._exit(3)\nstatus = os.waitpid(pid, 0)[1] >> 8\n"
     assert load(tmp_path, f"{forks}assert status == 3\ndef f(x: int):\n    'Do it.'", "mine.py").tools
+
+
+def test_functions_of_which_too_little_or_enough_is_known(tmp_path: Path) -> None:
+    source = """
+from typing import TypedDict
+
+class Line(TypedDict):
+    product: str
+    pieces: int
+
+def bill(lines: list[Line]) -> Line: 'Bill it.'
+def old(rate=0.5, note="none"): 'Do it.'
+def odd(x: int) -> type(bill): 'Do it.'
+def anything(*args, **kwargs): 'Takes anything.'
+"""
+    loaded = load(tmp_path, source, "mine.py")
+    tools = {tool.name: tool for tool in loaded.tools}
+    assert list(tools) == ["bill", "old", "odd"]
+    assert tools["bill"].parameters["$defs"]["Line"]["required"] == ["product", "pieces"]
+    assert list(loaded.gives["bill"]["properties"]) == ["product", "pieces"]
+    assert {n: p["type"] for n, p in tools["old"].parameters["properties"].items()} == {
+        "rate": "number", "note": "string"}  # fmt: skip
+    assert "anything: nothing is left of it to call with: *args and **kwargs" in str(loaded.lost[0])
+    assert any("odd: no result is played" in str(remark) for remark in loaded.remarks)

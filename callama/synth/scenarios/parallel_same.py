@@ -127,10 +127,11 @@ def _paired(stage: Stage, spec: ToolSpec, count: int) -> tuple[list[Ask], str]:
     paths = rng.sample(spec.vary, 2)
     sets = _different(stage, spec, set(paths), make_values(spec, rng), count)
     template = rng.choice(spec.requests)
-    lists = {p: join([say_value(spec, p, s[p], rng) for s in sets]) for p in paths}
+    lists = {p: [say_value(spec, p, s[p], rng) for s in sets] for p in paths}
     worded = template
     for path in paths:
-        worded = worded.replace(f"{{{path}}}", lists[path])
+        worded = worded.replace(f'"{{{path}}}"', join([f'"{said}"' for said in lists[path]]))  # in quotes each is one
+        worded = worded.replace(f"{{{path}}}", join(lists[path]))
     text = attach(fill(worded, spec, sets[0], rng), "respectively")
     said = set(slots(template))
     return [Ask(spec, text, {p: s[p] for p in s if p in said}, template.startswith("{")) for s in sets], text

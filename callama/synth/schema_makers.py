@@ -1,0 +1,213 @@
+"""Which maker of the catalogue makes the values of a parameter that nobody wrote one for: read off its schema, where
+that is silent off its name (``city``, ``order_id``, ``max_price``), then off what its description calls it
+("Departure city").
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from callama.common.errors import CallamaError
+from callama.synth.names import words_of
+
+SCHEMA = "schema"
+UNKNOWN = "two_words"
+FORMATS = {"date": "date", "email": "email", "idn-email": "email", "uri": "url", "url": "url", "hostname": "domain",
+            "time": "clock", "date-time": "instant"}  # fmt: skip
+# By the last word of a name that says something: "shipping_city", "customerEmail".
+_TEXTS = {
+    "city": "city", "town": "city", "location": "city", "place": "place", "origin": "city", "destination": "city",
+    "country": "country", "nation": "country", "email": "email", "mail": "email", "phone": "phone",
+    "telephone": "phone",
+    "name": "two_words", "title": "title", "person": "person", "author": "full_name", "user": "username",
+    "username": "username", "login": "username", "owner": "username", "customer": "full_name", "recipient": "person",
+    "url": "url", "link": "url", "website": "url", "domain": "domain", "path": "path", "folder": "folder",
+    "directory": "folder", "file": "filename", "filename": "filename", "address": "street", "street": "street",
+    "postcode": "postcode", "zip": "postcode", "company": "company", "organization": "company", "vendor": "company",
+    "product": "product", "item": "product", "query": "two_words", "q": "two_words", "search": "two_words",
+    "keyword": "noun", "message": "message", "text": "message", "body": "message", "content": "message",
+    "comment": "message", "note": "message", "notes": "message", "description": "message", "reason": "topic",
+    "subject": "topic", "topic": "topic", "id": "record", "uid": "record", "code": "record", "number": "record",
+    "reference": "record", "ref": "record", "key": "record", "token": "hex", "hash": "hex", "sha": "hex",
+    "language": "language", "lang": "language", "currency": "currency", "color": "colour", "colour": "colour",
+    "category": "noun", "tag": "noun", "label": "noun", "genre": "genre", "team": "team", "room": "room",
+    "branch": "branch", "repo": "repo", "repository": "repo", "version": "version", "date": "date", "day": "date",
+    "time": "time", "month": "month", "weekday": "weekday", "timezone": "timezone", "ticker": "ticker",
+    "symbol": "ticker", "airport": "airport", "flight": "flight", "restaurant": "restaurant", "hotel": "hotel",
+    "dish": "dish", "ingredient": "ingredient", "cuisine": "cuisine", "table": "table", "column": "column",
+    "job": "job", "course": "course", "zone": "timezone", "tz": "timezone", "warehouse": "city", "station": "city",
+    "sender": "person", "guest": "full_name", "patient": "full_name", "student": "full_name", "employee": "full_name",
+    "sku": "record", "region": "country", "iban": "code DE####################",
+}  # fmt: skip
+# Makers of words that are right for a request, which the user may word as he likes, and wrong for a result.
+_ANY_WORDS = ("two_words", "noun", "message", "topic")
+_SAYS_THAT_IT_IS_TEXT = frozenset(("description", "text", "content", "string", "summary", "details"))
+_SAYS_NOTHING = frozenset(("name", "value", "input", "parameter", "argument", "field"))
+_NAMES = {"first": "first_name", "given": "first_name", "last": "last_name", "family": "last_name", "full": "full_name",
+          "customer": "full_name", "user": "username", "guest": "full_name", "patient": "full_name", "city": "city",
+          "company": "company", "country": "country", "product": "product", "file": "filename", "team": "team",
+          "restaurant": "restaurant", "hotel": "hotel"}  # fmt: skip
+# Where somebody or something goes: the function's own words tell who.
+_WAYS, _WRITING = {"from", "to"}, {"mail", "email", "send", "message", "sms", "notify", "reply"}
+_COUNTRIES = "pick DE|FR|IT|ES|PT|NL|BE|AT|CH|PL|CZ|SE|NO|FI|DK|IE|GB|US|CA|MX|BR|JP|KR|IN|AU|NZ|ZA|EG|KE|TR"
+_LANGUAGES = "pick en|de|fr|es|it|pt|nl|pl|cs|sv|da|fi|tr|ja|ko|zh|hi|ar"
+_LOCALES = "pick en-US|en-GB|de-DE|de-AT|fr-FR|fr-CA|es-ES|es-MX|it-IT|pt-BR|nl-NL|pl-PL|sv-SE|ja-JP|ko-KR|tr-TR"
+_CHANNELS = "pick #general|#random|#support|#sales|#design|#releases|#incidents|#hiring|#frontend|#data|#office|#ops"
+_QUERIES = (
+    "pick SELECT count(*) FROM orders|SELECT * FROM customers LIMIT 10|SELECT max(price) FROM products|"
+    "SELECT name FROM employees ORDER BY name|SELECT avg(total) FROM invoices|SELECT id FROM tickets WHERE closed = 0|"
+    "SELECT city, count(*) FROM customers GROUP BY city|SELECT sum(amount) FROM payments|SELECT email FROM users|"
+    "SELECT DISTINCT country FROM suppliers|SELECT * FROM shipments WHERE weight > 20|SELECT min(age) FROM patients"
+)
+# Names of two words that the last one alone would tell wrongly.
+_CODES = {"country code": _COUNTRIES, "currency code": "currency", "language code": _LANGUAGES, "zip code": "postcode",
+          "postal code": "postcode", "airport code": "airport"}  # fmt: skip
+# What a description says of a value's form, which is more than any name says.
+_FORMS_SAID = (
+    (re.compile(r"\bIATA\b(?!.*\bairline)|\bairport code\b", re.IGNORECASE), "airport"),
+    (re.compile(r"\bISO[ -]?4217|\bcurrency code\b", re.IGNORECASE), "currency"),
+    (re.compile(r"\b3166-1\b(?!.*\balpha-3)|\bISO[ -]?3166$|\b(?:two|2)-letter country", re.IGNORECASE), _COUNTRIES),
+    (re.compile(r"\bISO[ -]?639|\b(?:two|2)-letter language", re.IGNORECASE), _LANGUAGES),
+    (re.compile(r"\bBCP[ -]?47\b", re.IGNORECASE), _LOCALES),
+    (re.compile(r"\b(?:surname|last name|family name)\b", re.IGNORECASE), "last_name"),
+    (re.compile(r"\b(?:start\w*|begin\w*) with ['\"`]?#", re.IGNORECASE), _CHANNELS),
+)
+_ENDS_OF_A_MOVE = frozenset(("source", "destination", "target", "from", "to", "src", "dst", "dest"))
+_FILES = frozenset(("file", "files", "folder", "directory", "directories", "path"))
+# What a description calls the value: "Departure city", "Name of the customer (as on the card)".
+_CALLED = re.compile(
+    r"^(?:the|an?|your|optional)?\s*([\w -]{2,60}?)(?=\s+(?:of|for|to|in|on|from|at|that|which|as|with|by|"
+    r"where|when|after|before|whose)\b|[,.;:(]|$)",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(r"[a-z0-9_-]+(?:,\s*[a-z0-9_-]+)+|[A-Z]\w{2,}(?:,\s*[A-Z][a-z]\w+){2,}")
+_WHOLES = {"year": "year", "days": "int 1 14", "nights": "int 1 14", "hours": "int 1 24", "minutes": "int 5 180",
+           "id": "int 100 99999", "page": "int 1 12", "age": "int 18 90"}  # fmt: skip
+_BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+_NUMBERS = {"temperature": "number 2 29 1", "price": "price", "amount": "price", "cost": "price",
+            "latitude": "latitude", "lat": "latitude",
+            "longitude": "longitude", "lon": "longitude", "lng": "longitude"}  # fmt: skip
+_NAMED_EXAMPLE = re.compile(r"(?:e\.g\.|for example|such as|example:)[,:]?\s+[\"'`]?([^\"'`().;]{1,40})", re.IGNORECASE)
+
+
+def maker_of(name: str, schema: Mapping[str, Any], about: str = "", *, known_only: bool = False) -> str:
+    """The catalogue's maker for a parameter: its own word for it, else ``schema``. ``about`` is the function's name;
+    with ``known_only``, a text of whose content nothing is known is ``schema`` too."""
+    schema = not_null(schema)
+    plain = {"type", "description", "format", "minimum", "maximum", "title", "default"} >= schema.keys()
+    kind, words = schema.get("type"), words_of(name)
+    if kind == "boolean":
+        return "boolean"
+    if kind == "string" and len(set(schema.get("enum", ()))) > 1 and all(isinstance(v, str) for v in schema["enum"]):
+        return "enum"
+    if not plain or described_examples(schema):
+        return SCHEMA
+    if kind == "string":
+        form = schema.get("format")
+        maker = text_maker(words, schema, about)
+        if form is None and not maker and isinstance(schema.get("default"), str):
+            return SCHEMA
+        if form is None and known_only and maker in ("", *_ANY_WORDS):
+            return SCHEMA
+        return FORMATS.get(form, SCHEMA) if form is not None else maker or UNKNOWN
+    return number_maker(kind, words, schema) if kind in ("integer", "number") else SCHEMA
+
+
+def not_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a schema wants where it may also be null (``Optional[date]``), if that is one plain type."""
+    kind = schema.get("type")
+    if schema.get("nullable") is True:
+        schema = {key: value for key, value in schema.items() if key != "nullable"}
+    if isinstance(kind, list) and len(full := [k for k in kind if k != "null"]) == 1 and "enum" not in schema:
+        return {**schema, "type": full[0]}
+    ways = schema.get("anyOf")
+    if isinstance(ways, list) and len(ways) == 2 and {"type": "null"} in ways:
+        full_way = next((way for way in ways if way != {"type": "null"}), None)
+        if isinstance(full_way, Mapping) and isinstance(full_way.get("type"), str) and "enum" not in full_way:
+            return {**full_way, **{key: value for key, value in schema.items() if key != "anyOf"}}
+    return schema
+
+
+def text_maker(words: Sequence[str], schema: Mapping[str, Any], about: str = "") -> str:
+    """The maker of a text; empty where neither the name nor the description says anything."""
+    if kind := _coded(words, schema, about):
+        return kind
+    if words[-1:] == ["name"] and (whose := _NAMES.get(" ".join(words[-2:-1]))):
+        return whose
+    called = _CALLED.match(str(schema.get("description", "")).strip())
+    described = words_of(called[1].lower()) if called else []
+    if described and described[-1] in _SAYS_THAT_IT_IS_TEXT:  # "conditions description" are no conditions
+        described = []
+    for said in (words, [word for word in described if word not in _SAYS_NOTHING]):
+        for word in reversed(said):
+            if known := _TEXTS.get(word) or _TEXTS.get(word.removesuffix("s")):
+                return known
+    if words and words[-1] in _WAYS:
+        return "email" if _WRITING & set(words_of(about)) else "city"
+    return ""
+
+
+def _coded(words: Sequence[str], schema: Mapping[str, Any], about: str) -> str:
+    """The maker of a text that has a form of its own: a code, a query, a file's place."""
+    said, default = str(schema.get("description", "")), str(schema.get("default", ""))
+    for form, maker in _FORMS_SAID:
+        if form.search(said):
+            return maker
+    doing, last = set(words_of(about)), words[-1] if words else ""
+    if last in ("query", "sql", "statement") and "sql" in {*words, *doing, *words_of(said)}:
+        return _QUERIES
+    if last in _ENDS_OF_A_MOVE and doing & _FILES:
+        return "path"
+    if last in ("country", "nation") and (schema.get("maxLength") == 2 or re.fullmatch("[A-Z]{2}", default)):
+        return _COUNTRIES
+    return _CODES.get(" ".join(words[-2:]), "")
+
+
+def number_maker(kind: str, words: Sequence[str], schema: Mapping[str, Any]) -> str:
+    """The maker of a number; ``schema`` where bounds leave none."""
+    default = schema.get("default")
+    if kind == "number" and isinstance(default, float) and 0 < default < 1 and not _BOUNDS & schema.keys():
+        return "number 0.01 0.99 2"  # a share
+    bounded = "minimum" in schema or "maximum" in schema
+    known = next((_WHOLES[w] for w in reversed(words) if w in _WHOLES), "") if kind == "integer" else ""
+    known = known or (next((_NUMBERS[w] for w in reversed(words) if w in _NUMBERS), "") if kind == "number" else "")
+    if known and not bounded:
+        return known
+    low, high = bounds_of(schema, 1)
+    if known.startswith("int "):
+        ends = [int(end) for end in known.split(" ")[1:3]]
+        if schema.get("minimum", ends[0]) <= ends[0] and ends[1] <= schema.get("maximum", ends[1]):
+            return known
+    if kind == "integer":
+        return f"int {low:.0f} {high:.0f}" if low <= high and abs(low) < 1e15 > abs(high) else SCHEMA
+    return f"number {low} {high} 2" if high - low > 0.1 else SCHEMA
+
+
+def bounds_of(schema: Mapping[str, Any], step: float) -> tuple[float, float]:
+    """Bounds that hold, 100 apart where the schema leaves one open."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if "exclusiveMinimum" in schema:
+        low = max(low if low is not None else -math.inf, schema["exclusiveMinimum"] + step)
+    if "exclusiveMaximum" in schema:
+        high = min(high if high is not None else math.inf, schema["exclusiveMaximum"] - step)
+    if low is None:
+        low = 1 if high is None or high >= 1 else high - 100
+    if high is None:
+        high = low + 100
+    if schema.get("type") == "integer":
+        low, high = math.ceil(low), math.floor(high)
+    if low > high:
+        raise CallamaError(f"no number lies within its bounds ({low} to {high})")
+    return low, high
+
+
+def described_examples(schema: Mapping[str, Any]) -> list[str]:
+    """The examples that a description names behind "e.g."."""
+    said = _NAMED_EXAMPLE.findall(str(schema.get("description", "")))
+    texts = [text for one in said if (text := re.split(r",? (?:or|and|etc)\b", one)[0].strip(" ,"))]
+    # "litre, cup" are two; "Austin, TX" and "New York, USA" are one.
+    listed = (re.split(r",\s*", text) if _LISTED.fullmatch(text) else [text] for text in texts)
+    return [text for several in listed for text in several]

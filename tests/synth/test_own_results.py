@@ -1,0 +1,156 @@
+"""What is played as a result of an own function, and the values of its calls, where little is known."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from callama.contract.messages import Tool
+from callama.synth.catalogue import read_entry
+from callama.synth.own import write_own_catalogue
+from callama.synth.own_results import outcome_of
+from callama.synth.own_task import task_of
+from callama.synth.own_words import entry_of
+from callama.synth.scenarios.parallel_same import _paired
+from callama.synth.schema_makers import maker_of
+from callama.synth.values import make
+from callama.tools.load import load_tools
+
+STRING, NUMBER, DATE = {"type": "string"}, {"type": "number"}, {"type": "string", "format": "date"}
+STATUS = {**STRING, "enum": ["cancelled", "booked"]}
+
+
+def of(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def played(task: str, gives: dict[str, Any] | None = None, **parameters: Any) -> dict[str, Any]:
+    result, answers = outcome_of(task, gives or {}, of(**parameters), list(parameters))
+    assert bool(result) == bool(answers)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("description", "is_done"),
+    [
+        ("Book a hotel room", True), ("Cancel an order", True), ("Set the fan of a room to a level", True),
+        ("Whether a shop is open now", False), ("Extract the total from an invoice PDF", False),
+        ("Run a read-only SQL query", False), ("Summarize a text", False), ("Translate a text", False),
+        ("Suggest a film", False), ("Frobnicate it", False), ("Create a summary of a page", False),
+        ("Add two numbers", False), ("Create a user and return the profile", False),
+    ],
+)  # fmt: skip
+def test_only_what_acts_is_done(description: str, is_done: bool) -> None:
+    result = played(task_of(Tool("f", description)), x=STRING)
+    assert ("reference_number" in result) == is_done == bool(result)
+
+
+def test_a_result_does_not_contradict_its_call() -> None:
+    assert "status" not in played("book a room", {"properties": {"status": STATUS, "id": STRING}}, room=STRING)
+    assert played("book a room", of(status=STATUS), room=STRING) == {}
+    usual = {**STATUS, "default": "booked"}
+    assert played("book a room", of(status=usual), room=STRING) == {"status": "@pick booked"}
+    assert played("get a room", of(status=STATUS), room=STRING) == {"status": "@pick cancelled|booked"}
+    assert played("book a room", of(ok={"type": "boolean"}), room=STRING) == {"ok": "= True"}
+    assert played("book a room", of(paid={"type": "boolean"}), room=STRING) == {}
+    assert played("convert an amount", NUMBER, amount=NUMBER) == {}
+    assert played("get the price", of(total=NUMBER), pieces=NUMBER) == {}
+    assert played("get a pet", of(id=STRING, born=DATE), petId=STRING) == {"id": "{petId}", "born": "@date"}
+    assert played("get a pet", of(id=STRING), petId=STRING) == {}, "what was said is no answer"
+    assert played("add a toy to a pet", of(id=STRING), petId=STRING) == {"id": "@record"}
+    gives = of(weight=NUMBER)
+    result, _ = outcome_of("update a pet", gives, {"properties": {"weight": NUMBER}, "required": []}, ["weight"])
+    assert result["weight"].startswith("= weight or make("), "a wish that was told comes back"
+
+
+@pytest.mark.parametrize("description", ["Weather conditions description", "The text", "Name", ""])
+def test_no_content_is_invented_for_a_text_of_which_nothing_is_known(description: str) -> None:
+    text = {**STRING, "description": description}
+    assert played("get the weather", of(conditions=text), city=STRING) == {}
+    for name in ("message", "text", "name", "description"):
+        assert played("get the weather", of(**{name: text}), city=STRING) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "about", "form"),
+    [
+        ("origin", {**STRING, "description": "IATA code of the airport"}, "f", "[A-Z]{3}"),
+        ("vet", {**STRING, "description": "Surname of the veterinarian"}, "f", "[A-Z][^ ]+"),
+        ("channel", {**STRING, "description": "Channel, starting with #"}, "f", r"#[a-z]+"),
+        ("country_code", STRING, "f", "[A-Z]{2}"),
+        ("country", {**STRING, "default": "DE"}, "f", "[A-Z]{2}"),
+        ("query", STRING, "run_sql", "SELECT .*"),
+        ("destination", STRING, "move_file", "/.*"),
+        ("who", {**STRING, "description": "Customer name"}, "f", r"[^ ]+ [^ ].*"),
+        ("rate", {"type": "number", "default": 0.19}, "f", r"0\.\d+"),
+        ("due", {"type": ["string", "null"], "format": "date"}, "f", r"\d{4}-\d\d-\d\d"),
+        ("due", {"anyOf": [DATE, {"type": "null"}], "default": None}, "f", r"\d{4}-\d\d-\d\d"),
+    ],
+)
+def test_names_and_descriptions_say_what_a_value_is(name: str, schema: Any, about: str, form: str) -> None:
+    rng = random.Random(1)
+    made = {str(make(maker_of(name, schema, about), rng)) for _ in range(40)}
+    assert all(re.fullmatch(form, text) for text in made), made
+    assert len(made) > 5
+
+
+@pytest.mark.parametrize("ends", [{"type": ["string", "null"], "format": "date"}, {"anyOf": [DATE, {"type": "null"}]}])
+def test_an_end_that_may_be_null_is_later_too(tmp_path: Path, ends: dict[str, Any]) -> None:
+    properties = {"departure_date": DATE, "return_date": ends}
+    entry = catalogue(tmp_path, [function("Search for flights", ["departure_date"], **properties)])[0][0]
+    assert entry["makers"]["return_date"] == "later_date departure_date 1 14"
+
+
+def function(description: str, required: list[str], name: str = "f", **properties: Any) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": properties, "required": required}
+    return {"name": name, "description": description, "parameters": parameters}
+
+
+def catalogue(tmp_path: Path, tools: list[Any]) -> tuple[list[Any], list[str]]:
+    path, folder = tmp_path / "mine.json", tmp_path / "made"
+    path.write_text(json.dumps(tools))
+    folder.mkdir()
+    remarks = write_own_catalogue(load_tools([path]), folder)
+    made = [json.loads(file.read_text())["tools"][0] for file in sorted(folder.glob("own_*"))]
+    return made, [str(remark) for remark in remarks]
+
+
+def test_what_teaches_little_and_what_cannot_be_made_is_said_with_its_place(tmp_path: Path) -> None:
+    ahead = {**STRING, "pattern": "^(?=.*[A-Z])(?=.*zq)[A-Za-z]{9}$"}
+    tools = [
+        function("Find it", ["one", "odd"], "find", one={**STRING, "examples": ["at noon"]}, odd=STRING),
+        function("Look it up", ["id"], "look", id=ahead),
+    ]
+    texts = catalogue(tmp_path, tools)[1]
+    assert texts[0].startswith("mine.json: tool 0 (find): parameter 'one' always has the value \"at noon\"")
+    assert texts[1].startswith("mine.json: tool 0 (find): parameter 'odd' gets two words drawn at random")
+    assert texts[2].startswith("mine.json: tool 1 (look): parameter 'id': no value can be made for the pattern")
+    assert "(?=" in texts[2] and "`examples`" in texts[2]
+
+
+def test_letters_and_moments_are_named_so_that_they_can_be_read() -> None:
+    tool = Tool.from_dict(function("Use legacy", ["a", "starts_at"], a=STRING, starts_at=STRING))
+    entry = entry_of(tool, {"a": "two_words", "starts_at": "instant"}, ["a", "starts_at"])
+    assert entry["labels"] == {"a": '"a"', "starts_at": "start"}
+    for text in [*entry["requests"], *entry["again"]["a"]]:
+        assert not re.search(r"\ba \{a\}|starts at", text), text
+    assert entry["missing"]["starts_at"]["question"] == "What should the start be?"
+
+
+def test_each_of_several_values_in_quotes_has_its_own() -> None:
+    tool = Tool.from_dict(function("Book a hotel", ["hotel", "guest"], hotel=STRING, guest=STRING))
+    makers = {"hotel": "hotel", "guest": "full_name"}
+    entry = entry_of(tool, makers, list(makers))
+    entry["requests"] = [text for text in entry["requests"] if '"' in text]
+    spec, stage = read_entry(entry, "own", "own"), SimpleNamespace(rng=random.Random(3))
+    for _ in range(30):
+        asks, said = _paired(stage, spec, 3)  # type: ignore[arg-type]
+        assert len(asks) == 3
+        for value in (value for asked in asks for value in asked.arguments.values()):
+            assert f'"{value}"' in said
