@@ -73,11 +73,8 @@ def _imported(path: Path) -> ModuleType:
     sys.modules[name] = module  # hints given as text are looked up there
     sys.path.insert(0, str(path.parent.resolve()))  # as Python itself does for a script
     try:
-        with (
-            _alive(),
-            _readable_dicts(),
-            contextlib.redirect_stdout(sys.stderr),
-        ):  # what is printed on standard output is ours
+        # What is printed on standard output is ours.
+        with _alive(), _readable_dicts(), contextlib.redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
     except KeyboardInterrupt:
         raise
