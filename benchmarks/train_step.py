@@ -43,8 +43,7 @@ def batches(count: int, vocab_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def ours(dtype: torch.dtype, steps: int) -> tuple[list[float], float]:
     """Seconds of each step, and of the products alone."""
-    from products import products
-
+    from benchmarks.products import products
     from callama.data.pack import MicroBatch
     from callama.model.lora import LoRAParams, add_lora
     from callama.train.config import OptimizerSection

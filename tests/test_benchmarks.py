@@ -1,5 +1,6 @@
 """Every benchmark starts as its docstring says: ``python -m benchmarks.NAME`` from the repository's root."""
 
+import ast
 import os
 import re
 import subprocess
@@ -22,3 +23,13 @@ def test_a_benchmark_starts_by_the_command_that_its_docstring_shows(name: str) -
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage:")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_import_one_another_as_a_package(path: Path) -> None:
+    """Also inside functions, which ``--help`` does not run."""
+    siblings = {other.stem for other in path.parent.glob("*.py")}
+    imports = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
+    ]
+    assert not [node.module for node in imports if node.module in siblings]
