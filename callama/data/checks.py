@@ -6,9 +6,11 @@ where exactly one declared function differs from it in punctuation and case alon
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -25,6 +27,7 @@ from callama.data.reasons import Drop, Repair
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,6})?")
 # With one of these, what an object may hold is declared elsewhere too, at any depth.
 _DECLARE_ELSEWHERE = {"$ref", "allOf", "anyOf", "oneOf"}
+_BRANCHES_ON = {*_DECLARE_ELSEWHERE, "patternProperties", "additionalProperties", "then", "else", "dependentSchemas"}
 _ANNOTATIONS = {"title", "description", "default", "examples", "deprecated"}
 
 # Other dialects' marks that the dialect's own reader does not know, or knows at the start of a line only.
@@ -66,6 +69,7 @@ _CALL_BEGINS = rf"(?:(?<![\w)\]])\[\s*+|(?<![\w.&/-]))(?P<name>[\w.&/-]{{1,100}}
 _LIST_OR_CALL = re.compile(rf"(?P<list>{_CALL_LIST})|{_CALL_BEGINS}", re.DOTALL)
 # Behind these, such a call is a value in Python, not something that is said.
 _IN_CODE = re.compile(r"(?:[=(\[{+/%<|&@]|>>>|\b(?:return|in|yield|print|assert|await|def|class))\s*\Z")
+_MAX_CODE_CHARS = 10_000
 _CODE_OPENS = re.compile(r"(?:```\w*\s*|`)\Z")
 
 
@@ -158,8 +162,8 @@ def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | No
         if isinstance(value, list):
             first, rest = schema.get("prefixItems", []), schema.get("items")
             pending += [(f"{path}[]", v, first[i] if i < len(first) else rest) for i, v in enumerate(value)]
-        elif isinstance(value, dict) and not _declares_elsewhere(schema):
-            declared, more = schema.get("properties", {}), schema.get("additionalProperties", False)
+        elif isinstance(value, dict) and (declared := _declared_keys(schema)) is not None:
+            more = schema.get("additionalProperties", False)
             patterns = "patternProperties" in schema  # a key that fits one is not an additional one
             is_open = patterns or more is not False or (not declared and path)
             for key, inner in value.items():
@@ -172,13 +176,19 @@ def _invented(arguments: dict[str, Any], parameters: dict[str, Any]) -> str | No
     return None
 
 
-def _declares_elsewhere(schema: dict[str, Any]) -> bool:
-    """Whether keys may be declared outside ``properties``; a branch that only requires some declares none."""
+def _declared_keys(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """Schemas of an object's declared keys, those of its conditions' branches with them; None where some may be
+    declared elsewhere."""
+    declared: dict[str, Any] = schema.get("properties", {})
     if _DECLARE_ELSEWHERE & schema.keys():
-        return True
-    dependent = schema.get("dependentSchemas")
-    branches = [schema.get("then"), schema.get("else"), *(dependent.values() if isinstance(dependent, dict) else ())]
-    return any(isinstance(branch, dict) and branch.keys() - _ANNOTATIONS - {"required"} for branch in branches)
+        return None
+    dependent = schema.get("dependentSchemas") or {}
+    for branch in (schema.get("then"), schema.get("else"), *dependent.values()):
+        if isinstance(branch, dict):
+            if _BRANCHES_ON & branch.keys():
+                return None
+            declared = {**branch.get("properties", {}), **declared}
+    return declared
 
 
 def _meant(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
@@ -230,7 +240,7 @@ def check_text(text: str, declared: Iterable[str]) -> None:
         DropError: the text holds a call in any of these syntaxes, wherever it stands.
     """
     brackets = "(" in text and ("=" in text or "[" in text)
-    if "{" not in text and "<" not in text and not brackets:
+    if "{" not in text and "<" not in text and not brackets and "Action Input:" not in text:
         return  # most texts; without these signs nothing is a call in any syntax
     for sign, pattern in _MARKS:
         if sign in text and (found := pattern.search(text)):
@@ -319,13 +329,24 @@ def _named_call(text: str, names: frozenset[str]) -> int | None:
             continue
         near = text[max(0, start - 40) : start]
         if fences % 2 or ticks % 2:
-            if _CODE_OPENS.search(near) and (close := text.find("`", found.end())) > 0:
-                behind = text[found.end() : close].strip()
-                if behind.endswith((")", "]")) if found["name"] else not behind:
-                    return start
+            close = text.find("`", found.end()) if _CODE_OPENS.search(near) else -1
+            behind = text[found.end() : max(close, 0)].strip()
+            if close > 0 and (_only_calls(text[start:close], names) if found["name"] else not behind):
+                return start
         elif not _IN_CODE.search(near):
             return start
     return None
+
+
+def _only_calls(code: str, names: frozenset[str]) -> bool:
+    """Whether code is calls of declared functions and nothing else."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of odd escapes in strings
+            body = ast.parse(code[:_MAX_CODE_CHARS].strip()).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    calls = [line.value for line in body if isinstance(line, ast.Expr) and isinstance(line.value, ast.Call)]
+    return len(calls) == len(body) and all(_means(ast.unparse(call.func), names) for call in calls)
 
 
 def _is_declared(text: str, found: re.Match[str], names: frozenset[str]) -> bool:

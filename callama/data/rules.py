@@ -28,17 +28,21 @@ _NEED = rf"(?:you (?:ever |still |would |do )?|you'd )(?:need|want|have|like|req
 _IN_CASE = rf"(?:if|in case|should|when|whenever) (?:{_NEED}|there(?:'s| is) (?:anything|something){_FEW}{{0,12}})"
 _OFFER = re.compile(
     rf"(?:(?:however|but|and|so),? )?(?:{_IN_CASE}, )?(?:please,? |just )*(?:"
-    rf"(?:feel free to|don't (?:ever )?hesitate to|do not hesitate to) (?:ask|reach out|let me know|contact me)"
-    rf"{_FEW}{{0,12}}"
+    rf"(?:feel free to|don't (?:ever )?hesitate to|do not hesitate to) "
+    rf"(?:ask(?! (?:your|the|an?)\b(?! (?:\w+ )?question))|reach out|let me know|contact me){_FEW}{{0,12}}"
     rf"|let me know(?: {_IN_CASE}| how I can{_FEW}{{0,8}})?|ask(?: me)?"
     rf"|I'm (?:always )?(?:here|happy|glad)(?: to (?:help|assist))?(?: you)?(?: {_IN_CASE})?"
     rf"|(?:is there )?anything else{_FEW}{{0,14}}"
     rf"|(?:in this case, )?I can (?:still |only )?(?:help|assist)\b{_FEW}{{0,30}})",
     re.IGNORECASE,
 )
+_GOOD = (
+    r"(?:amazing|awesome|beautiful|enjoyable|excellent|fantastic|fun|good|great|happy|lovely|nice|pleasant|productive|"
+    r"relaxing|safe|smooth|successful|wonderful)"
+)
 _WISH = re.compile(
     rf"I hope (?:this|that|it) helps{_FEW}{{0,4}}"
-    rf"|(?:I hope|enjoy|have an? \w+|good luck|take care)(?!.*\bthat\b){_FEW}{{0,10}}"
+    rf"|(?:I hope|enjoy|have an? {_GOOD}|good luck|take care(?! (?:to|of|not)\b))(?!.*\bthat\b){_FEW}{{0,10}}"
     r"|(?:I'm )?(?:always )?(?:glad|happy) (?:to|(?:that )?I (?:could|can|was able to)) (?:help|assist|be of \w+)"
     r"(?: you)?(?: (?:with|in) (?:this|that))?",
     re.IGNORECASE,

@@ -250,7 +250,8 @@ class Endpoint:
         except (OSError, HTTPException, ValueError) as error:
             cause = getattr(error, "reason", None) or error
             # A server that was there a moment ago may come back; one that never was is an address that is wrong.
-            if isinstance(cause, _NOBODY) and not self._reached:
+            for_now = isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN
+            if isinstance(cause, _NOBODY) and not for_now and not self._reached:
                 self.refusal = f"cannot be reached: {cause}; start the server there, or correct the address"
                 raise CallamaError(f"no answer: {cause!r}") from None
             raise _AgainError(f"no answer: {cause!r}") from None

@@ -33,6 +33,11 @@ class _Function(NamedTuple):
     required: Mapping[str, str]
     optional: Mapping[str, str]
     numeric: bool
+    properties: Mapping[str, Any]
+
+    def gives_back(self, argument: str, schema: Any) -> bool:
+        """Whether a value of a result may repeat an argument: what is of another type is something else."""
+        return bool(_type_of(self.properties[argument]) == _type_of(schema))
 
     @property
     def verb(self) -> str:
@@ -52,7 +57,7 @@ def outcome_of(
     required = {spelled(n): n for n in properties if n in parameters.get("required", ())}
     optional = {spelled(n): n for n in properties if n in made and n not in required.values()}
     numeric = any(_is_number(properties[n]) for n in required.values())
-    function = _Function(task, required, optional, numeric)
+    function = _Function(task, required, optional, numeric, properties)
     if function.verb in WORKING_VERBS:
         return {}, []
     if result := _values_of(gives, function):
@@ -72,8 +77,12 @@ def _told(names: Sequence[str]) -> list[str]:
     return [f"{told[:1].upper()}{told[1:]}.", f"Here is what I got: {listed}.", f"I got this: {listed}."]
 
 
+def _type_of(schema: Any) -> Any:
+    return not_null(schema).get("type") if isinstance(schema, Mapping) else None
+
+
 def _is_number(schema: Any) -> bool:
-    return isinstance(schema, Mapping) and not_null(schema).get("type") in ("integer", "number")
+    return _type_of(schema) in ("integer", "number")
 
 
 def _values_of(gives: Mapping[str, Any], function: _Function) -> JsonObject:
@@ -97,7 +106,8 @@ def _given(name: str, schema: Any, function: _Function, needed: bool) -> str:
     """The maker of one value of a result; empty where nothing is known of it."""
     if not isinstance(schema, dict) or not SLOT.fullmatch(f"{{{name}}}"):
         return ""
-    if same := function.required.get(spelled(name)) or _own_id(name, function):
+    same = function.required.get(spelled(name)) or _own_id(name, function)
+    if same and function.gives_back(same, schema):
         return f"{{{same}}}"
     if _is_number(schema) and function.numeric and set(words_of(name)) & _WORKED_OUT:
         return ""
@@ -107,7 +117,7 @@ def _given(name: str, schema: Any, function: _Function, needed: bool) -> str:
     maker = _picked(schema, function) if maker in ("enum", SCHEMA) else maker
     if not (perhaps := function.optional.get(spelled(name))):
         return f"@{maker}" if maker else ""
-    plain = maker and perhaps.isidentifier() and not keyword.iskeyword(perhaps)
+    plain = maker and perhaps.isidentifier() and not keyword.iskeyword(perhaps) and function.gives_back(perhaps, schema)
     return f"= {perhaps} or make({maker!r})" if plain else ""
 
 

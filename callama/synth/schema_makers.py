@@ -65,18 +65,24 @@ _QUERIES = (
 # Names of two words that the last one alone would tell wrongly.
 _CODES = {"country code": _COUNTRIES, "currency code": "currency", "language code": _LANGUAGES, "zip code": "postcode",
           "postal code": "postcode", "airport code": "airport"}  # fmt: skip
-# What a description says of a value's form, which is more than any name says.
-_FORMS_SAID = (
-    (re.compile(r"\bIATA\b(?!.*\bairline)|\bairport code\b", re.IGNORECASE), "airport"),
-    (re.compile(r"\bISO[ -]?4217|\bcurrency code\b", re.IGNORECASE), "currency"),
-    (re.compile(r"\b3166-1\b(?!.*\balpha-3)|\bISO[ -]?3166$|\b(?:two|2)-letter country", re.IGNORECASE), _COUNTRIES),
-    (re.compile(r"\bISO[ -]?639|\b(?:two|2)-letter language", re.IGNORECASE), _LANGUAGES),
-    (re.compile(r"\bBCP[ -]?47\b", re.IGNORECASE), _LOCALES),
-    (re.compile(r"\b(?:surname|last name|family name)\b", re.IGNORECASE), "last_name"),
-    (re.compile(r"\b(?:start\w*|begin\w*) with ['\"`]?#", re.IGNORECASE), _CHANNELS),
-)
+# What a description says of a value's form, and the names that need no more than a mention of it; of others the
+# description must name the value so.
+_FORMS_SAID: tuple[tuple[re.Pattern[str], str, set[str]], ...] = (
+    (re.compile(r"\bIATA\b(?!.*\bairline)|\bairport code\b", re.IGNORECASE), "airport",
+     {"airport", "origin", "destination", "departure", "arrival", "from", "to", "code", "iata"}),
+    (re.compile(r"\bISO[ -]?4217|\bcurrency code\b", re.IGNORECASE), "currency",
+     {"currency", "base", "quote", "source", "target", "from", "to", "code"}),
+    (re.compile(r"\b3166-1\b(?!.*\balpha-3)|\bISO[ -]?3166$|\b(?:two|2)-letter country", re.IGNORECASE), _COUNTRIES,
+     {"country", "nation", "nationality", "region", "market", "code"}),
+    (re.compile(r"\bISO[ -]?639|\b(?:two|2)-letter language", re.IGNORECASE), _LANGUAGES,
+     {"language", "lang", "source", "target", "from", "to", "code"}),
+    (re.compile(r"\bBCP[ -]?47\b", re.IGNORECASE), _LOCALES, {"locale", "language", "lang", "code"}),
+    (re.compile(r"^(?:\w+(?:'s)? )?(?:surname|last name|family name)$", re.IGNORECASE), "last_name", set()),
+    (re.compile(r"\b(?:start\w*|begin\w*) with ['\"`]?#", re.IGNORECASE), _CHANNELS, {"channel"}),
+)  # fmt: skip
 _ENDS_OF_A_MOVE = frozenset(("source", "destination", "target", "from", "to", "src", "dst", "dest"))
-_FILES = frozenset(("file", "files", "folder", "directory", "directories", "path"))
+_MOVES = frozenset(("copy", "cp", "link", "move", "mv", "rename", "symlink"))
+_FILES = frozenset(("file", "files", "folder", "folders", "directory", "directories"))
 # What a description calls the value: "Departure city", "Name of the customer (as on the card)".
 _CALLED = re.compile(
     r"^(?:the|an?|your|optional)?\s*([\w -]{2,60}?)(?=\s+(?:of|for|to|in|on|from|at|that|which|as|with|by|"
@@ -153,13 +159,14 @@ def text_maker(words: Sequence[str], schema: Mapping[str, Any], about: str = "")
 def _coded(words: Sequence[str], schema: Mapping[str, Any], about: str) -> str:
     """The maker of a text that has a form of its own: a code, a query, a file's place."""
     said, default = str(schema.get("description", "")), str(schema.get("default", ""))
-    for form, maker in _FORMS_SAID:
-        if form.search(said):
-            return maker
     doing, last = set(words_of(about)), words[-1] if words else ""
+    called = _CALLED.match(said.strip())
+    for form, maker, names in _FORMS_SAID:
+        if form.search(called[1] if called else "") or (last in names and form.search(said)):
+            return maker
     if last in ("query", "sql", "statement") and "sql" in {*words, *doing, *words_of(said)}:
         return _QUERIES
-    if last in _ENDS_OF_A_MOVE and doing & _FILES:
+    if last in _ENDS_OF_A_MOVE and doing & _FILES and doing & _MOVES:
         return "path"
     if last in ("country", "nation") and (schema.get("maxLength") == 2 or re.fullmatch("[A-Z]{2}", default)):
         return _COUNTRIES

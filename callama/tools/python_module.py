@@ -117,13 +117,13 @@ def _alive() -> Iterator[None]:
 @contextlib.contextmanager
 def _readable_dicts() -> Iterator[None]:
     """While it lasts, ``typing.TypedDict`` is the one of ``typing_extensions``, which does all that it does: before
-    Python 3.12 pydantic reads no other."""
-    own = typing.TypedDict
-    vars(typing).update(TypedDict=typing_extensions.TypedDict)
+    Python 3.12 pydantic reads no other. So is what tells such classes, which knows both kinds."""
+    own = {name: getattr(typing, name) for name in ("TypedDict", "is_typeddict")}
+    vars(typing).update({name: getattr(typing_extensions, name) for name in own})
     try:
         yield
     finally:
-        vars(typing).update(TypedDict=own)
+        vars(typing).update(own)
 
 
 def _line_of(error: BaseException, path: Path) -> str:

@@ -86,6 +86,8 @@ TEXT = {"type": "string"}
         ({"if": {"properties": {"k": {"const": "b"}}}, "then": {"required": ["k"]}}, False),
         ({"dependentSchemas": {"k": {"required": ["k"]}}}, False),
         ({"dependentRequired": {"k": ["k"]}}, False),
+        ({"if": {"required": ["k"]}, "then": {"properties": {"k": {"minLength": 1}, "y": TEXT}}}, False),
+        ({"dependentSchemas": {"k": {"properties": {"y": TEXT}}}}, False),
     ],
 )
 @pytest.mark.parametrize("depth", [0, 1])
@@ -193,6 +195,8 @@ CALLS_IN_TEXT += [
     'Sure! {"name": "functions.get_weather", "arguments": {"city": "Paris"}}',
     'Sure! {"name": "Get Weather", "arguments": {"city": "Paris"}}',
     "Thought: I look.\nAction: get_weather\nAction Input: {}",
+    "Thought: I look.\nAction: get_weather\nAction Input: Paris",
+    "Sure:\n```python\nget_weather(city='Paris')\nget_weather(city='Rome')\n```",
     "Sure <tool call> get_weather </tool call>",
     'Sure <function calls>\n[{"name": "x"}]',
     # A text that is nothing else is a call, whatever it names.
@@ -227,6 +231,8 @@ PLAIN_TEXTS = [
     "I have the function get_weather(city), or get_weather() (see get_time).",
     "Write:\n```python\ndef get_weather(city='Paris'):\n    return get(city)\n```",
     "Write:\n```python\nprint('Hi')\nweather = get_weather(city='Paris')\n```",
+    "Write:\n```python\nget_weather(city='Paris')\nprint(df.head())\n```",
+    "Write:\n```python\nget_weather(city='Paris')\nfor i in y:\n    print(i)\n```",
     "In Python: w = get_weather(city='Paris'), or self.get_weather(city=1), or quick_get_weather(city=1).",
     'It is {"name": "get_weather", "description": "Tells it", "parameters": {"city": "a text"}}',
     "The cost is [a(b)] where f(x) = {x | x > 0} and [see (i) above].",

@@ -125,3 +125,22 @@ def test_ids_may_be_numbers() -> None:
     assert refusal({**OPENAI, "messages": json.loads(json.dumps(messages).replace(": 1", ": true"))}) is (
         Drop.WRONG_SHAPE
     )
+
+
+@pytest.mark.parametrize(
+    ("texts", "in_order"),
+    [
+        # A name among data, of a function that was not called.
+        (['{"id": 7}', '{"name": "Free", "price": 9}'], ['{"id": 7}', '{"name": "Free", "price": 9}']),
+        # One result says its call's id, the other nothing.
+        (['{"tool_call_id": "a", "v": 1}', "timeout"], ['{"tool_call_id": "a", "v": 1}', "timeout"]),
+        (["timeout", '{"tool_call_id": "a", "v": 1}'], ['{"tool_call_id": "a", "v": 1}', "timeout"]),
+    ],
+)
+def test_what_a_result_says_among_its_data(texts: list[str], in_order: list[str]) -> None:
+    value = openai_calling(
+        {"id": "a", "name": "get_weather", "arguments": {"city": "Oslo"}},
+        {"id": "b", "name": "get_time", "arguments": {"city": "Oslo"}},
+    )
+    said = [*({"role": "tool", "content": text} for text in texts), {"role": "assistant", "content": "Done."}]
+    assert results({**value, "messages": [*value["messages"], *said]}) == in_order

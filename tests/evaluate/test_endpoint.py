@@ -318,3 +318,16 @@ def test_a_key_that_is_none_is_refused_and_not_quoted(monkeypatch: pytest.Monkey
     with pytest.raises(UsageError, match="CALLAMA_API_KEY holds characters") as error:
         endpoint("http://localhost/v1")
     assert "sesame" not in str(error.value)
+
+
+def test_a_name_server_that_is_away_for_a_moment_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up, failures = socket.getaddrinfo, iter(range(2))
+
+    def sometimes(*args: Any, **more: Any) -> Any:
+        if next(failures, None) is not None:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return look_up(*args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", sometimes)
+    reply, _ = ask(says("Hi."))
+    assert reply.kind == "text"

@@ -100,6 +100,30 @@ def test_names_and_descriptions_say_what_a_value_is(name: str, schema: Any, abou
     assert len(made) > 5
 
 
+@pytest.mark.parametrize(
+    ("name", "description", "about", "maker"),
+    [
+        ("source", "Town to start in.", "shortest_path", "city"),
+        ("from", "Sender", "get_directory_route", "person"),
+        ("full_name", "First and last name of the user.", "f", "full_name"),
+        ("color", "Hex colour, starting with '#'", "f", "colour"),
+        ("hashtag", "Hashtag; must start with #", "f", "two_words"),
+        ("amount", "Amount, without the currency code", "f", "two_words"),
+        ("city", "City whose airport code is wanted", "f", "city"),
+    ],
+)
+def test_a_form_that_is_only_mentioned_says_nothing(name: str, description: str, about: str, maker: str) -> None:
+    assert maker_of(name, {**STRING, "description": description}, about) == maker
+
+
+def test_a_result_repeats_no_argument_of_another_type() -> None:
+    address = {"type": "object", "properties": {"street": STRING, "city": STRING}}
+    gives = {"type": "object", "properties": {"address": STRING, "id": STRING, "total": {"type": "integer"}}}
+    parameters = {"type": "object", "properties": {"address": address, "Id": {"type": "integer"}}, "required": ["Id"]}
+    result, _ = outcome_of("find an order", gives, parameters, {"address", "Id"})
+    assert "address" not in result and result["id"] == "@record"
+
+
 @pytest.mark.parametrize("ends", [{"type": ["string", "null"], "format": "date"}, {"anyOf": [DATE, {"type": "null"}]}])
 def test_an_end_that_may_be_null_is_later_too(tmp_path: Path, ends: dict[str, Any]) -> None:
     properties = {"departure_date": DATE, "return_date": ends}

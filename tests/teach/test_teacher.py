@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -309,8 +309,16 @@ def test_a_wrong_key_ends_the_run_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "out.teacher.jsonl").exists()
 
 
+def _no_address(*args: object, **more: object) -> NoReturn:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "nobody.invalid"])
-def test_a_server_that_is_not_there_ends_the_run_at_once(tmp_path: Path, host: str) -> None:
+def test_a_server_that_is_not_there_ends_the_run_at_once(
+    tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if host == "nobody.invalid":  # where no name server answers either, that would be a passing trouble
+        monkeypatch.setattr(socket, "getaddrinfo", _no_address)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # nobody listens at it, and nobody else gets it
         url = f"http://{host}:{taken.getsockname()[1]}/v1"

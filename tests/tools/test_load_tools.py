@@ -375,12 +375,14 @@ def test_a_process_that_a_module_forks_may_end(tmp_path: Path) -> None:
 
 def test_functions_of_which_too_little_or_enough_is_known(tmp_path: Path) -> None:
     source = """
+import typing
 from typing import TypedDict
 
 class Line(TypedDict):
     product: str
     pieces: int
 
+assert typing.is_typeddict(Line)
 def bill(lines: list[Line]) -> Line: 'Bill it.'
 def old(rate=0.5, note="none"): 'Do it.'
 def odd(x: int) -> type(bill): 'Do it.'

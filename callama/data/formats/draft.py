@@ -35,6 +35,7 @@ _EXPLAINS = re.compile(
 _MENTIONS = re.compile(r"(set|list) of (possible |available )?(functions|tools)", re.IGNORECASE)
 _SPEAKS_OF_CALLS = re.compile(r"function[ _-]?call|tool[ _-]?call|composing functions", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\n|[。！？]|[.!?][\"')\]]*(?=\s|[A-Z]|\Z)")
+_WRAPPER = {"name", "content", "results", "tool_call_id"}
 DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
@@ -312,14 +313,19 @@ def _in_order(
     if len(results) != len(names):
         detail = f"{len(names)} calls ({_called(call)}) but {len(results)} results"
         raise DropError(Drop.RESULTS_DO_NOT_MATCH, detail, _called(call))
+    beside = any(result.answers_id for result in results)
     if len(names) > 1:
-        results = [_named_inside(result, call.call_ids, function) for result in results]
-    if any(call.call_ids) and any(result.answers_id for result in results):
+        results = [_named_inside(result, call, function) for result in results]
+    if any(call.call_ids) and (beside or all(result.answers_id for result in results)):
         return results  # linked by the ids, when the conversation is read
     places: dict[int, Turn] = {}
     unnamed: list[Turn] = []
     for result in results:
         name = result.answers_name
+        own = call.call_ids.index(result.answers_id) if result.answers_id in call.call_ids else None
+        if result.answers_id and own is not None and own not in places:
+            places[own] = result
+            continue
         if not isinstance(name, str) or not name:
             unnamed.append(result)
             continue
@@ -349,14 +355,19 @@ def _split(results: list[Turn], n_calls: int, is_function: Callable[[str], objec
     return apart if len(apart) == n_calls else results
 
 
-def _named_inside(result: Turn, call_ids: list[Any], is_function: Callable[[str], object]) -> Turn:
-    """The result with the id or function that its own text gives, whatever else stands there; the text stays."""
+def _named_inside(result: Turn, call: Turn, function: Callable[[str], str | None]) -> Turn:
+    """The result with the id or function that its own text gives, whatever else stands there; the text stays.
+
+    The name of another function than the called ones counts in a wrapper alone: data have names too.
+    """
     value = None if result.answers_id or result.answers_name else _value(result.text, "{")
     if not isinstance(value, dict):
         return result
     own_id, name = id_text(value.get("tool_call_id")), value.get("name")
-    named = name if isinstance(name, str) and is_function(name) else None
-    return replace(result, answers_id=own_id if own_id and own_id in call_ids else None, answers_name=named)
+    meant = function(name) if isinstance(name, str) else None
+    counts = meant in (called for called, _ in call.calls) or (meant and value.keys() <= _WRAPPER)
+    known = len(call.call_ids) == len(call.calls) and own_id and own_id in call.call_ids
+    return replace(result, answers_id=own_id if known else None, answers_name=name if counts else None)
 
 
 def id_text(value: Any) -> Any:
