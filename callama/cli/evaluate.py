@@ -79,6 +79,8 @@ def evaluate(
         models["tuned"] = checkpoints["tuned"]
     else:
         models["tuned"] = Endpoint(endpoint, model, max_new_tokens=max_new_tokens, slots=slots)
+    if checkpoints:
+        _warn_of_long_calls(suites, next(iter(checkpoints.values())))
     result = run_evaluation(suites, models, out=out)
     report = result.report | {
         "decoding": {"temperature": 0.0, "constrained": constrained, "max_new_tokens": max_new_tokens}
@@ -105,6 +107,17 @@ def _load(names: list[str], bfcl: Path, limit: int | None) -> list[Suite]:
         if broken := sum(suite.facts["broken_records"].values()):
             print(f"{suite.name}: {broken} broken records left out: {suite.facts['broken_records']}", file=sys.stderr)
     return suites
+
+
+def _warn_of_long_calls(suites: list[Suite], checkpoint: LocalModel) -> None:
+    for suite in suites:
+        if lengths := checkpoint.calls_too_long(suite.cases):
+            limit = f"--max-new-tokens {checkpoint.max_new_tokens}"
+            print(
+                f"{suite.name}: the wanted calls of {len(lengths)} of {len(suite.cases)} cases are longer than {limit} "
+                f"and cannot be given; the longest needs {max(lengths)}",
+                file=sys.stderr,
+            )
 
 
 def _print(result: Evaluation, report: Mapping[str, Any], examples: int) -> None:

@@ -11,6 +11,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest
 from callama.contract.grammar import Choice
 from callama.contract.jsontext import dumps
+from callama.contract.tool_uses import answer_segments
 from callama.evaluate.cases import Case
 from callama.evaluate.reply import Reply
 from callama.generate.batch import Generation
@@ -73,6 +74,13 @@ class LocalModel:
         if self._chat is None:
             self._chat = ChatModel(self.folder, slots=self.slots, adapter=self.adapter)
         return self._chat
+
+    def calls_too_long(self, cases: Sequence[Case]) -> list[int]:
+        """Tokens, with the stop token, of each case's wanted calls that are longer than ``max_new_tokens``."""
+        tokenizer = load_tokenizer(self.folder)
+        wanted = (c.expected for c in cases if c.wants_call and not c.any_call and not c.by_effect)
+        lengths = (len(tokenizer.encode("".join(s.text for s in answer_segments(m)))) + 1 for m in wanted)
+        return [length for length in lengths if length > self.max_new_tokens]
 
     def close(self) -> None:
         """Frees the weights, so that two models need the memory of one."""

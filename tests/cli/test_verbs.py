@@ -209,6 +209,7 @@ def test_summaries_for_people(callama: Callama, world: Path, trained: Path) -> N
     shown = callama("evaluate", world / "conversations.jsonl", "--model", "merged", "--limit", "2",
                     "--max-new-tokens", "4", "--examples", "1")  # fmt: skip
     assert shown.status == 0 and "exact_call" in shown.out and "wanted" in shown.out
+    assert "the wanted calls of 2 of 3 cases are longer than --max-new-tokens 4" in shown.err
 
 
 def test_chat_until_an_empty_line(callama: Callama, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,19 @@ def test_answers_are_cut_at_max_new_tokens(world: Path) -> None:
     assert rates(outcomes)["cut"]["hits"] == sum(o.reply.cut for o in outcomes) > 0
 
 
+def test_calls_that_the_limit_cuts_are_known_beforehand(world: Path) -> None:
+    cases = [c for c in load_file(world / "conversations.jsonl").cases if c.wants_call]
+    longest = max(local(world / "tuned", 1).calls_too_long(cases))
+    enough, short = local(world / "tuned", longest), local(world / "tuned", longest - 1)
+    assert enough.calls_too_long(cases) == [] and set(short.calls_too_long(cases)) == {longest}
+    for model in (enough, short):
+        replies: dict[int, Reply] = {}
+        model.answer(cases, replies.__setitem__)
+        right = [i for i, case in enumerate(cases) if replies[i].calls == case.expected.tool_calls]
+        cut = [i for i, reply in replies.items() if reply.cut]
+        assert bool(cut) is (model is short) and right, "the trained model gives the wanted calls"
+
+
 def test_a_suite_without_answers_is_refused(tmp_path: Path) -> None:
     suite = tiny.write_conversations(tmp_path / "suite.jsonl", [Conversation((Message("user", "Hello?"),))])
     with pytest.raises(CallamaError, match=r"suite\.jsonl holds no assistant turn to test"):
