@@ -103,6 +103,15 @@ class ModelParams:
             del out["use_scaled_rope"]
         return out
 
+    def arithmetic(self) -> dict[str, Any]:
+        """What decides the numbers that a model computes, its context aside. Two files may spell the width of the
+        feed-forward, or equally many key heads, in different words."""
+        names = (
+            "dim", "n_layers", "n_heads", "kv_heads", "ffn_dim", "vocab_size", "norm_eps", "rope_theta",
+            "use_scaled_rope",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
     @property
     def kv_heads(self) -> int:
         """Number of key and value heads."""

@@ -52,6 +52,8 @@ class Run:
 
 
 Build = Callable[..., Transformer]
+# What a model is asked to have under other words.
+_DECIDES = {"multiple_of": "ffn_dim", "ffn_dim_multiplier": "ffn_dim", "n_kv_heads": "kv_heads"}
 DTYPE_NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
@@ -126,10 +128,20 @@ def _one_dataset(sources: list[Path], key: str) -> Dataset:
 
 
 def _check_shape(config: TrainConfig, checkpoint: NativeCheckpoint) -> None:
-    for key, given in config.model.shape().items():
-        found = getattr(checkpoint.params, key)
-        if given != found:
-            raise UsageError(f"model_config.{key} is {given}, but {checkpoint.path / 'params.json'} says {found}")
+    shape = config.model.shape()
+    try:
+        wanted = ModelParams.from_meta({**checkpoint.params.to_meta(), **shape}).arithmetic()
+    except ValueError as error:
+        raise UsageError(f"model_config: {error}; leave out what describes the model") from None
+    found = checkpoint.params.arithmetic()
+    for key in shape:
+        name = _DECIDES.get(key, key)
+        if wanted[name] != found[name]:
+            means = "" if name == key else f", which makes {name} {wanted[name]}"
+            raise UsageError(
+                f"model_config.{key} is {shape[key]}{means}, but {checkpoint.path / PARAMS} says {found[name]}; "
+                "leave the key out, or name the model that it is meant for"
+            )
     if config.model.max_seq_len > checkpoint.params.max_seq_len:
         raise UsageError(
             f"model_config.max_seq_len is {config.model.max_seq_len}, longer than the model's context of "

@@ -18,7 +18,6 @@ from torch import Tensor
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import MANIFEST, name_of, read_manifest, require_replaceable
 from callama.common.places import require_apart
-from callama.model.params import ModelParams
 from callama.weights.adapter import Adapter, adapter_facts, find_adapter, no_factor, read_adapter, settings_folder
 from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.budget import MergeError, measure
@@ -134,21 +133,13 @@ def _check_shape(base: Source, config_dir: Path | None, adapter_path: Path) -> N
         if place is None or not (file := place / PARAMS).is_file():
             continue
         require_as_written(file)
-        wanted, found = (_arithmetic(params) for params in (read_params(file), base.params))
+        wanted, found = (params.arithmetic() for params in (read_params(file), base.params))
         for key in found:
             if wanted[key] != found[key]:
                 raise CallamaError(
                     f"{file} tells of a base with {key} {wanted[key]}, {base.path} has {found[key]}: the adapter was "
                     "trained on another model; name that one, or take this params.json away if it is not the adapter's"
                 )
-
-
-def _arithmetic(params: ModelParams) -> dict[str, Any]:
-    """What Meta's params.json says of the numbers that a model computes."""
-    names = (
-        "dim", "n_layers", "n_heads", "kv_heads", "ffn_dim", "vocab_size", "norm_eps", "rope_theta", "use_scaled_rope",
-    )  # fmt: skip
-    return {name: getattr(params, name) for name in names}
 
 
 def check_base(

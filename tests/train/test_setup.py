@@ -14,10 +14,14 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import MANIFEST
 from callama.data.build import build
 from callama.data.dataset import write_examples
+from callama.model.params import ModelParams
 from callama.train.loop import train
 from callama.train.setup import prepare
+from callama.weights.names import ffn_keys
 from tests import tiny
 from tests.train.conftest import Configure
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +112,41 @@ def test_a_sequence_longer_than_the_context(configure: Configure) -> None:
 def test_a_shape_that_is_not_the_models(configure: Configure) -> None:
     with pytest.raises(CallamaError, match=r"model_config\.n_layers is 3, but .*params\.json says 2"):
         train(configure(model_config__n_layers=3))
+
+
+@pytest.mark.parametrize("spelling", [{"multiple_of": 96}, {"multiple_of": 48}, {"ffn_dim_multiplier": 1.1}])
+def test_a_width_in_other_words_is_the_models(configure: Configure, spelling: dict[str, float]) -> None:
+    # A model that came from Hugging Face has other keys for its width than Meta's own and the shipped configurations.
+    settings = {f"model_config__{key}": value for key, value in spelling.items()}
+    with pytest.raises(UsageError, match="max_seq_len is 1025, longer than"):  # which is looked at behind the shape
+        prepare(configure(**settings, model_config__max_seq_len=1025))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "multiple_of",
+            64,
+            r"multiple_of is 64, which makes ffn_dim 128, but .*says 96; leave the key out",
+        ),
+        ("n_kv_heads", 4, r"n_kv_heads is 4, which makes kv_heads 4, but .*params\.json says 2"),
+        ("multiple_of", 0, "model_config: multiple_of must be a whole number above zero, found 0"),
+    ],
+)
+def test_a_width_that_is_not_the_models(configure: Configure, key: str, value: int, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(configure(**{f"model_config__{key}": value}))
+
+
+@pytest.mark.parametrize("file", sorted(p.name for p in (REPO / "configs").glob("*.json")))
+def test_shipped_configurations_take_models_from_hugging_face(file: str) -> None:
+    shape = json.loads((REPO / "configs" / file).read_text())["model_config"]
+    if "dim" in shape:
+        meta = ModelParams.from_meta(shape)
+        widths = {key: value for key, value in shape.items() if key not in ("multiple_of", "ffn_dim_multiplier")}
+        converted = ModelParams.from_meta(widths | ffn_keys(meta.dim, meta.ffn_dim))
+        assert converted != meta and converted.arithmetic() == meta.arithmetic()
 
 
 def test_an_empty_data_set(world: Path, configure: Configure, tmp_path: Path) -> None:
