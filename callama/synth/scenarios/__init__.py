@@ -36,11 +36,11 @@ SCENARIOS: Mapping[str, Scenario] = {
     )
 }  # fmt: skip
 # Calls dominate, because an exact call is what is hardest to learn. Asking back and several calls at once
-# were learned worst by a model that saw a thousand conversations, so they come next; what is read
-# rather than written (errors, injections, long lists) needs fewer.
+# were learned worst by a model that saw a thousand conversations, so they come next, and then that no tool
+# fits; what is read rather than written (errors, injections, long lists) needs fewer.
 DEFAULT_WEIGHTS: Mapping[str, float] = {
-    "single": 14, "choice": 15, "parallel_same": 16, "parallel_different": 9, "missing_argument": 20, "decline": 7,
-    "answer_from_result": 4, "plain_chat": 3, "follow_up": 3, "sequence": 2, "invalid_value": 2, "corrected_call": 1,
+    "single": 14, "choice": 15, "parallel_same": 16, "parallel_different": 9, "missing_argument": 20, "decline": 12,
+    "answer_from_result": 4, "plain_chat": 4, "follow_up": 3, "sequence": 2, "invalid_value": 2, "corrected_call": 1,
     "tool_failure": 1, "change_of_mind": 2, "languages": 1, "injection": 1, "long_list": 1, "no_tools": 1,
 }  # fmt: skip
 # Scenarios whose tools are not any tools: a group of conversations about the same tools is theirs as a whole.
