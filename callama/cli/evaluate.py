@@ -82,8 +82,10 @@ def evaluate(
     if checkpoints:
         _warn_of_long_calls(suites, next(iter(checkpoints.values())))
     result = run_evaluation(suites, models, out=out)
+    tuned = models["tuned"]
+    temperature = tuned.temperature if isinstance(tuned, Endpoint) else 0.0
     report = result.report | {
-        "decoding": {"temperature": 0.0, "constrained": constrained, "max_new_tokens": max_new_tokens}
+        "decoding": {"temperature": temperature, "constrained": constrained, "max_new_tokens": max_new_tokens}
     }
     if text is not None:
         report["text"] = {name: perplexity(checkpoint, text) for name, checkpoint in checkpoints.items()}
