@@ -32,6 +32,8 @@ from callama.evaluate.reply import Reply
 from callama.evaluate.usage import Usage
 
 KEY_VARIABLE = "CALLAMA_API_KEY"
+# What an evaluation allows for an answer: servers are fast, and how many tokens theirs makes of a call is not known.
+ENDPOINT_TOKENS = 1024
 MAX_ANSWER_BYTES = 4 << 20
 MAX_PAUSE_SECONDS = 60.0
 HOPELESS_AFTER = 20
