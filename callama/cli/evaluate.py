@@ -15,10 +15,10 @@ from callama.common.errors import UsageError
 from callama.common.files import require_file, require_writable, write_json
 from callama.evaluate.bfcl.suites import CATEGORIES, load_bfcl
 from callama.evaluate.bfcl.wheel import FOLDER
-from callama.evaluate.endpoint import KEY_VARIABLE, Endpoint
-from callama.evaluate.local import Asked, LocalModel
+from callama.evaluate.endpoint import ENDPOINT_TOKENS, KEY_VARIABLE, Endpoint
+from callama.evaluate.local import LEAST_TOKENS, LEAST_TOKENS_OF_STEPS, Asked, LocalModel, enough_tokens
 from callama.evaluate.model import Model
-from callama.evaluate.prose import perplexity
+from callama.evaluate.prose import perplexity, read_prose
 from callama.evaluate.rates import ARGUMENTS, RATES
 from callama.evaluate.report import example, paired_line, table
 from callama.evaluate.run import Evaluation
@@ -27,6 +27,11 @@ from callama.evaluate.suites import Suite, load_file
 
 _SUITE = f"A conversation file, 'bfcl' or 'bfcl:CATEGORY'; may be repeated. Categories: {', '.join(CATEGORIES)}."
 _ENDPOINT = f"OpenAI-compatible server that has the model, such as http://localhost:8000/v1; key in ${KEY_VARIABLE}."
+
+_LONGEST = (
+    "Longest answer, in tokens. Default: what the longest wanted call needs and a quarter more, "
+    f"at least {LEAST_TOKENS} ({LEAST_TOKENS_OF_STEPS} for multi-turn dialogues); {ENDPOINT_TOKENS} for an endpoint."
+)
 
 
 def evaluate(
@@ -45,7 +50,7 @@ def evaluate(
     text: Annotated[Path | None, typer.Option("--text", help="Plain text to measure perplexity on.")] = None,
     bfcl: Annotated[Path, typer.Option("--bfcl", help="Where `callama pull bfcl` put the benchmark.")] = FOLDER,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N conversations of a suite.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 160,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help=_LONGEST)] = None,
     slots: Annotated[int, typer.Option(min=1, help="Requests that are answered side by side.")] = 16,
     examples: Annotated[int, typer.Option(min=0, help="Cases of each suite to show verbatim.")] = 6,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
@@ -71,6 +76,12 @@ def evaluate(
         raise UsageError(
             "--text measures checkpoints here: a server behind --endpoint gives no probabilities of a text"
         )
+    given = max_new_tokens
+    if max_new_tokens is None:
+        folders = [*([base] if base else ()), *([Path(model)] if endpoint is None else ())]
+        cases = [case for suite in suites for case in suite.cases]
+        needs = [enough_tokens(folder, cases) for folder in folders]
+        max_new_tokens = max(needs + ([ENDPOINT_TOKENS] if endpoint else []))
     asked: Asked = {"max_new_tokens": max_new_tokens, "slots": slots, "constrained": constrained}
     checkpoints = {"base": LocalModel(base, **asked)} if base is not None else {}
     models: dict[str, Model] = {**checkpoints}
@@ -79,16 +90,21 @@ def evaluate(
         models["tuned"] = checkpoints["tuned"]
     else:
         models["tuned"] = Endpoint(endpoint, model, max_new_tokens=max_new_tokens, slots=slots)
-    if checkpoints:
+    if checkpoints and given is not None:
         _warn_of_long_calls(suites, next(iter(checkpoints.values())))
+    texts = {name: read_prose(checkpoint, text) for name, checkpoint in checkpoints.items()} if text else {}
     result = run_evaluation(suites, models, out=out)
+    tuned = models["tuned"]
+    temperature = tuned.temperature if isinstance(tuned, Endpoint) else 0.0
     report = result.report | {
-        "decoding": {"temperature": 0.0, "constrained": constrained, "max_new_tokens": max_new_tokens}
+        "decoding": {"temperature": temperature, "constrained": constrained, "max_new_tokens": max_new_tokens}
     }
-    if text is not None:
-        report["text"] = {name: perplexity(checkpoint, text) for name, checkpoint in checkpoints.items()}
     if out is not None:  # before anything is printed: who reads it may be gone
         write_json(out, report)
+    if text is not None:
+        report["text"] = {name: perplexity(checkpoints[name], prose) for name, prose in texts.items()}
+        if out is not None:
+            write_json(out, report)
     if as_json:
         print_json(report)
     else:

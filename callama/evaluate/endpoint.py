@@ -32,6 +32,8 @@ from callama.evaluate.reply import Reply
 from callama.evaluate.usage import Usage
 
 KEY_VARIABLE = "CALLAMA_API_KEY"
+# What an evaluation allows for an answer: servers are fast, and how many tokens theirs makes of a call is not known.
+ENDPOINT_TOKENS = 1024
 MAX_ANSWER_BYTES = 4 << 20
 MAX_PAUSE_SECONDS = 60.0
 HOPELESS_AFTER = 20
@@ -43,6 +45,8 @@ _NOBODY = (ConnectionRefusedError, socket.gaierror)
 _STOP_SECONDS = 0.1
 # The longest answer's name: every server knows the first; OpenAI's newer models refuse it and name the second.
 _LIMIT, _NEWER_LIMIT = "max_tokens", "max_completion_tokens"
+# The same models take no temperature but their own.
+_NO_TEMPERATURE = re.compile(r"HTTP (?:400|422)\b(?=.*temperature)(?=.*support)", re.IGNORECASE)
 _FOREIGN_CHAR = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -97,6 +101,7 @@ class Endpoint:
         self.max_new_tokens, self.slots, self.patience = max_new_tokens, slots, patience or Patience()
         self.pace, self.usage = pace or Pace(), Usage()
         self._limit = _LIMIT
+        self.temperature: float | None = 0.0  # None: the server decides, because it takes none
         self.refusal = ""  # why no question is answered at all, once that is known
         self._reached = False  # whether the server ever said anything
         # Over all calls of ``answer``: a dialogue's suite makes one for each step.
@@ -167,30 +172,37 @@ class Endpoint:
         return Reply.failed(f"{reason}, after {self.patience.attempts} attempts")
 
     def _completion(self, conversation: Conversation, names: dict[str, str], stop: threading.Event) -> bytes:
-        """The response's bytes; from a server that asks for the limit by its newer name, under that one.
+        """The response's bytes; from a server that refuses a setting by name, without it or under its newer name.
 
         Raises:
             _AgainError, CallamaError: see ``_posted``.
         """
-        limit = self._limit
         while True:
+            limit, temperature = self._limit, self.temperature
             self.pace.wait(stop)
             try:
-                return self._posted(dumps(self._body(conversation, names, limit)).encode(), stop)
+                return self._posted(dumps(self._body(conversation, names, limit, temperature)).encode(), stop)
             except CallamaError as error:
-                if limit == _NEWER_LIMIT or not all(name in str(error) for name in (_LIMIT, _NEWER_LIMIT)):
-                    raise
-                self._limit = limit = _NEWER_LIMIT
+                said = str(error)
+            if limit == _LIMIT and _LIMIT in said and _NEWER_LIMIT in said:
+                self._limit = _NEWER_LIMIT
+            elif temperature is not None and _NO_TEMPERATURE.match(said):
+                self.temperature = None
+            else:
+                raise CallamaError(said)
 
-    def _body(self, conversation: Conversation, names: dict[str, str], limit: str) -> dict[str, Any]:
+    def _body(
+        self, conversation: Conversation, names: dict[str, str], limit: str, temperature: float | None
+    ) -> dict[str, Any]:
         messages = [message.to_dict() for message in conversation.messages]
         for message in messages:
             for call in message.get("tool_calls", ()):
                 function = call["function"]
                 function["arguments"] = dumps(function["arguments"])
                 function["name"] = names.get(function["name"], function["name"])
-        body: dict[str, Any] = {"model": self.name, "messages": messages, "temperature": 0.0}
-        body[limit] = self.max_new_tokens
+        body: dict[str, Any] = {"model": self.name, "messages": messages, limit: self.max_new_tokens}
+        if temperature is not None:
+            body["temperature"] = temperature
         if conversation.tools:
             body["tools"] = [tool.to_dict() for tool in conversation.tools]
             for tool in body["tools"]:
@@ -306,8 +318,9 @@ def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
         data = json.loads(body)
         choice = data["choices"][0]
         message = choice["message"]
-        content, raw = message.get("content"), message.get("tool_calls") or []
-        functions = [(call["function"]["name"], call["function"]["arguments"]) for call in raw]
+        content, raw = _joined(message.get("content")), message.get("tool_calls") or []
+        # Servers that leave out what is empty do so with the arguments of functions that take none.
+        functions = [(call["function"]["name"], call["function"].get("arguments")) for call in raw]
         check_json(message)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, CallamaError):
         raise _AgainError(f"not a chat completion: {body[:120]!r}") from None
@@ -322,12 +335,12 @@ def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
         text = content or message.get("refusal") or ""
         if not isinstance(text, str):
             raise _AgainError(f"not a chat completion: refusal is a {type(text).__name__}")
-        return Reply.read(text, cut) if text else Reply("malformed", "", (), "an empty message", cut)
+        return Reply.read(text, cut) if text or cut else Reply("malformed", "", (), "an empty message")
     text = dumps([{"name": name, "arguments": arguments} for name, arguments in functions])
     calls = []
     for index, (name, arguments) in enumerate(functions):
         try:
-            if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
+            if arguments is None or (isinstance(arguments, str) and arguments.strip() in ("", "null")):
                 arguments = {}
             value = loads_strict(arguments) if isinstance(arguments, str) else arguments
         except CallamaError as error:
@@ -336,3 +349,10 @@ def _read_answer(body: bytes, names: dict[str, str]) -> Reply:
             return Reply("malformed", text, (), f"arguments of {name} are no object", cut)
         calls.append(ToolCall(names.get(name, name), value, f"call_{index}"))
     return Reply("call", text, tuple(calls), cut=cut)
+
+
+def _joined(content: Any) -> Any:
+    """The text of a list of parts; what a model thought stands in parts of another type. All else as it is."""
+    if not isinstance(content, list):
+        return content
+    return "".join(part["text"] for part in content if part["type"] != "thinking")

@@ -44,13 +44,13 @@ def case_key(identity: Mapping[str, Any], case: Case) -> str:
 class Journal:
     """The file of answers while a run lasts; without a path nothing is kept."""
 
-    def __init__(self, path: Path | None, keys: Iterable[str] = ()) -> None:
-        """Reads the answers that belong to ``keys``. A torn line, as a killed run leaves behind, is an answer that
-        was not given, and is dropped from the file."""
+    def __init__(self, path: Path | None, keys: Iterable[str] = (), anew: Iterable[str] = ()) -> None:
+        """Reads the answers that belong to ``keys``; those of a run that was finished not for ``anew``. A torn line,
+        as a killed run leaves behind, is an answer that was not given, and is dropped from the file."""
         self.path = path
         self.known: dict[str, Reply] = {}
         self._lines: list[dict[str, Any]] = []
-        wanted = set(keys)
+        wanted, ended = set(keys), set(anew)
         if path is not None and path.is_file():
             for line in path.read_bytes().splitlines():
                 try:
@@ -59,7 +59,8 @@ class Journal:
                 except (ValueError, KeyError, TypeError, CallamaError):
                     continue
                 self._lines.append(entry)
-                if entry.get("key") in wanted and reply.kind != "failed":
+                finished = "suite" in entry  # as ``rewrite`` leaves them at a run's end, with their verdicts
+                if entry.get("key") in wanted and reply.kind != "failed" and not (finished and entry["key"] in ended):
                     self.known[entry["key"]] = reply
         self._file: TextIO | None = None
 

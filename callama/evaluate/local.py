@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -23,6 +24,9 @@ from callama.weights.native import read_native
 # Grammars are held for one portion; it is so large that the batch seldom runs dry at its end.
 PORTIONS_PER_SLOT = 8
 
+# Room for words beside a call, or for a text; and for the several calls of one step of a dialogue.
+LEAST_TOKENS, LEAST_TOKENS_OF_STEPS = 160, 512
+
 
 class Asked(TypedDict):
     """How every checkpoint of a run is asked."""
@@ -37,6 +41,23 @@ def _digest(folder: Path) -> str:
     files = read_manifest(folder).get("files")
     known = files or {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.iterdir())}
     return hashlib.sha256(dumps(known).encode()).hexdigest()
+
+
+def _call_lengths(folder: Path, cases: Sequence[Case]) -> list[int]:
+    tokenizer = load_tokenizer(folder)
+    wanted = (c.expected for c in cases if c.wants_call and not c.any_call and not c.by_effect)
+    return [len(tokenizer.encode("".join(s.text for s in answer_segments(m)))) + 1 for m in wanted]
+
+
+def enough_tokens(folder: Path, cases: Sequence[Case]) -> int:
+    """A limit that no wanted call exceeds as a checkpoint's tokenizer writes it: the longest and a quarter more.
+
+    Raises:
+        UsageError: nothing is there. CallamaError: what is there is damaged.
+    """
+    longest = max(_call_lengths(read_native(folder).path, cases), default=0)
+    least = LEAST_TOKENS_OF_STEPS if any(case.by_effect for case in cases) else LEAST_TOKENS
+    return max(least, math.ceil(longest * 1.25))
 
 
 class LocalModel:
@@ -77,10 +98,7 @@ class LocalModel:
 
     def calls_too_long(self, cases: Sequence[Case]) -> list[int]:
         """Tokens, with the stop token, of each case's wanted calls that are longer than ``max_new_tokens``."""
-        tokenizer = load_tokenizer(self.folder)
-        wanted = (c.expected for c in cases if c.wants_call and not c.any_call and not c.by_effect)
-        lengths = (len(tokenizer.encode("".join(s.text for s in answer_segments(m)))) + 1 for m in wanted)
-        return [length for length in lengths if length > self.max_new_tokens]
+        return [length for length in _call_lengths(self.folder, cases) if length > self.max_new_tokens]
 
     def close(self) -> None:
         """Frees the weights, so that two models need the memory of one."""

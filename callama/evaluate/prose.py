@@ -7,6 +7,7 @@ interval. Perplexity compares models with one tokenizer, bits per byte also thos
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,25 @@ from callama.common.progress import Meter
 from callama.evaluate.local import LocalModel
 from callama.evaluate.statistics import RESAMPLES
 from callama.model.attend import Documents
+from callama.text.tokenizer import load_tokenizer
+from callama.weights.native import read_params
 
 WINDOW_TOKENS = 512
 _LOGIT_ROWS = 128
 
 
-def perplexity(model: LocalModel, path: Path) -> dict[str, Any]:
-    """Perplexity of a plain text file with a 95 % bootstrap interval over windows, and bits per byte.
+@dataclass(frozen=True)
+class Prose:
+    """A text file as one model reads it, in windows of token ids."""
+
+    file: str
+    sha256: str
+    windows: list[list[int]]
+
+
+def read_prose(model: LocalModel, path: Path) -> Prose:
+    """Reads a plain text file for a model whose weights are not needed for it: a slip in the file must not cost the
+    hours that an evaluation takes.
 
     Raises:
         UsageError: no such file. CallamaError: it is not UTF-8, or too short to say anything.
@@ -36,14 +49,19 @@ def perplexity(model: LocalModel, path: Path) -> dict[str, Any]:
         text = require_file(path, "plain text").read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CallamaError(f"{path} is not UTF-8 text ({error}); convert it first") from None
-    chat = model.chat
-    ids = chat.renderer.tokenizer.encode(text)
-    size = min(WINDOW_TOKENS, chat.model.params.max_seq_len)
+    ids = load_tokenizer(model.folder).encode(text)
+    size = min(WINDOW_TOKENS, read_params(model.folder).max_seq_len)
     windows = [window for i in range(0, len(ids), size) if len(window := ids[i : i + size]) > 1]
     if not windows:
         raise CallamaError(f"{path} has {len(ids)} tokens; expected at least 2, better some thousands")
+    return Prose(path.name, sha256_file(path), windows)
+
+
+def perplexity(model: LocalModel, prose: Prose) -> dict[str, Any]:
+    """Perplexity of a text with a 95 % bootstrap interval over windows, and bits per byte."""
+    chat, windows = model.chat, prose.windows
     nats, counts = [], []
-    with Meter("reading plain text", len(ids), "tokens") as meter:
+    with Meter("reading plain text", sum(map(len, windows)), "tokens") as meter:
         for window in windows:
             nats.append(_nats(chat.model, torch.tensor([window], device=chat.model.tok_embeddings.weight.device)))
             counts.append(len(window) - 1)
@@ -56,7 +74,7 @@ def perplexity(model: LocalModel, path: Path) -> dict[str, Any]:
     model.close()
     return {"perplexity": _exp(mean), "low": _exp(low), "high": _exp(high), "tokens": sum(counts),
             "bits_per_byte": sum(nats) / math.log(2) / seen, "windows": len(windows),
-            "file": path.name, "sha256": sha256_file(path)}  # fmt: skip
+            "file": prose.file, "sha256": prose.sha256}  # fmt: skip
 
 
 @torch.inference_mode()

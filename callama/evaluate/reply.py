@@ -6,6 +6,7 @@ call nor an abstention, so that a broken server cannot score by silence.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -14,6 +15,8 @@ from callama.common.errors import CallamaError
 from callama.contract.messages import ToolCall
 from callama.contract.tool_uses import parse_answer
 
+# What a reasoning model says to itself, from a server that does not keep it apart.
+_THOUGHT = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 Kind = Literal["call", "text", "malformed", "failed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -29,12 +32,22 @@ class Reply:
     reason: str = ""
     cut: bool = False
 
+    @property
+    def spoken(self) -> str:
+        """The text without the thought before it: what is judged, and what a dialogue goes on with."""
+        return _THOUGHT.sub("", self.text)
+
     @classmethod
     def read(cls, text: str, cut: bool = False) -> Reply:
-        """A model's output, parsed; an empty one is malformed, no abstention. Never raises."""
-        if not text.strip():
+        """A model's output behind its thought, parsed; an empty one is malformed, no abstention. Never raises."""
+        spoken = _THOUGHT.sub("", text)
+        thinking = spoken.lstrip().startswith("<think>") and "</think>" not in spoken
+        if cut and (thinking or not spoken.strip()):
+            told = "cut before anything was said; a model that reasons first needs a larger --max-new-tokens"
+            return cls("malformed", text, (), told, cut)
+        if not spoken.strip():
             return cls("malformed", text, (), "an empty answer", cut)
-        answer = parse_answer(text)
+        answer = parse_answer(spoken)
         return cls(answer.kind, text, answer.calls, answer.reason, cut)
 
     @classmethod

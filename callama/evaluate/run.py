@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ def evaluate(suites: Sequence[Suite], models: Mapping[str, Model], *, out: Path 
     """Evaluates models by name (``base``, ``tuned``) on suites.
 
     With ``out`` (the report's file; it is not written here) answers are kept beside it as they come and
-    taken from there when the same run is started again; broken records go to ``….quarantine.jsonl``.
+    taken from there when the same run is started again; from an endpoint only those of a run that was
+    stopped. Broken records go to ``….quarantine.jsonl``.
 
     Raises:
         CallamaError: a model cannot be loaded or answers nothing at all, the disk is full.
@@ -44,8 +46,17 @@ def evaluate(suites: Sequence[Suite], models: Mapping[str, Model], *, out: Path 
     }
     if out is not None:
         _write_quarantine(beside(out, ".quarantine.jsonl"), suites)
+    served = {k for (name, _), of in keys.items() if "endpoint" in identities[name] for k in of}
     outcomes: dict[str, dict[str, list[Outcome]]] = {suite.name: {} for suite in suites}
-    with Journal(None if out is None else answers_file(out), (k for of in keys.values() for k in of)) as journal:
+    with Journal(
+        None if out is None else answers_file(out), (k for of in keys.values() for k in of), served
+    ) as journal:
+        if taken := len(served & journal.known.keys()):
+            print(
+                f"{taken} answers of a run that was stopped are taken over from {journal.path}; delete it if another "
+                "model is behind the address now",
+                file=sys.stderr,
+            )
         for name, model in models.items():
             asked: list[Reply] = []
             for suite in suites:

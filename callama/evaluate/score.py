@@ -47,12 +47,12 @@ class Outcome:
     @property
     def asked_back(self) -> bool:
         """Whether the answer is a question."""
-        return self.reply.kind == "text" and asks(self.reply.text)
+        return self.reply.kind == "text" and asks(self.reply.spoken)
 
     @property
     def chats(self) -> bool:
         """Whether the answer is text that says something and does not go round in circles."""
-        return self.reply.kind == "text" and bool(self.reply.text.strip()) and not loops(self.reply.text)
+        return self.reply.kind == "text" and bool(self.reply.spoken.strip()) and not loops(self.reply.spoken)
 
 
 def loops(text: str) -> bool:

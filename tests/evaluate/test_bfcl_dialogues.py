@@ -132,6 +132,16 @@ def test_a_broken_call_ends_its_turn_and_is_counted() -> None:
     assert report["right_function"]["count"] == report["arguments"]["f1"]["count"] == 0
 
 
+def test_a_thought_is_no_part_of_the_history() -> None:
+    suite, dialogues = load("multi_turn_base", 1)
+    right = truth(dialogues)
+    thought = "<think>Is it done?</think>\n"
+    outcomes, model = lead(suite, lambda c, t, a: right(c, t, a) if a else Reply.read(f"{thought}Done."))
+    assert outcomes[0].right and thought in json.loads(outcomes[0].reply.text.splitlines()[-1])["text"]
+    said = [m.content for m in model.asked[-1].prompt.messages if m.role == "assistant" and m.content]
+    assert set(said) == {"Done."}
+
+
 @pytest.mark.parametrize(
     ("call", "result"),
     [

@@ -39,6 +39,14 @@ def says(content: str | None, calls: list[tuple[str, Any]] | None = None) -> Ans
     return lambda body: (200, {}, completion(content, calls))
 
 
+def message(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"message": fields, "finish_reason": "stop"}]}
+
+
+# A part of a content that is a list.
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "Is it warm?"}]}
+
+
 def test_what_is_sent_and_how_a_call_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLAMA_API_KEY", "sesame")
     call = {"function": {"name": "geo.find", "arguments": {"q": "Ø"}}}
@@ -68,6 +76,11 @@ def test_what_is_sent_and_how_a_call_is_read(monkeypatch: pytest.MonkeyPatch) ->
         (says(None, [("get_weather", '{"city": ')]), "malformed"),
         (says(None, [("get_weather", "[1]")]), "malformed"),
         (says(None, [("get_weather", "")]), "call"),
+        (says(None, [("get_weather", "null")]), "call"),
+        (lambda body: (200, {}, message(tool_calls=[{"id": "c", "function": {"name": "get_weather"}}])), "call"),
+        (lambda body: (200, {}, message(content=[{"type": "text", "text": "Warm."}])), "text"),
+        (lambda body: (200, {}, message(content=[THOUGHT, {"type": "text", "text": "Warm."}])), "text"),
+        (lambda body: (200, {}, message(content=[THOUGHT])), "malformed"),
         *((says(None, [("get_weather", value)]), "malformed") for value in (0, False, [], [1])),
         (says(None), "malformed"),
         (says(""), "malformed"),
@@ -88,6 +101,10 @@ def test_kinds_of_answers(answerer: Answerer, kind: str) -> None:
         ((200, {}, {"choices": [{"message": {"content": 5}}]}), "content is a int"),
         ((200, {}, completion(None) | {"choices": [{"message": {"tool_calls": [{}]}}]}), "not a chat completion"),
         ((200, {}, b"[" * 100_000), "not a chat completion"),
+        *(
+            ((200, {}, message(content=[part])), "not a chat completion")
+            for part in ("x", {"text": "x"}, {"type": "text", "text": 5}, {"type": "image_url", "image_url": {}})
+        ),
         ((200, {}, {"choices": [{"message": {"content": None, "refusal": True}}]}), "refusal is a bool"),
         ((200, {}, {"choices": [{"message": {"content": "", "refusal": {"a": 1}}}]}), "refusal is a dict"),
         ((200, {}, completion("It is") | {"error": {"message": "upstream"}}), "an answer that broke off"),
@@ -178,6 +195,34 @@ def test_the_limit_is_sent_by_its_newer_name_where_the_server_asks_for_it() -> N
     assert [r["body"].get("max_tokens") for r in requests] == [50, None, None]
 
 
+NO_TEMPERATURE = {"error": {"message": "Unsupported value: 'temperature' does not support 0.0 with this model. "
+                                       "Only the default (1) value is supported."}}  # fmt: skip
+
+
+@pytest.mark.parametrize("also_the_limit", [False, True])
+def test_the_temperature_is_left_out_where_the_server_supports_none(also_the_limit: bool) -> None:
+    def newer(body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+        if also_the_limit and "max_tokens" in body:
+            return 400, {}, REFUSED
+        return (400, {}, NO_TEMPERATURE) if "temperature" in body else (200, {}, completion("Warm."))
+
+    with serving(newer) as (url, requests):
+        model = endpoint(url)
+        assert [model.ask(PROMPT).text for _ in range(2)] == ["Warm.", "Warm."]
+    assert model.temperature is None and len(requests) == 3 + also_the_limit
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, "temperature must be at least 0.01"), (402, "temperature: support has no credit"), (400, "not supported")],
+)
+def test_another_refusal_leaves_the_temperature(status: int, error: str) -> None:
+    with serving(lambda body: (status, {}, {"error": error})) as (url, requests):
+        model = endpoint(url)
+        assert model.ask(PROMPT).kind == "failed"
+    assert (model.temperature, len(requests)) == (0.0, 1)
+
+
 @pytest.mark.parametrize(("answer", "sent"), [((400, {}, REFUSED), 2), ((400, {}, {"error": "max_tokens: 9"}), 1)])
 def test_a_limit_that_is_refused_by_both_names_is_refused(answer: tuple[int, dict[str, str], Any], sent: int) -> None:
     reply, requests = ask(lambda body: answer)
@@ -197,6 +242,7 @@ def test_an_answer_that_reached_the_limit_is_marked(
         body["choices"][0]["finish_reason"] = reason
         reply, _ = ask(lambda _: (200, {}, body))
         assert (reply.kind, reply.cut) == (kind, reason == "length")
+        assert ("a larger --max-new-tokens" in reply.reason) is (reply.cut and not content and not calls)
         assert Reply.from_dict(reply.to_dict()).cut == reply.cut
 
 

@@ -11,7 +11,7 @@ import torch
 from callama.common.errors import CallamaError, UsageError
 from callama.evaluate import prose
 from callama.evaluate.local import LocalModel
-from callama.evaluate.prose import perplexity
+from callama.evaluate.prose import perplexity, read_prose
 from callama.model.attend import Documents
 from tests import tiny
 
@@ -29,7 +29,7 @@ def test_perplexity_is_the_mean_over_windows(
     monkeypatch.setattr(prose, "WINDOW_TOKENS", 16)
     text = "The weather in Oslo is 7. What is the tide in Cork, number 3? " * 3
     (tmp_path / "t.txt").write_text(text)
-    found = perplexity(model, tmp_path / "t.txt")
+    found = perplexity(model, read_prose(model, tmp_path / "t.txt"))
     ids = model.chat.renderer.tokenizer.encode(text)
     nats, count = 0.0, 0
     with torch.inference_mode():
@@ -41,15 +41,15 @@ def test_perplexity_is_the_mean_over_windows(
     assert found["perplexity"] == pytest.approx(math.exp(nats / count), rel=1e-3)
     assert found["low"] < found["perplexity"] < found["high"]
     assert found["tokens"] == count and found["windows"] == math.ceil(len(ids) / 16)
-    assert found == perplexity(model, tmp_path / "t.txt")
+    assert found == perplexity(model, read_prose(model, tmp_path / "t.txt"))
 
 
 def test_bad_text_is_told(model: LocalModel, tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(CallamaError, match=r"latin\.txt is not UTF-8"):
-        perplexity(model, tmp_path / "latin.txt")
+        read_prose(model, tmp_path / "latin.txt")
     (tmp_path / "short.txt").write_text("")
     with pytest.raises(CallamaError, match=r"short\.txt has 0 tokens"):
-        perplexity(model, tmp_path / "short.txt")
+        read_prose(model, tmp_path / "short.txt")
     with pytest.raises(UsageError, match=r"none\.txt does not exist"):
-        perplexity(model, tmp_path / "none.txt")
+        read_prose(model, tmp_path / "none.txt")

@@ -234,6 +234,33 @@ def test_a_run_that_is_stopped_leaves_another_runs_answers(tmp_path: Path) -> No
     assert other.asked == count and len(answers_file(out).read_bytes().splitlines()) == count
 
 
+class Served(Scripted):
+    """One behind an address, whose weights no key can tell."""
+
+    def __init__(self, texts: Sequence[str], limit: int = 10**6) -> None:
+        super().__init__(texts, limit)
+        self.identity = {"endpoint": "http://localhost/v1", "model": "m"}
+
+
+def test_a_server_is_asked_anew_when_its_run_was_finished(
+    tmp_path: Path, world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite, out = load_file(world / "conversations.jsonl"), tmp_path / "report.json"
+    first = Served(["old"])
+    evaluate([suite], {"tuned": first}, out=out)
+    assert first.asked == 20 and "taken over" not in capsys.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([suite], {"tuned": Served(["new"], limit=7)}, out=out)
+    assert "taken over" not in capsys.readouterr().err
+    rest, local_model = Served(["new"]), Scripted(["base"])
+    outcomes = evaluate([suite], {"base": local_model, "tuned": rest}, out=out).outcomes[suite.name]
+    assert {o.reply.text for o in outcomes["tuned"]} == {"new"} and (rest.asked, local_model.asked) == (13, 20)
+    assert f"7 answers of a run that was stopped are taken over from {answers_file(out)}" in capsys.readouterr().err
+    again, local_model = Served(["newer"]), Scripted(["base"])
+    evaluate([suite], {"base": local_model, "tuned": again}, out=out)
+    assert (again.asked, local_model.asked) == (20, 0)
+
+
 @pytest.mark.parametrize("known", [0, 1])
 def test_a_model_that_answers_nothing_has_no_figures(tmp_path: Path, known: int) -> None:
     suite = load_file(tiny.write_conversations(tmp_path / "s.jsonl", [tiny.conversation(0)]))

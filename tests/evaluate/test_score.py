@@ -277,6 +277,28 @@ def test_what_was_cut_is_counted_and_named() -> None:
     assert Reply.from_dict(earlier) == Reply.read("x")
 
 
+THOUGHT = '<think>\nShould I call f?\n{"tool_uses": [\n</think>\n\n'
+
+
+@pytest.mark.parametrize(
+    ("behind", "kind", "asked"),
+    [("I cannot do that.", "text", False), ("In which city?", "text", True), (says([F]), "call", False),
+     ('{"tool_uses": [', "malformed", False), ("", "malformed", False)],
+)  # fmt: skip
+def test_a_thought_before_the_answer_is_not_judged(behind: str, kind: str, asked: bool) -> None:
+    outcome = scored([], THOUGHT + behind)
+    assert (outcome.reply.kind, outcome.asked_back) == (kind, asked)
+    assert outcome.reply.text == THOUGHT + behind and outcome.reply.spoken == behind
+    assert not outcome.reply.calls or outcome.reply.calls == Reply.read(behind).calls
+
+
+@pytest.mark.parametrize("text", ["", "<think>\nShould I", THOUGHT])
+def test_an_answer_that_was_cut_before_it_said_anything(text: str) -> None:
+    reply = Reply.read(text, cut=True)
+    assert (reply.kind, reply.cut, reply.text) == ("malformed", True, text)
+    assert "cut before anything was said" in reply.reason
+
+
 def test_any_call_is_right_where_relevance_is_asked() -> None:
     case = Case(OFFERED, Message("assistant"), "live_relevance", any_call=True)
     assert [score(case, Reply.read(text)).right for text in (says([F]), "No.", '{"tool_uses": [')] == [
@@ -342,6 +364,7 @@ def test_text_that_goes_round_in_circles_is_no_conversation() -> None:
     assert not loops("The quick brown fox jumps over the lazy dog while seven large cats look on from an old red wall.")
     assert not scored([], "I am here to help you. " * 5).chats and scored([], "Good day.").chats
     assert not scored([], "").chats
+    assert scored([], f"<think>{'I am here to help you. ' * 5}</think> Good day.").chats
 
 
 @pytest.mark.parametrize(

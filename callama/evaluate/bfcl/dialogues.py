@@ -84,10 +84,10 @@ class _Running:
         if reply.kind != "call":
             self.log.append({"turn": self.turn, "text": reply.text})
             self.broken = self.broken or (reply.reason if reply.kind == "malformed" else "")
-            text = reply.text if reply.text.strip() else " "
+            text = reply.spoken if reply.spoken.strip() else " "
             self.messages.append(Message("assistant", BROKEN if reply.kind == "malformed" else text))
             return False
-        number, answer = len(self.calls), parse_answer(reply.text)
+        number, answer = len(self.calls), parse_answer(reply.spoken)
         calls = tuple(ToolCall(c.name, c.arguments, f"call_{number + i}") for i, c in enumerate(reply.calls))
         self.messages.append(Message("assistant", answer.text or None if answer.kind == "call" else None, calls))
         self.steps += 1

@@ -19,6 +19,7 @@ from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.evaluate.bfcl.checker import check
 from callama.evaluate.bfcl.dialogues import CATEGORIES as MULTI_TURN
 from callama.evaluate.bfcl.dialogues import load_dialogues
+from callama.evaluate.bfcl.wanted import wanted_calls
 from callama.evaluate.bfcl.wheel import REQUIREMENT, SHA256, checked_wheel, read_lines
 from callama.evaluate.cases import Case
 from callama.evaluate.score import Outcome
@@ -114,16 +115,10 @@ def _entry(record: dict[str, Any], category: str, answer: list[Any]) -> Entry:
         prompt = Conversation.from_dict({"messages": record["question"][0]})
     except CallamaError as error:
         raise CallamaError(f"BFCL record {record['id']}: {error}") from None
-    wanted = tuple(ToolCall(name, _likeliest(values)) for call in answer for name, values in call.items())
-    expected = Message("assistant", None, wanted)
+    expected = Message("assistant", None, wanted_calls(answer, record["function"], language))
     conversation = Conversation(prompt.messages, tools)
     case = Case(conversation, expected, category, record["id"], any_call=category == "live_relevance")
     return Entry(record["id"], record["function"], answer, case)
-
-
-def _likeliest(values: dict[str, list[Any]]) -> dict[str, Any]:
-    """The first accepted value of each argument that may not be left out."""
-    return {key: allowed[0] for key, allowed in values.items() if allowed and "" not in allowed}
 
 
 def _shown(function: dict[str, Any], language: str) -> dict[str, Any]:
