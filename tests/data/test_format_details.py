@@ -351,7 +351,20 @@ def test_a_message_that_is_not_to_be_trained_on_is_refused() -> None:
             clean(value)
     with pytest.raises(CallamaError, match="message 1: an assistant's message has weight 0"):
         Conversation.from_dict(openai_calling(WEATHER, weight=0))
-    assert clean({**SHAREGPT, "conversations": [{**turns[0], "weight": 0}, *turns[1:]]})
+    for key in ("loss", "train", "training"):
+        for of_answer in (
+            openai_calling(WEATHER, **{key: False}),
+            {"conversations": [*turns[:3], {**turns[3], key: 0}]},
+        ):
+            with pytest.raises(
+                DropError, match=f"'{key}' (false|0), expected true or none: it is not to be trained on"
+            ):
+                clean({"tools": [TOOL], **of_answer})
+        with pytest.raises(CallamaError, match=f"message 1: an assistant's message has '{key}' false"):
+            Conversation.from_dict(openai_calling(WEATHER, **{key: False}))
+        for value in (True, None, 1):
+            assert clean(openai_calling(WEATHER, **{key: value}))[0].called() == ["get_weather"]
+    assert clean({**SHAREGPT, "conversations": [{**turns[0], "weight": 0, "loss": False}, *turns[1:]]})
     for weight in (1, 1.0, None):
         assert clean(openai_calling(WEATHER, weight=weight))[0].called() == ["get_weather"]
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps, unique_keys
-from callama.contract.messages import Conversation, Tool, ToolCall, check_weight
+from callama.contract.messages import Conversation, Tool, ToolCall
+from callama.contract.refused import check_trained
 from callama.data.checks import Declared, check_text, find_declared
 from callama.data.formats.literals import json_or_literal
 from callama.data.quarantine import DropError
@@ -76,7 +77,7 @@ def either(value: Mapping[str, Any], *keys: str) -> Any:
 def trained(message: Mapping[str, Any]) -> None:
     """Refuses an assistant's message that is not to be trained on, which every one that is kept is."""
     try:
-        check_weight(message)
+        check_trained(message)
     except CallamaError as error:
         raise shape(str(error), message) from None
 
