@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -18,7 +18,7 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps, unique_keys
 from callama.contract.messages import Conversation, Tool, ToolCall
-from callama.contract.refused import check_trained
+from callama.contract.refused import check_trained, has_thoughts
 from callama.data.checks import Declared, check_text, find_declared
 from callama.data.formats.literals import json_or_literal
 from callama.data.quarantine import DropError
@@ -36,6 +36,7 @@ _EXPLAINS = re.compile(
 _MENTIONS = re.compile(r"(set|list) of (possible |available )?(functions|tools)", re.IGNORECASE)
 _SPEAKS_OF_CALLS = re.compile(r"function[ _-]?call|tool[ _-]?call|composing functions", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\n|[。！？]|[.!?][\"')\]]*(?=\s|[A-Z]|\Z)")
+_CALLS = ("tool_calls", "function_call", "function_calls", "tool_call")
 _WRAPPER = {"name", "content", "results", "tool_call_id"}
 DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
@@ -74,12 +75,22 @@ def either(value: Mapping[str, Any], *keys: str) -> Any:
     return next((value[key] for key in keys if value.get(key) is not None), None)
 
 
-def trained(message: Mapping[str, Any]) -> None:
-    """Refuses an assistant's message that is not to be trained on, which every one that is kept is."""
+def check_answer(message: Mapping[str, Any], repairs: list[Repair], reads: Sequence[str] = ()) -> None:
+    """Looks at what an assistant's message has beside its text; thoughts are left out, which is a repair.
+
+    Raises:
+        DropError: it is not to be trained on, which every one that is kept is, or has calls under a key
+            that is not one of those that the format ``reads``.
+    """
     try:
         check_trained(message)
     except CallamaError as error:
         raise shape(str(error), message) from None
+    for key in _CALLS:
+        if key in message and key not in reads and message[key]:
+            raise shape(f"an assistant's message has calls under {key!r}, which are not read there", message)
+    if has_thoughts(message):
+        repairs.append(Repair.REASONING)
 
 
 def own_text(system: str) -> str | None:

@@ -43,11 +43,11 @@ def read(value: Mapping[str, Any]) -> Draft:
     Raises:
         DropError: it is not of this shape, or a call or the tools cannot be read.
     """
-    (_, system), *rest = said(value)
+    repairs = [Repair.FORMAT_TEXT]
+    (_, system), *rest = said(value, repairs)
     tools = _tools(system)
     names = [tool["name"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
     turns = [Turn("system", own)] if (own := own_text(system)) else []
-    repairs = [Repair.FORMAT_TEXT]
     for speaker, text in rest:
         role = ROLES.get(speaker, "assistant")
         if role == "assistant" and _is_call(text.strip()):
