@@ -128,7 +128,7 @@ def print_summary(result: CleanResult) -> None:
         shown = [f"{key} {count:,}" for key, count in tally.unread.most_common(_SHOWN_KEYS)]
         more = len(tally.unread) - len(shown)
         line = f"keys not read: {', '.join(shown)}{f' and {more:,} more, in the report' if more else ''}"
-        console.print(line.encode("utf-8", "replace").decode(), markup=False, soft_wrap=True)
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"output      {result.out}", markup=False, soft_wrap=True)
     console.print(f"quarantine  {result.quarantine}", markup=False, soft_wrap=True)
     console.print(f"report      {result.report}", markup=False, soft_wrap=True)

@@ -81,7 +81,7 @@ def clean_batch(batch: Batch, rules: Rules) -> Cleaned:
             continue
         tally.keep(conversation, audited)
         for key in unread(record.value, conversation.labels["source"]):
-            tally.unread[key[:80]] += 1
+            tally.unread[key[:80].encode("utf-8", "replace").decode()] += 1
         lines.append(line.encode() + b"\n")
         texts.append(said_text(conversation))
         phrasings.append(digest(phrasing(conversation))[:8])
