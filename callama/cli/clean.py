@@ -19,6 +19,7 @@ from callama.data.reasons import Drop
 from callama.data.work import Rules
 
 _DEFAULT = Rules()
+_SHOWN_KEYS = 12
 
 
 def clean(
@@ -123,6 +124,11 @@ def print_summary(result: CleanResult) -> None:
         table.add_row("ungrounded", f"{grounds['ungrounded']:,}", f"of {total:,} arguments ({share:.1%}) were not said")
     console = Console()
     console.print(table)
+    if tally.unread:
+        shown = [f"{key} {count:,}" for key, count in tally.unread.most_common(_SHOWN_KEYS)]
+        more = len(tally.unread) - len(shown)
+        line = f"keys not read: {', '.join(shown)}{f' and {more:,} more, in the report' if more else ''}"
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"output      {result.out}", markup=False, soft_wrap=True)
     console.print(f"quarantine  {result.quarantine}", markup=False, soft_wrap=True)
     console.print(f"report      {result.report}", markup=False, soft_wrap=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import json
 import re
-import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ import orjson
 
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import canonical_result, check_json, dumps, loads_strict
-from callama.contract.schema import normalise_schema
+from callama.contract.parameters import read_parameters, short
+from callama.contract.refused import check_message, check_record, check_trained
 
 Role = Literal["system", "user", "assistant", "tool"]
 JsonObject = dict[str, Any]
@@ -29,8 +29,6 @@ _ROLES = get_args(Role)
 # Longer tools do not recur by the thousand, and would fill memory.
 _REMEMBERED_CHARS = 16_384
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-# Schema keywords whose value is an object; a map of parameters has none of these as its keys.
-_MAP_WORDS = {"properties", "patternProperties", "additionalProperties", "$defs", "definitions", "dependentSchemas"}
 
 
 @dataclass(frozen=True)
@@ -55,12 +53,12 @@ class Tool:
         if isinstance(raw, Mapping) and isinstance(raw.get("function"), Mapping):
             raw = raw["function"]
         if not isinstance(raw, Mapping):
-            raise CallamaError(f"a tool must be a JSON object, found {_short(raw)}")
+            raise CallamaError(f"a tool must be a JSON object, found {short(raw)}")
         name = raw.get("name")
         if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
-            raise CallamaError(f"tool name {_short(name)} is not 1 to 64 characters of letters, digits, '_', '.', '-'")
+            raise CallamaError(f"tool name {short(name)} is not 1 to 64 characters of letters, digits, '_', '.', '-'")
         try:
-            schema = _read_parameters(raw)
+            schema = read_parameters(raw)
             description = _read_text(raw.get("description") or "", "description")
         except CallamaError as error:
             raise CallamaError(f"tool {name}: {error}") from None
@@ -125,18 +123,19 @@ class Conversation:
         """
         if not isinstance(raw, Mapping) or not isinstance(raw.get("messages"), list | tuple):
             raise CallamaError("a conversation must be an object with a list under 'messages'")
+        check_record(raw)
         raw_tools = raw.get("tools") or []
         if isinstance(raw_tools, str):
             raw_tools = loads_strict(raw_tools)
         if not isinstance(raw_tools, list | tuple):
-            raise CallamaError(f"'tools' must be a list, found {_short(raw_tools)}")
+            raise CallamaError(f"'tools' must be a list, found {short(raw_tools)}")
         tools = tuple(map(_read_tool, raw_tools))
         for name, times in Counter(t.name for t in tools).items():
             if times > 1:
                 raise CallamaError(f"tool {name} is declared {times} times")
         labels = raw.get("labels") or {}
         if not isinstance(labels, Mapping):
-            raise CallamaError(f"'labels' must be an object, found {_short(labels)}")
+            raise CallamaError(f"'labels' must be an object, found {short(labels)}")
         try:
             check_json(labels)
         except CallamaError as error:
@@ -162,11 +161,6 @@ class Conversation:
         return [c.name for m in self.messages for c in m.tool_calls]
 
 
-def _short(value: Any) -> str:
-    text = reprlib.repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
 def _read_tool(raw: Any) -> Tool:
     """``Tool.from_dict``, remembered by the tool's JSON text: the same few tools stand in thousands of records."""
     try:
@@ -186,29 +180,12 @@ def _read_tool_text(text: bytes) -> Tool:
 
 def _read_text(value: Any, what: str) -> str:
     if not isinstance(value, str):
-        raise CallamaError(f"{what} must be text, found {_short(value)}")
+        raise CallamaError(f"{what} must be text, found {short(value)}")
     try:
         value.isascii() or value.encode("utf-8")
     except UnicodeEncodeError:
         raise CallamaError(f"{what} is not Unicode: a lone surrogate") from None
     return value
-
-
-def _read_parameters(raw: Mapping[str, Any]) -> JsonObject:
-    places = ("parameters", "input_schema", "inputSchema")
-    parameters: Any = next((raw[place] for place in places if raw.get(place)), {})
-    if not isinstance(parameters, Mapping):
-        raise CallamaError(f"parameters must be a JSON Schema, found {_short(parameters)}")
-    bare_map = all(isinstance(value, Mapping) for value in parameters.values()) and not set(parameters) & _MAP_WORDS
-    schema = normalise_schema({"properties": parameters} if bare_map else parameters)
-    if schema.get("type", "object") not in ("object", ["object", "null"]):
-        raise CallamaError(f"parameters must be of type object, found {_short(schema['type'])}")
-    schema["type"] = "object"
-    schema.setdefault("properties", {})
-    if isinstance(raw.get("required"), list) and "required" not in schema:
-        schema = normalise_schema({**schema, "required": raw["required"]})
-    check_json(schema)
-    return schema
 
 
 def _read_content(value: Any, role: str) -> str | None:
@@ -229,10 +206,10 @@ def _read_content(value: Any, role: str) -> str | None:
 def _read_call(raw: Any) -> ToolCall:
     function = raw.get("function") if isinstance(raw, Mapping) else None
     if not isinstance(function, Mapping):
-        raise CallamaError(f"a tool call needs an object under 'function', found {_short(raw)}")
+        raise CallamaError(f"a tool call needs an object under 'function', found {short(raw)}")
     name = function.get("name")
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
-        raise CallamaError(f"function name {_short(name)} is not a valid tool name")
+        raise CallamaError(f"function name {short(name)} is not a valid tool name")
     arguments = function.get("arguments", {})
     try:
         if isinstance(arguments, str):
@@ -241,7 +218,7 @@ def _read_call(raw: Any) -> ToolCall:
     except CallamaError as error:
         raise CallamaError(f"arguments of {name}: {error}") from None
     if not isinstance(arguments, Mapping):
-        raise CallamaError(f"arguments of {name} must be an object, found {_short(arguments)}")
+        raise CallamaError(f"arguments of {name} must be an object, found {short(arguments)}")
     return ToolCall(name, dict(arguments), _read_id(raw.get("id")))
 
 
@@ -252,10 +229,10 @@ def _read_id(value: Any) -> str:
 def _read_message(raw: Any, index: int) -> Message:
     try:
         if not isinstance(raw, Mapping):
-            raise CallamaError(f"must be an object, found {_short(raw)}")
+            raise CallamaError(f"must be an object, found {short(raw)}")
         role = raw.get("role")
         if role not in _ROLES:
-            raise CallamaError(f"role must be one of {', '.join(_ROLES)}, found {_short(role)}")
+            raise CallamaError(f"role must be one of {', '.join(_ROLES)}, found {short(role)}")
         return _read_role(cast(Role, role), raw)
     except CallamaError as error:
         raise CallamaError(f"message {index}: {error}") from None
@@ -264,11 +241,10 @@ def _read_message(raw: Any, index: int) -> Message:
 def _read_role(role: Role, raw: Mapping[str, Any]) -> Message:
     content, raw_calls = _read_content(raw.get("content"), role), raw.get("tool_calls") or ()
     if not isinstance(raw_calls, list | tuple):
-        raise CallamaError(f"'tool_calls' must be a list, found {_short(raw_calls)}")
-    if raw.get("function_call"):
-        raise CallamaError("'function_call' is OpenAI's old form; expected 'tool_calls'")
+        raise CallamaError(f"'tool_calls' must be a list, found {short(raw_calls)}")
+    check_message(raw)
     if role == "assistant":
-        check_weight(raw)
+        check_trained(raw)
         said = content if content and content.strip() else None
         if said is None and not raw_calls:
             raise CallamaError("an assistant message needs content or tool_calls")
@@ -280,19 +256,6 @@ def _read_role(role: Role, raw: Mapping[str, Any]) -> Message:
     if role == "tool":
         return Message(role, canonical_result(content), tool_call_id=_read_id(raw.get("tool_call_id")))
     return Message(role, content)
-
-
-def check_weight(raw: Mapping[str, Any]) -> None:
-    """Refuses an assistant's message that is not to be trained on: it cannot be kept as context alone.
-
-    Raises:
-        CallamaError: its ``weight`` is neither 1 nor absent.
-    """
-    if raw.get("weight") not in (None, 1):
-        raise CallamaError(
-            f"an assistant's message has weight {str(raw['weight'])[:40]}, expected 1 or none: it is "
-            "not to be trained on; take the record out, or the message's weight"
-        )
 
 
 def link_results(messages: Sequence[Message]) -> list[Message]:

@@ -244,7 +244,8 @@ def check_text(text: str, declared: Iterable[str]) -> None:
         return  # most texts; without these signs nothing is a call in any syntax
     for sign, pattern in _MARKS:
         if sign in text and (found := pattern.search(text)):
-            raise DropError(Drop.OTHER_CALL_SYNTAX, "", text[found.start() :])
+            detail = f"its text has the mark {found[0][:40]!r}"
+            raise DropError(Drop.OTHER_CALL_SYNTAX, detail, text[found.start() :])
     if (answer := parse_answer(text)).kind != "text":
         raise DropError(Drop.OTHER_CALL_SYNTAX, answer.reason, text)
     marks = [(pattern, found) for sign, pattern in _WEAK_MARKS if sign in text and (found := pattern.search(text))]

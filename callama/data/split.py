@@ -10,6 +10,7 @@ are held out in the same share. Rows are columns of numbers, so that millions fi
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ PLACES: tuple[Side, ...] = (*SIDES, *LEFT_OUT)
 TRAIN, VALIDATION, STRADDLES, NEAR, OVER_MIX, OTHER = range(len(PLACES))
 LABEL = "split"
 UNLABELLED, OTHER_LABEL = -1, -2
+OVERFILL = 1.1
+"""How far a side may go beyond its quota."""
 Sides = NDArray[np.int8]
 
 
@@ -110,8 +113,24 @@ def split(rows: Rows, val_ratio: float, seed: int) -> Split:
     sides = _without_near(drawn.sides, rows)
     with_functions = set(np.unique(sides[rows.counts > 0]).tolist())
     if with_functions and not {TRAIN, VALIDATION} <= with_functions:
-        return Split(everything, "none: every way to hold a function out leaves one side without functions")
+        return Split(everything, f"none: {_why_none(rows, val_ratio, seed)}")
     return Split(sides, drawn.method)
+
+
+def _why_none(rows: Rows, val_ratio: float, seed: int) -> str:
+    """Why no function can be held out: the ratio is too small for the smallest group, or there are no two groups."""
+    nodes = _Nodes(rows)
+    for with_near in (True, False):
+        sizes = _groups(rows, nodes, with_near)[1]
+        least, total = int(sizes[sizes > 0].min()), int(sizes.sum())
+        ratio = math.ceil(100 * least / (OVERFILL * total)) / 100
+        sides = _whole_groups(rows, nodes, with_near, ratio, seed) if val_ratio < ratio < 1 else None
+        if sides is not None and {TRAIN, VALIDATION} <= set(np.unique(_without_near(sides, rows)[rows.counts > 0])):
+            return (
+                f"no group of functions is small enough for a ratio of {val_ratio:g}; the smallest has {least:,} of "
+                f"{total:,} conversations with functions: --val-ratio {ratio:g} would hold it out"
+            )
+    return "every way to hold a function out leaves one side without functions"
 
 
 def _by_label(rows: Rows, val_ratio: float, seed: int) -> Split:
@@ -176,7 +195,7 @@ class _Nodes:
         taken = np.zeros(len(self), np.bool_)
         filled = 0
         for node in self.in_order(np.flatnonzero(sizes), seed).tolist():
-            if filled + sizes[node] <= quota * 1.1:
+            if filled + sizes[node] <= quota * OVERFILL:
                 taken[node] = True
                 filled += sizes[node]
         return taken
@@ -187,6 +206,17 @@ def _whole_groups(rows: Rows, nodes: _Nodes, with_near: bool, val_ratio: float, 
 
     Groups with functions and groups of plain chat are drawn apart, so that neither stands in for the other.
     """
+    group, sizes, plain = _groups(rows, nodes, with_near)
+    quota = val_ratio * int(sizes.sum())
+    held = nodes.take(sizes, quota, seed)
+    if sizes.any() and (sizes[held].sum() < quota / 2 or held.sum() == (sizes > 0).sum()):
+        return None
+    held |= nodes.take(plain, val_ratio * int(plain.sum()), seed)
+    return np.where(held[group], VALIDATION, TRAIN).astype(np.int8)
+
+
+def _groups(rows: Rows, nodes: _Nodes, with_near: bool) -> tuple[Indices, Indices, Indices]:
+    """Each row's group, and how many rows each node's group has: of those with functions, and of plain chat."""
     shows = rows.counts > 0
     functions = nodes.of_name[rows.functions]
     first = nodes.of_near.copy()
@@ -199,13 +229,7 @@ def _whole_groups(rows: Rows, nodes: _Nodes, with_near: bool, val_ratio: float, 
     with_functions = np.zeros(len(nodes), np.bool_)
     with_functions[group[shows]] = True
     sizes = np.bincount(group, minlength=len(nodes))
-    plain, sizes = np.where(with_functions, 0, sizes), np.where(with_functions, sizes, 0)
-    quota = val_ratio * int(sizes.sum())
-    held = nodes.take(sizes, quota, seed)
-    if with_functions.any() and (sizes[held].sum() < quota / 2 or held.sum() == with_functions.sum()):
-        return None
-    held |= nodes.take(plain, val_ratio * int(plain.sum()), seed)
-    return np.where(held[group], VALIDATION, TRAIN).astype(np.int8)
+    return group, np.where(with_functions, sizes, 0), np.where(with_functions, 0, sizes)
 
 
 def _by_function(rows: Rows, nodes: _Nodes, val_ratio: float, seed: int) -> Sides:

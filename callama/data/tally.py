@@ -14,6 +14,8 @@ from callama.data.reasons import Drop, Repair
 
 # What arguments are counted by: function, path, ground. A plain tuple, because thousands go between processes.
 ArgumentKey = tuple[str, str, Ground]
+MAX_KEYS = 200  # names of keys that are counted one by one; data may have a new one in every record
+OTHER_KEYS = "other keys"
 REPAIRS = {repair.value: repair for repair in Repair}
 
 
@@ -21,7 +23,8 @@ REPAIRS = {repair.value: repair for repair in Repair}
 class Tally:
     """Counts of a run or a part of it: ``read`` is always ``kept`` plus the sum of ``drops``.
 
-    ``over_mix`` counts by source what was beyond its share; ``ungrounded`` has the first value of each
+    ``over_mix`` counts by source what was beyond its share, ``unread`` by name the keys that no format
+    reads, in records that passed their checks; ``ungrounded`` has the first value of each
     function's argument that nobody said, with its row.
     """
 
@@ -32,6 +35,7 @@ class Tally:
     drops: Counter[Reason] = field(default_factory=Counter)
     repairs: Counter[Reason] = field(default_factory=Counter)
     over_mix: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
     arguments: Counter[ArgumentKey] = field(default_factory=Counter)
     ungrounded: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
 
@@ -73,6 +77,8 @@ class Tally:
         self.repaired += other.repaired
         self.drops.update(other.drops)
         self.repairs.update(other.repairs)
+        for key, count in other.unread.items():
+            self.unread[key if key in self.unread or len(self.unread) < MAX_KEYS else OTHER_KEYS] += count
         self.arguments.update(other.arguments)
         for argument, example in other.ungrounded.items():
             self.ungrounded.setdefault(argument, example)
@@ -96,6 +102,7 @@ class Tally:
             "drops": explained(self.drops),
             "over_mix_by_source": dict(sorted(self.over_mix.items())),
             "repairs": explained(self.repairs),
+            "keys_not_read": dict(self.unread.most_common()),
             "grounding": self._grounding(),
         }
 

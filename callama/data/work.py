@@ -13,6 +13,7 @@ import numpy as np
 
 from callama.contract.messages import Conversation, dump_line
 from callama.data.fingerprint import FEATURES, band_keys, digest, draw, phrasing
+from callama.data.formats.dress import unread
 from callama.data.formats.registry import clean_record
 from callama.data.grounding import Audited, audit
 from callama.data.minhash import PLACES, said_text, signatures
@@ -79,6 +80,8 @@ def clean_batch(batch: Batch, rules: Rules) -> Cleaned:
             lines.append(quarantine_line(record, error, batch.file).encode() + b"\n")
             continue
         tally.keep(conversation, audited)
+        for key in unread(record.value, conversation.labels["source"]):
+            tally.unread[key[:80].encode("utf-8", "replace").decode()] += 1
         lines.append(line.encode() + b"\n")
         texts.append(said_text(conversation))
         phrasings.append(digest(phrasing(conversation))[:8])

@@ -55,11 +55,30 @@ def test_contents_in_parts_and_results_as_objects() -> None:
         },
         {"type": "function", "function": {"name": "f", "parameters": {"a": {"type": "str"}}, "required": ["a"]}},
         {"name": "f", "description": None, "parameters": {"properties": {"a": "str"}, "required": ["a", "a"]}},
+        {"name": "f", "arguments": {"type": "dict", "properties": {"a": {"type": "str"}}, "required": ["a"]}},
+        {"name": "f", "parameters": None, "params": {"a": {"type": "str"}}, "required": ["a"]},
+        {"name": "f", "parameters": {}, "args": {"a": {"type": "str"}}, "required": ["a"]},
     ],
 )
 def test_a_tool_s_parameters_are_found_wherever_they_stand(raw: Any) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
     assert Tool.from_dict(raw) == Tool("f", "", schema)
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("required_parameters", [{"name": "a", "type": "STRING"}]),
+        ("api_arguments", {"a": "str"}),
+        ("arguments", {"city": "Oslo"}),
+        ("properties", {"a": {"type": "string"}}),
+    ],
+)
+def test_a_tool_whose_parameters_are_not_read_is_none_without_parameters(key: str, given: Any) -> None:
+    with pytest.raises(CallamaError, match=f"tool f: no 'parameters', but '{key}', which is not read; put a JSON"):
+        Tool.from_dict({"name": "f", key: given})
+    assert Tool.from_dict({"name": "f", key: type(given)()}) == Tool("f")
+    assert Tool.from_dict({"name": "f", key: given, "parameters": {"type": "object"}}) == Tool("f")
 
 
 DEEP: Any = []
@@ -90,6 +109,13 @@ for _ in range(500):
         ({"messages": [{"role": "assistant", "content": " "}]}, "message 0: an assistant message needs content"),
         ({"messages": [{"role": "assistant", "tool_calls": 5}]}, "'tool_calls' must be a list"),
         ({"messages": [{"role": "assistant", "content": "x", "function_call": {"name": "f"}}]}, "old form"),
+        ({"messages": [{"role": "assistant", "content": "x", "function_calls": "f()"}]}, "message 0: 'function_calls'"),
+        ({"messages": [{"role": "system", "content": "x", "functions": "[]"}]}, "message 0: 'functions' is not"),
+        (
+            {"messages": [USER], "functions": [{"name": "f"}]},
+            "'functions' is OpenAI's old form; expected 'tools'; `cal",
+        ),
+        ({"messages": [USER], "system": "Be brief."}, "expected a message of role system; `callama clean` reads it"),
         ({"messages": [{"role": "assistant", "tool_calls": [call("a b")]}]}, "not a valid tool name"),
         ({"messages": [{"role": "assistant", "tool_calls": [call(arguments=None)]}]}, "must be an object"),
         ({"messages": [{"role": "assistant", "tool_calls": [call(arguments="{")]}]}, "arguments of f: not JSON"),

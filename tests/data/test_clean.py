@@ -305,3 +305,17 @@ def test_a_source_that_has_nothing_to_give_to_a_mixture(tmp_path: Path) -> None:
         clean_files(sources, tmp_path / "out.jsonl", mix=[3, 1])
     assert not (tmp_path / "out.jsonl").exists()
     assert clean_files(sources, tmp_path / "out.jsonl", mix=[1, 0]).tally.kept == 2
+
+
+def test_keys_that_are_not_read_are_counted_by_name(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    rows = [
+        {"messages": talk, "difficulty": 3, "note": None},
+        {"messages": [*talk, *talk], "difficulty": "hard", "category": "x"},
+        {**TEXT, "category": "x", "\ud800": 1},
+        {"messages": [], "lost": 1},
+    ]
+    result = clean_files([write_rows(tmp_path / "in.jsonl", rows)], tmp_path / "out.jsonl", workers=1)
+    assert json.loads(result.report.read_text())["keys_not_read"] == {"difficulty": 2, "category": 2, "?": 1}
+    done = run("--source-file", tmp_path / "in.jsonl", "--save-file", tmp_path / "again.jsonl")
+    assert "keys not read: difficulty 2, category 2, ? 1\n" in done.stdout

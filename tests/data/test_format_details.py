@@ -337,6 +337,107 @@ def test_openais_older_call_as_text_beside_content() -> None:
     assert refusal(openai_calling(function_call=["get_weather"])) is Drop.CALL_NOT_JSON
 
 
+CALLING = {"role": "assistant", "content": "Let me look.", "tool_calls": OPENAI["messages"][1]["tool_calls"]}
+
+
+def test_calls_of_openais_form_among_conversations_are_read() -> None:
+    turns = [OPENAI["messages"][0], CALLING, *OPENAI["messages"][2:]]
+    conversation, _ = clean({"tools": [TOOL], "conversations": turns})
+    assert said(conversation) == said(clean({"tools": [TOOL], "messages": turns})[0])
+    assert (conversation.called(), conversation.labels["source"]) == (["get_weather"], "openai")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tool_calls", {"conversations": [SHAREGPT["conversations"][0], {"from": "gpt", "value": "So.", **CALLING}]}),
+        ("function_calls", openai_calling(content="I will look.", function_calls="get_weather(city='Oslo')")),
+    ],
+)
+def test_calls_that_are_not_read_are_not_lost_in_silence(key: str, value: dict[str, Any]) -> None:
+    with pytest.raises(DropError, match=f"calls under '{key}', which are not read there"):
+        clean({"tools": [TOOL], **value})
+
+
+ASKED = [{"role": "user", "content": "Order a pizza."}, {"role": "assistant", "content": "I cannot order one."}]
+KIMIS = f"<|im_system|>tool_declare<|im_middle|>{json.dumps([FUNCTION])}<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("value", "system"),
+    [
+        ({"system_message": "Be brief.", "function_description": json.dumps(TOOL)}, "Be brief."),
+        ({"system_prompt": "Be brief.", "function_description": f"{json.dumps(TOOL)}\n" * 2}, "Be brief."),
+        ({"functions": [TOOL]}, None),
+        ({"available_tools": json.dumps([FUNCTION])}, None),
+        ({"metadata": json.dumps({"tools": [FUNCTION]})}, None),
+        ({"metadata": {"tools": ["browser"]}, "tools": [TOOL]}, None),
+        ({"chat_template_kwargs": {"xml_tools": [json.dumps(FUNCTION)], "python_tools": [],
+                                   "custom_instructions": "Be brief."}}, "Be brief."),
+    ],
+)  # fmt: skip
+def test_tools_and_system_texts_under_other_keys_are_read(value: dict[str, Any], system: str | None) -> None:
+    turns = [{"from": turn["role"], "value": turn["content"]} for turn in ASKED]
+    for talk in ({"messages": ASKED}, {"messages": json.dumps(ASKED)}, {"conversations": turns}):
+        conversation, _ = clean({**talk, **value})
+        assert [tool.name for tool in conversation.tools] == ["get_weather"]
+        assert [m.content for m in conversation.messages if m.role == "system"] == ([system] if system else [])
+
+
+@pytest.mark.parametrize(
+    ("message", "kept"),
+    [
+        ({"content": "Be brief.", "functions": json.dumps([TOOL]), "function_calls": None}, "Be brief."),
+        ({"content": KIMIS}, None),
+        ({"content": f"{KIMIS}Be brief."}, "Be brief."),
+    ],
+)
+def test_tools_in_a_system_message_of_other_kinds_are_read(message: dict[str, Any], kept: str | None) -> None:
+    conversation, _ = clean({"messages": [{"role": "system", **message}, *ASKED]})
+    assert [tool.name for tool in conversation.tools] == ["get_weather"]
+    assert [m.content for m in conversation.messages if m.role == "system"] == ([kept] if kept else [])
+
+
+def test_tools_under_a_key_that_is_not_read_drop_the_record() -> None:
+    with pytest.raises(DropError, match="tools seem to stand under 'my_tools', which is not read; name it 'tools'"):
+        clean({"messages": ASKED, "my_tools": json.dumps([FUNCTION])})
+    assert clean({"messages": ASKED, "my_tools": "a hammer", "id": 7})
+
+
+def test_calls_and_results_of_glaive_in_turns_of_their_own() -> None:
+    call = '{"name": "get_weather", "arguments": \'{"city": "Oslo"}\'}'
+    speakers = [("human", USER), ("function-call", call), ("function-response", '{"c": 7}'), ("gpt", "7 degrees.")]
+    talk = [{"from": speaker, "value": text} for speaker, text in speakers]
+    value = {"function_description": json.dumps(TOOL), "conversations": talk}
+    assert said(clean(value)[0]) == said(clean(OPENAI)[0])
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+def test_thoughts_beside_the_text_are_left_out_and_counted(key: str) -> None:
+    turns = SHAREGPT["conversations"]
+    for value in (
+        openai_calling(WEATHER, **{key: "It asks for Oslo."}),
+        {**SHAREGPT, "conversations": [*turns[:3], {**turns[3], key: "It is 7."}]},
+    ):
+        conversation, repairs = clean(value)
+        assert repairs == (Repair.REASONING,) and "asks" not in str(conversation)
+    assert clean(openai_calling(WEATHER, **{key: " "}))[1] == ()
+
+
+@pytest.mark.parametrize("keys", [("chosen", "rejected"), ("chosen_response", "rejected_response")])
+def test_a_preference_record_names_where_its_answers_stand(keys: tuple[str, str]) -> None:
+    choice = {key: {"role": "assistant", "content": "x"} for key in keys}
+    for talk in (ASKED[:1], [*ASKED, ASKED[0]]):
+        with pytest.raises(DropError, match=f"the answers stand under '{keys[0]}' and '{keys[1]}', which are not read"):
+            clean({"messages": talk, **choice})
+    assert clean({"messages": ASKED, **choice})
+
+
+def test_turns_as_json_text_have_the_format_that_they_show() -> None:
+    for value, key in ((HERMES, "conversations"), (SHAREGPT, "conversations"), (OPENAI, "messages")):
+        assert clean({**value, key: json.dumps(value[key])}) == clean(value)
+
+
 def test_a_message_that_is_not_to_be_trained_on_is_refused() -> None:
     turns = SHAREGPT["conversations"]
     question, agent = {"role": "user", "content": USER}, {"role": "agent", "content": "No.", "weight": 0}
@@ -351,7 +452,20 @@ def test_a_message_that_is_not_to_be_trained_on_is_refused() -> None:
             clean(value)
     with pytest.raises(CallamaError, match="message 1: an assistant's message has weight 0"):
         Conversation.from_dict(openai_calling(WEATHER, weight=0))
-    assert clean({**SHAREGPT, "conversations": [{**turns[0], "weight": 0}, *turns[1:]]})
+    for key in ("loss", "train", "training"):
+        for of_answer in (
+            openai_calling(WEATHER, **{key: False}),
+            {"conversations": [*turns[:3], {**turns[3], key: 0}]},
+        ):
+            with pytest.raises(
+                DropError, match=f"'{key}' (false|0), expected true or none: it is not to be trained on"
+            ):
+                clean({"tools": [TOOL], **of_answer})
+        with pytest.raises(CallamaError, match=f"message 1: an assistant's message has '{key}' false"):
+            Conversation.from_dict(openai_calling(WEATHER, **{key: False}))
+        for value in (True, None, 1):
+            assert clean(openai_calling(WEATHER, **{key: value}))[0].called() == ["get_weather"]
+    assert clean({**SHAREGPT, "conversations": [{**turns[0], "weight": 0, "loss": False}, *turns[1:]]})
     for weight in (1, 1.0, None):
         assert clean(openai_calling(WEATHER, weight=weight))[0].called() == ["get_weather"]
 

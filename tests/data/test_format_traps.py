@@ -130,3 +130,78 @@ def test_a_hermes_result_may_quote_its_closing_tag() -> None:
         assert said(conversation)[2] == ("tool", "see </tool_response> tag")
     between = "<tool_response>7</tool_response> or <tool_response>8</tool_response>"
     assert refusal(hermes_talk([WEATHER], {"tool": between})) is Drop.WRONG_SHAPE
+
+
+HERMES_USUAL = (
+    "You are a function calling AI model. You are provided with function signatures "
+    "within <tools> </tools> XML tags. "
+    "You may call one or more functions to assist with the user query. Don't make "
+    "assumptions about what values to plug "
+    "into functions.\n<tools>\n%s\n</tools>\nFor each function call return a JSON object, "
+    "with the following pydantic "
+    "model json schema for each:\n{'title': 'FunctionCall', 'type': 'object', "
+    "'properties': {'name': {'title': 'Name', "
+    "'type': 'string'}, 'arguments': {'title': 'Arguments', 'type': 'object'}}, 'required': ['arguments', 'name']}\n"
+    "Each function call should be enclosed within <tool_call> </tool_call> XML tags.\n<tool_call>\n"
+    "{'arguments': <args-dict>, 'name': <function-name>}\n</tool_call>%s"
+)
+TOOLACE_USUAL = (
+    "You are an expert in composing functions. You are given a question and a set of "
+    "possible functions. Based on the "
+    "question, you will need to make one or more function/tool calls to achieve the "
+    "purpose.\nIf none of the function can "
+    "be used, point it out. If the given question lacks the parameters required by the "
+    "function,\nalso point it out. You "
+    "should only return the function call in tools call sections.\n%sHere is a list of "
+    "functions in JSON format that you "
+    "can invoke:\n%s. \nShould you decide to return the function call(s). \nPut it in the format of "
+    "[func1(params_name=params_value, params_name2=params_value2...), "
+    "func2(params)]\n\nNO other text MUST be included. %s"
+)
+TWO_SENTENCES = {**TOOL, "description": "Weather of a city. Works at night.\nAlso by day."}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    ["", "Today is 2024-05-04. The user's home city is Graz.", "Here is some user data:\nlocation: Graz\nusername: bo"],
+)
+@pytest.mark.parametrize("before", ["", "Speak like a pirate!"])
+def test_what_a_system_text_says_behind_its_explanation_is_kept(fact: str, before: str) -> None:
+    def kept(value: dict[str, Any]) -> str:
+        return "".join(m.content or "" for m in clean(value)[0].messages if m.role == "system")
+
+    expected = "\n".join(filter(None, [before, fact]))
+    shown = repr([{"type": "function", "function": TWO_SENTENCES}])
+    hermes = before + "\n" * bool(before) + HERMES_USUAL % (shown, "\n\n" * bool(fact) + fact)
+    talk = HERMES["conversations"][1:]
+    assert kept({"conversations": [{"from": "system", "value": hermes}, *talk]}) == expected
+    toolace = toolace_calling("Hello.", TOOL)
+    for early, late in ((fact and f"{fact}\n", ""), ("", f"\n{fact}")):
+        system = before + "\n" * bool(before) + TOOLACE_USUAL % (early, json.dumps([TWO_SENTENCES], indent=1), late)
+        assert kept({**toolace, "system": system}) == expected
+
+
+def test_nothing_is_kept_of_tools_whose_end_is_not_shown() -> None:
+    system = f"Be brief.\n<tools>{json.dumps(TWO_SENTENCES, indent=1)}\nToday is 2024-05-04."
+    conversation, _ = clean(
+        {"tools": [TOOL], "conversations": [{"from": "system", "value": system}, *HERMES["conversations"][1:]]}
+    )
+    assert conversation.messages[0].content == "Be brief."
+
+
+def test_a_thought_that_names_the_tag_of_calls_is_refused_for_that() -> None:
+    thought = f"<think>\nI'd emit <tool_call> tags.\n</think>\n\n<tool_call>\n{json.dumps(WEATHER)}\n</tool_call>"
+    talk = hermes_talk([WEATHER])["conversations"][:2]
+    with pytest.raises(DropError, match="its text has the mark '<tool_call>'") as caught:
+        clean({"conversations": [*talk, {"from": "gpt", "value": thought}]})
+    assert caught.value.reason is Drop.OTHER_CALL_SYNTAX
+    quoting = {"name": "get_weather", "arguments": {"city": "<tool_call>"}}
+    assert said(clean(hermes_talk([quoting], {"tool": "7"}))[0])[1] == (
+        "assistant",
+        None,
+        ("get_weather", {"city": "<tool_call>"}),
+    )
+    assert (
+        refusal({"conversations": [*talk, {"from": "gpt", "value": "<tool_call>f()</tool_call>"}]})
+        is Drop.CALL_NOT_JSON
+    )

@@ -216,3 +216,22 @@ def test_genuine_queries_and_answers() -> None:
         assert len(conversation.messages[-1].tool_calls) == len(record.value["answers"])
     # Both give a list as text: what they mean is no JSON.
     assert refused == [(57, Drop.ARGUMENTS_INVALID), (69, Drop.ARGUMENTS_INVALID)]
+
+
+@pytest.mark.parametrize("in_field", [True, False])
+@pytest.mark.parametrize("openais", [True, False])
+@pytest.mark.parametrize("name", [None, "glaive"])
+def test_glaive_in_another_dress_is_read_as_glaive(in_field: bool, openais: bool, name: str | None) -> None:
+    words = "SYSTEM: You are a helpful assistant with access to the following functions. Use them if required -\n"
+    system = words + json.dumps(TOOL)
+    call = '<functioncall> {"name": "get_weather", "arguments": \'{"city": "Oslo"}\'} <|endoftext|>'
+    talk = [("user", USER), ("assistant", call), ("function" if openais else "function_response", '{"c": 7}'),
+            ("assistant", "7 degrees.")]  # fmt: skip
+    talk = talk if in_field else [("system", system), *talk]
+    speaker, text = ("role", "content") if openais else ("from", "value")
+    turns = [{speaker: who, text: what} for who, what in talk]
+    value = {"messages" if openais else "conversations": turns, **({"system": system} if in_field else {})}
+    expected, _ = clean({**GLAIVE, "system": system})
+    conversation, _ = clean(value, name)
+    assert (conversation.messages, conversation.tools) == (expected.messages, expected.tools)
+    assert (conversation.tools[0].name, conversation.labels["source"]) == ("get_weather", "glaive")

@@ -228,3 +228,18 @@ def test_a_ratio_of_zero_trains_on_everything() -> None:
 def test_trap_14_a_called_function_counts_though_it_is_not_declared() -> None:
     messages = (Message("user", "x"), Message("assistant", None, (ToolCall("called", {}), ToolCall("shown", {}))))
     assert functions_of(Conversation(messages, (Tool("shown"), Tool("idle")))) == {"called", "shown", "idle"}
+
+
+def test_a_ratio_too_small_for_every_group_is_named_with_one_that_is_not() -> None:
+    rows = [Row(frozenset([f"air{i % 8}", "air0"]), f"a{i}") for i in range(40)]
+    rows += [Row(frozenset([f"ret{i % 8}", "ret0"]), f"r{i}") for i in range(20)]
+    for ratio in (0.1, 0.3):
+        result = split(rows, ratio, 3)
+        assert set(result.sides) == {"train"}
+        assert result.method == (
+            f"none: no group of functions is small enough for a ratio of {ratio:g}; the smallest has 20 of 60 "
+            "conversations with functions: --val-ratio 0.31 would hold it out"
+        )
+    assert Counter(split(rows, 0.31, 3).sides) == {"train": 40, "validation": 20}
+    tied = split([Row(frozenset(["f"]), f"n{i}") for i in range(9)], 0.1, 3)
+    assert tied.method == "none: every way to hold a function out leaves one side without functions"

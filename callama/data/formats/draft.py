@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -17,7 +17,8 @@ from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps, unique_keys
-from callama.contract.messages import Conversation, Tool, ToolCall, check_weight
+from callama.contract.messages import Conversation, Tool, ToolCall
+from callama.contract.refused import check_trained, has_thoughts
 from callama.data.checks import Declared, check_text, find_declared
 from callama.data.formats.literals import json_or_literal
 from callama.data.quarantine import DropError
@@ -25,16 +26,7 @@ from callama.data.reasons import Drop, Repair
 
 _INVALID_SIGNS = re.compile(r"[^A-Za-z0-9_.-]+")
 _CACHED_CHARS = 16_384
-# How the system texts of Hermes, Qwen and ToolACE speak of tools. What stands before is the conversation's own.
-_EXPLAINS = re.compile(
-    r"</?tools?\b|<tool_|^# tools\b|function signature|functions? in json"
-    r"|set of possible functions|\[\s*func",
-    re.IGNORECASE | re.MULTILINE,
-)
-# A conversation may say this of its own; it starts the explanation only where nothing plainer does.
-_MENTIONS = re.compile(r"(set|list) of (possible |available )?(functions|tools)", re.IGNORECASE)
-_SPEAKS_OF_CALLS = re.compile(r"function[ _-]?call|tool[ _-]?call|composing functions", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"\n|[。！？]|[.!?][\"')\]]*(?=\s|[A-Z]|\Z)")
+_CALLS = ("tool_calls", "function_call", "function_calls", "tool_call")
 _WRAPPER = {"name", "content", "results", "tool_call_id"}
 DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
@@ -73,27 +65,22 @@ def either(value: Mapping[str, Any], *keys: str) -> Any:
     return next((value[key] for key in keys if value.get(key) is not None), None)
 
 
-def trained(message: Mapping[str, Any]) -> None:
-    """Refuses an assistant's message that is not to be trained on, which every one that is kept is."""
+def check_answer(message: Mapping[str, Any], repairs: list[Repair], reads: Sequence[str] = ()) -> None:
+    """Looks at what an assistant's message has beside its text; thoughts are left out, which is a repair.
+
+    Raises:
+        DropError: it is not to be trained on, which every one that is kept is, or has calls under a key
+            that is not one of those that the format ``reads``.
+    """
     try:
-        check_weight(message)
+        check_trained(message)
     except CallamaError as error:
         raise shape(str(error), message) from None
-
-
-def own_text(system: str) -> str | None:
-    """What a system text says of its own, before it starts to explain tools and a way of calling them.
-
-    The explanation starts with the sentence, or the line, that first shows them; a sentence before it
-    that speaks of calling, or of a list of tools, is left out by itself.
-    """
-    sign = _EXPLAINS.search(system) or _MENTIONS.search(system)
-    before = system[: sign.start()] if sign else system
-    ends = [end.end() for end in _SENTENCE_END.finditer(before)]
-    if not sign:
-        ends.append(len(before))
-    sentences = [before[start:end] for start, end in pairwise([0, *ends])]
-    return "".join(s for s in sentences if not (_SPEAKS_OF_CALLS.search(s) or _MENTIONS.search(s))).strip() or None
+    for key in _CALLS:
+        if key in message and key not in reads and message[key]:
+            raise shape(f"an assistant's message has calls under {key!r}, which are not read there", message)
+    if has_thoughts(message):
+        repairs.append(Repair.REASONING)
 
 
 def json_or(value: Any) -> Any:

@@ -13,13 +13,16 @@ from typing import Any
 from callama.common.errors import CallamaError
 from callama.contract.jsontext import dumps
 from callama.data.formats import openai_chat, sharegpt
-from callama.data.formats.draft import Draft, Turn, either, id_text, json_or, own_text, shape
+from callama.data.formats.draft import Draft, Turn, either, id_text, json_or, shape
 from callama.data.formats.literals import json_or_literal
 from callama.data.formats.sharegpt import SPEAKER, TEXT
+from callama.data.formats.system_text import own_text
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
-_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+# A tag that no object follows is only named, as in a thought.
+_CALL = re.compile(r"<tool_call>(?=\s*\{)(.*?)</tool_call>", re.DOTALL)
+_ANY_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _TOOLS = re.compile(r"<tools>((?:(?!<tools>).)*?)</tools>", re.DOTALL)
 _RESULT, _RESULT_END = "<tool_response>", "</tool_response>"
 _NEXT_RESULT = re.compile(rf"{_RESULT_END}\s*{_RESULT}")
@@ -85,9 +88,10 @@ def _tools(text: str) -> list[Any]:
 
 
 def _calling(text: str) -> Turn:
-    values = [_literal(inner, Drop.CALL_NOT_JSON) for inner in _CALL.findall(text)]
+    call = _CALL if _CALL.search(text) else _ANY_CALL
+    values = [_literal(inner, Drop.CALL_NOT_JSON) for inner in call.findall(text)]
     calls = [sharegpt.call_of(value) for value in values]
-    before, *rest = _CALL.split(text)
+    before, *rest = call.split(text)
     behind = "".join(rest[1::2]).strip()
     if not calls or "<tool_call>" in behind:
         raise DropError(Drop.CALL_CUT_OFF, "<tool_call> without </tool_call>", text)

@@ -5,13 +5,17 @@ The older spelling has ``functions``, ``function_call`` and results of role ``fu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from callama.contract.jsontext import check_json, dumps
-from callama.data.formats.draft import Draft, Turn, id_text, json_or, shape, trained
+from callama.data.formats.draft import Draft, Turn, check_answer, id_text, json_or, shape
 from callama.data.quarantine import DropError
-from callama.data.reasons import Drop
+from callama.data.reasons import Drop, Repair
+
+# How Kimi's template, and Toucan after it, shows tools in a system text.
+_DECLARES = re.compile(r"<\|im_system\|>tool_declare<\|im_middle\|>(.*?)<\|im_end\|>", re.DOTALL)
 
 
 def matches(value: Mapping[str, Any]) -> bool:
@@ -28,14 +32,21 @@ def read(value: Mapping[str, Any]) -> Draft:
     messages = json_or(value.get("messages"))
     if not isinstance(messages, list) or not messages:
         raise shape("'messages' is not a list with messages", messages)
-    turns = [_turn(message) for message in messages]
+    repairs: list[Repair] = []
+    turns = [_turn(message, repairs) for message in messages]
+    tools = json_or(value.get("tools"))
+    if turns[0].role == "system" and (declared := _DECLARES.search(turns[0].text or "")):
+        tools = tools or json_or(declared[1])
+        turns[0].text = _DECLARES.sub("", turns[0].text or "").strip() or None
+        turns = turns if turns[0].text else turns[1:]
+        repairs.append(Repair.FORMAT_TEXT)
     system = text_of(value.get("system"))
-    if system and system.strip() and (turns[0].role, turns[0].text) != ("system", system):
+    if system and system.strip() and (not turns or (turns[0].role, turns[0].text) != ("system", system)):
         turns.insert(0, Turn("system", system))
-    return Draft(turns, json_or(value.get("tools")) or value.get("functions"))
+    return Draft(turns, tools or value.get("functions"), repairs)
 
 
-def _turn(message: Any) -> Turn:
+def _turn(message: Any, repairs: list[Repair]) -> Turn:
     if not isinstance(message, Mapping):
         raise shape(f"a message is a {type(message).__name__}, not an object", message)
     role = message.get("role")
@@ -45,7 +56,7 @@ def _turn(message: Any) -> Turn:
     if role not in ("system", "developer", "user", "assistant"):
         raise shape(f"a message's role is {str(role)[:40]!r}", message)
     if role == "assistant":
-        trained(message)
+        check_answer(message, repairs, ("tool_calls", "function_call"))
     text = text_of(message.get("content"))
     calls: list[tuple[Any, Any]] = []
     ids: list[Any] = []

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from callama.data.formats.draft import Draft, Turn, json_or, shape, trained
+from callama.data.formats.draft import Draft, Turn, check_answer, json_or, shape
 from callama.data.formats.sharegpt import call_of, calls_of
 from callama.data.reasons import Repair
 
@@ -51,7 +51,7 @@ def _turn(message: Any, repairs: list[Repair]) -> Turn:
     if role is None or not isinstance(text, str):
         raise shape("a message of the query needs role and content", message)
     if role == "assistant":
-        trained(message)
+        check_answer(message, repairs)
     if text.endswith(_MARKER):
         text = text.removesuffix(_MARKER).rstrip("\n ")
         repairs.append(Repair.PROMPT_MARKER)

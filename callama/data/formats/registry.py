@@ -14,7 +14,8 @@ from callama.contract.jsontext import check_json
 from callama.contract.messages import Conversation
 from callama.data.formats import hermes, openai_chat, query_answers, sharegpt, toolace
 from callama.data.formats.draft import Draft, finish
-from callama.data.glaive.rows import read_row
+from callama.data.formats.dress import glaives, refuse_hidden_tools, undressed
+from callama.data.glaive.rows import read_row, read_turns
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 from callama.data.records import Record
@@ -36,6 +37,8 @@ _FORMATS = {
     OPENAI: Format(openai_chat.matches, openai_chat.read),
 }
 FORMATS = (GLAIVE, *_FORMATS)
+# What glaive's rows are converted to, with its own words for functions and calls left in.
+_DRESSES = (GLAIVE, "sharegpt", OPENAI)
 
 
 def clean_record(record: Record, format_name: str | None = None) -> tuple[Conversation, tuple[Repair, ...]]:
@@ -53,9 +56,17 @@ def clean_record(record: Record, format_name: str | None = None) -> tuple[Conver
     if not isinstance(value, dict):
         raise DropError(Drop.NOT_AN_OBJECT, f"found a {type(value).__name__}", record.raw)
     given = {key: inner for key, inner in value.items() if inner is not None}  # an empty column says nothing
-    name = format_name or (GLAIVE if "chat" in given else _detect(value, given))
     try:
-        conversation, repairs = read_row(value) if name == GLAIVE else finish(_FORMATS[name].read(given))
+        if "chat" not in given:
+            given = undressed(given)
+        name = format_name or (GLAIVE if "chat" in given else _detect(value, given))
+        if name in _DRESSES and "chat" not in given and (row := glaives(given)):
+            name = GLAIVE
+            conversation, repairs = read_turns(*row)
+        else:
+            conversation, repairs = read_row(value) if name == GLAIVE else finish(_FORMATS[name].read(given))
+        if not conversation.tools and name != GLAIVE:
+            refuse_hidden_tools(value, name)
         if earlier := given.get("labels") if "messages" in given and name in (OPENAI, HERMES) else None:
             check_json(earlier)
     except (CallamaError, RecursionError) as error:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.data.formats.draft import Draft, Turn, either, shape, trained
+from callama.data.formats.draft import Draft, Turn, check_answer, either, shape
+from callama.data.glaive.calls import parse_call
 from callama.data.glaive.lenient import loads_lenient
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
@@ -17,8 +18,10 @@ from callama.data.reasons import Drop, Repair
 ROLES = {
     "system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
     "model": "assistant", "observation": "tool", "tool": "tool", "function_response": "tool",
+    "function-response": "tool",
 }  # fmt: skip
-CALL_ROLES = ("function_call", "tool_call")
+_GLAIVES_CALL = "function-call"
+CALL_ROLES = ("function_call", "tool_call", _GLAIVES_CALL)
 SPEAKER, TEXT = ("from", "role"), ("value", "content")
 
 
@@ -27,8 +30,8 @@ def matches(value: Mapping[str, Any]) -> bool:
     return "conversations" in value
 
 
-def said(value: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The turns as (from, text), a ``system`` field in front.
+def said(value: Mapping[str, Any], repairs: list[Repair]) -> list[tuple[str, str]]:
+    """The turns as (from, text), a ``system`` field in front; what was left out goes to ``repairs``.
 
     Raises:
         DropError: the record is not of this shape.
@@ -44,7 +47,7 @@ def said(value: Mapping[str, Any]) -> list[tuple[str, str]]:
             raise shape(f"a turn is a {type(turn).__name__}, not an object", turn)
         out.append((either(turn, *SPEAKER), either(turn, *TEXT)))
         if str(out[-1][0]) in CALL_ROLES or ROLES.get(str(out[-1][0])) == "assistant":
-            trained(turn)
+            check_answer(turn, repairs)
     for speaker, text in out:
         if not isinstance(text, str) or not isinstance(speaker, str) or speaker not in {*ROLES, *CALL_ROLES}:
             raise shape(f"a turn from {str(speaker)[:40]!r} with a {type(text).__name__}", text)
@@ -59,8 +62,12 @@ def read(value: Mapping[str, Any]) -> Draft:
     """
     repairs: list[Repair] = []
     turns = []
-    for speaker, text in said(value):
-        if speaker in CALL_ROLES:
+    for speaker, text in said(value, repairs):
+        if speaker == _GLAIVES_CALL:
+            call = parse_call(text)
+            repairs += call.repairs
+            turns.append(Turn("assistant", None, [(call.name, call.arguments)]))
+        elif speaker in CALL_ROLES:
             turns.append(Turn("assistant", None, calls_of(text, repairs)))
         else:
             turns.append(Turn(ROLES[speaker], text))

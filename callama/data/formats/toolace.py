@@ -13,9 +13,10 @@ from keyword import iskeyword
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.data.formats.draft import DECODER, Draft, Turn, either, own_text, results_of
+from callama.data.formats.draft import DECODER, Draft, Turn, either, results_of
 from callama.data.formats.literals import MAX_CHARS, value_of
 from callama.data.formats.sharegpt import ROLES, SPEAKER, TEXT, said
+from callama.data.formats.system_text import LEFT_OUT, own_text
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
@@ -43,11 +44,11 @@ def read(value: Mapping[str, Any]) -> Draft:
     Raises:
         DropError: it is not of this shape, or a call or the tools cannot be read.
     """
-    (_, system), *rest = said(value)
-    tools = _tools(system)
-    names = [tool["name"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
-    turns = [Turn("system", own)] if (own := own_text(system)) else []
     repairs = [Repair.FORMAT_TEXT]
+    (_, system), *rest = said(value, repairs)
+    tools, rest_of_system = _tools(system)
+    names = [tool["name"] for tool in tools if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
+    turns = [Turn("system", own)] if (own := own_text(rest_of_system)) else []
     for speaker, text in rest:
         role = ROLES.get(speaker, "assistant")
         if role == "assistant" and _is_call(text.strip()):
@@ -64,15 +65,16 @@ def _is_call(text: str) -> bool:
     return _OPENS_CALL.match(text) is not None and text.endswith("]") and text[:-1].rstrip().endswith(")")
 
 
-def _tools(system: str) -> list[Any]:
+def _tools(system: str) -> tuple[list[Any], str]:
+    """The functions, and the text without them."""
     start = system.find("[", max(system.find(_MARK), 0))
     try:
-        value, _ = DECODER.raw_decode(system, start if start >= 0 else len(system))
+        value, end = DECODER.raw_decode(system, start if start >= 0 else len(system))
     except (ValueError, RecursionError, CallamaError) as error:
         raise DropError(Drop.FUNCTIONS_NOT_JSON, str(error), system[max(start, 0) :][:500]) from None
     if not isinstance(value, list):
         raise DropError(Drop.FUNCTIONS_NOT_JSON, "the functions are no list", system[start:][:500])
-    return value
+    return value, f"{system[:start]}{LEFT_OUT}{system[end:]}"
 
 
 def _calls(text: str, names: Sequence[str], repairs: list[Repair]) -> list[tuple[Any, Any]]:

@@ -15,7 +15,7 @@ from callama.data.glaive.ai_colon import restore_ai_colon
 from callama.data.glaive.calls import ParsedCall
 from callama.data.glaive.messages import build_messages
 from callama.data.glaive.system import SystemPrompt, parse_system
-from callama.data.glaive.turns import SPACE, split_turns
+from callama.data.glaive.turns import SPACE, Turn, split_turns
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
@@ -27,9 +27,24 @@ def read_row(row: Mapping[str, Any]) -> tuple[Conversation, list[Repair]]:
         DropError: the row cannot be kept; nothing else, whatever it holds.
     """
     system, chat = _fields(row)
+    _check_unicode(chat, system or "")
+    return _conversation(system, split_turns(chat))
+
+
+def read_turns(system: str, turns: list[Turn]) -> tuple[Conversation, list[Repair]]:
+    """The same of a row whose turns stand apart already.
+
+    Raises:
+        DropError: as ``read_row``.
+    """
+    _check_unicode(system, *(turn.raw for turn in turns))
+    return _conversation(system, turns)
+
+
+def _conversation(system: str | None, cut: list[Turn]) -> tuple[Conversation, list[Repair]]:
     prompt = parse_system(system)
     repairs = list(prompt.repairs)
-    turns, n_colons = restore_ai_colon(split_turns(chat))
+    turns, n_colons = restore_ai_colon(cut)
     repairs += [Repair.AI_COLON] * n_colons
 
     def checked(call: ParsedCall, call_id: str) -> ToolCall:
@@ -48,13 +63,16 @@ def _fields(row: Mapping[str, Any]) -> tuple[str | None, str]:
         raise DropError(Drop.NO_CHAT, f"found {found if not isinstance(chat, str) else 'empty text'}")
     if system is not None and not isinstance(system, str):
         raise DropError(Drop.SYSTEM_NOT_TEXT, f"found a {type(system).__name__}")
-    for text in (chat, system or ""):
+    return system, chat
+
+
+def _check_unicode(*texts: str) -> None:
+    for text in texts:
         try:
             text.isascii() or text.encode("utf-8")
         except UnicodeEncodeError as error:
             place = text[max(0, error.start - 50) : error.end + 50]
             raise DropError(Drop.LONE_SURROGATE, f"at character {error.start}", place) from None
-    return system, chat
 
 
 def _checked(call: ParsedCall, call_id: str, prompt: SystemPrompt, repairs: list[Repair]) -> ToolCall:

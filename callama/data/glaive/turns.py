@@ -46,12 +46,13 @@ def split_turns(chat: str) -> list[Turn]:
     # A marker in front of the next turn's keyword belongs to this turn.
     behind = [*parts[3::3], ""]
     return [
-        _turn(_ROLES[role], raw, gap.startswith("<"))
+        turn_of(_ROLES[role], raw, gap.startswith("<"))
         for role, raw, gap in zip(parts[1::3], parts[2::3], behind, strict=True)
     ]
 
 
-def _turn(role: Role, raw: str, marked: bool) -> Turn:
+def turn_of(role: Role, raw: str, marked: bool = False) -> Turn:
+    """A turn of this text without the end markers at its end; ``marked``: another one stood behind it."""
     ends = int(marked)
     if END_OF_TEXT not in raw:
         return Turn(role, raw, ends)
