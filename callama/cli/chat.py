@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from callama.cli.talk import read_offer, require_savable, talk
+from callama.common.errors import advised_when_out_of_memory
 from callama.generate.chat import ChatModel
 from callama.generate.sampling import Sampling
 
@@ -47,7 +48,11 @@ def chat(
     if save is not None:
         require_savable(save)
     offer = read_offer(tools or ())
-    chat_model = ChatModel(model, device=device, slots=1, adapter=adapter)
     sampling = Sampling(temperature, top_p)
-    talk(chat_model, offer, system=system, sampling=sampling, max_new_tokens=max_new_tokens,
-         constrained=constrained, save=save)  # fmt: skip
+    with advised_when_out_of_memory(
+        "offer fewer functions or begin a new chat, which makes the prompt shorter; or take a smaller model or, with "
+        "--device cpu, main memory"
+    ):
+        chat_model = ChatModel(model, device=device, slots=1, adapter=adapter)
+        talk(chat_model, offer, system=system, sampling=sampling, max_new_tokens=max_new_tokens,
+             constrained=constrained, save=save)  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from callama.common.errors import CallamaError, UsageError
+from callama.common.errors import CallamaError, UsageError, is_out_of_memory
 from callama.common.signals import ENDING, Wishes, to_handle
 
 
@@ -93,11 +93,14 @@ def _outcome(run: Callable[[], object], stop: _Stop) -> int:
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         return 1
-    except Exception:
+    except Exception as error:
         # In the middle of a library the exception that was to end it all may come out as another one.
-        if stop.heard is None:
+        if stop.heard is not None:
+            return _ended(stop.heard)
+        if not is_out_of_memory(error):
             raise
-        return _ended(stop.heard)
+        print("error: out of memory; close what else uses it, or take a machine that has more", file=sys.stderr)
+        return 1
     return 0
 
 

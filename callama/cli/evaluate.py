@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from callama.cli.common import print_json
-from callama.common.errors import UsageError
+from callama.common.errors import UsageError, advised_when_out_of_memory
 from callama.common.files import require_file, require_writable, write_json
 from callama.evaluate.bfcl.suites import CATEGORIES, load_bfcl
 from callama.evaluate.bfcl.wheel import FOLDER
@@ -93,7 +93,8 @@ def evaluate(
     if checkpoints and given is not None:
         _warn_of_long_calls(suites, next(iter(checkpoints.values())))
     texts = {name: read_prose(checkpoint, text) for name, checkpoint in checkpoints.items()} if text else {}
-    result = run_evaluation(suites, models, out=out)
+    with advised_when_out_of_memory(_how_to_take_less(slots, out)):
+        result = run_evaluation(suites, models, out=out)
     tuned = models["tuned"]
     temperature = tuned.temperature if isinstance(tuned, Endpoint) else 0.0
     report = result.report | {
@@ -123,6 +124,12 @@ def _load(names: list[str], bfcl: Path, limit: int | None) -> list[Suite]:
         if broken := sum(suite.facts["broken_records"].values()):
             print(f"{suite.name}: {broken} broken records left out: {suite.facts['broken_records']}", file=sys.stderr)
     return suites
+
+
+def _how_to_take_less(slots: int, out: Path | None) -> str:
+    fewer = f"give fewer --slots than {slots}" if slots > 1 else "leave out the conversations with the longest prompts"
+    kept = "" if out is None else f"; the answers so far are kept beside {out} and are not asked for again"
+    return f"{fewer}, or take a device with more memory{kept}"
 
 
 def _warn_of_long_calls(suites: list[Suite], checkpoint: LocalModel) -> None:

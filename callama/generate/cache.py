@@ -12,10 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from callama.model.attend import attention_in_blocks, attention_written_out, score_bias
+from callama.model.attend import (
+    attention_by_torch,
+    attention_in_blocks,
+    attention_in_groups,
+    attention_written_out,
+    on_gpu,
+    score_bias,
+)
 from callama.model.params import ModelParams
 
 LONG_TOKENS = 16
@@ -122,7 +128,7 @@ class _Long:
     def __init__(self, piece: _Piece, device: torch.device) -> None:
         self._piece = piece
         self._seen: Tensor | None = None
-        if piece.start and device.type != "cpu":
+        if piece.start and on_gpu(device):
             shape = (piece.length, piece.end)
             self._seen = torch.ones(shape, dtype=torch.bool, device=device).tril_(piece.start)
 
@@ -134,12 +140,7 @@ class _Long:
         values[slot, :, piece.start : end] = v_tgd[own].transpose(0, 1)
         q = q_thd[None, own].transpose(1, 2)
         k, v = (x[slot : slot + 1, :, :end] for x in (keys, values))
-        if q.device.type == "cpu":
-            done = attention_in_blocks(q, k, v)
-        else:
-            done = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=self._seen, is_causal=self._seen is None, enable_gqa=True
-            )
+        done = attention_by_torch(q, k, v, self._seen) if on_gpu(q.device) else attention_in_blocks(q, k, v)
         out[own] = done[0].transpose(0, 1)
 
 
@@ -162,6 +163,7 @@ class _Short:
         positions = torch.tensor([[max(p.end - width + i, p.start) for i in range(width)] for p in pieces])
         self._hidden = (torch.arange(self._span) > positions[..., None]).to(device)
         self._bias: Tensor | None = None
+        self._seen: Tensor | None = None
         self._take, self._real = take.to(device), real.to(device)
         self.rows, self._at = take[real].to(device), positions[real].to(device)
         self._owner = torch.tensor(slots)[:, None].expand_as(real)[real].to(device)
@@ -178,11 +180,13 @@ class _Short:
         q = q_thd.view(-1, self._width, *q_thd.shape[1:]) if self._even else q_thd[self._take]
         q = q.transpose(1, 2)
         k, v = keys[self._slots, :, : self._span], values[self._slots, :, : self._span]
-        if q.device.type == "cpu":
+        if on_gpu(q.device):
+            if self._seen is None:
+                self._seen = ~self._hidden.repeat(1, q.shape[1] // k.shape[1], 1)[:, None]
+            done = attention_in_groups(q, k, v, self._seen)
+        else:
             if self._bias is None:
                 self._bias = score_bias(self._hidden, q, k)
             done = attention_written_out(q, k, v, self._bias)
-        else:
-            done = F.scaled_dot_product_attention(q, k, v, attn_mask=~self._hidden[:, None], enable_gqa=True)
         done = done.transpose(1, 2)
         return done.flatten(0, 1) if self._even else done[self._real]

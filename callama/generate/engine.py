@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import torch
 
-from callama.common.errors import CallamaError
+from callama.common.errors import CallamaError, is_out_of_memory
 from callama.generate.batch import Batch, Generation, Guide, Model, Request
 from callama.generate.sampling import Sampling
 from callama.generate.slots import Slots
@@ -49,14 +49,29 @@ class Generator:
         kept = self._kept
         if kept is not None and kept.cache.slots >= min(self.slots, requests) and kept.cache.capacity >= capacity:
             return kept
-        weight = self.model.tok_embeddings.weight
         slots = min(self.slots, requests)
         if self._keep:
             slots, capacity = self.slots, min(self.context, -(-capacity // CAPACITY_STEP) * CAPACITY_STEP)
-        made = Slots(self.model.params, slots, capacity, weight.dtype, weight.device)
-        if kept is not None:
-            made.take_over(kept)
+        made = None if kept is None else self._grown(kept, slots, capacity)
+        if made is None:
+            self._kept = kept = None
+            made = self._empty(slots, capacity)
         self._kept = made if self._keep else None
+        return made
+
+    def _empty(self, slots: int, capacity: int) -> Slots:
+        weight = self.model.tok_embeddings.weight
+        return Slots(self.model.params, slots, capacity, weight.dtype, weight.device)
+
+    def _grown(self, kept: Slots, slots: int, capacity: int) -> Slots | None:
+        """With what was kept; None where memory has no place for both at once, and all is to be read again."""
+        try:
+            made = self._empty(slots, capacity)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+        made.take_over(kept)
         return made
 
     @torch.inference_mode()

@@ -54,6 +54,11 @@ class Documents:
         return torch.cat(out, dim=2).transpose(1, 2)
 
 
+def on_gpu(device: torch.device) -> bool:
+    """Whether torch's kernels for GPUs work there."""
+    return device.type == "cuda"
+
+
 def _causal(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, dropout: float) -> Tensor:
     """Attention of the last s of l positions, each over itself and what stands before it."""
     s, length = q_bhsd.shape[2], k_bgld.shape[2]
@@ -63,10 +68,18 @@ def _causal(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, dropout: float) -> T
         return attention_written_out(q_bhsd, k_bgld, v_bgld, score_bias(hidden, q_bhsd, k_bgld))
     # Without a mask torch aligns the triangle with the first position, which is right for a trunk only.
     seen = None if s == length else torch.ones(s, length, dtype=torch.bool, device=q_bhsd.device).tril_(length - s)
+    return attention_by_torch(q_bhsd, k_bgld, v_bgld, seen, dropout)
+
+
+def attention_by_torch(
+    q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, seen: Tensor | None, dropout: float = 0.0
+) -> Tensor:
+    """Torch's fused attention (b, h, s, d); without a mask of what is ``seen`` it is causal."""
+    shared = k_bgld.shape[1] < q_bhsd.shape[1]
     # Of torch's kernels on GPUs, flash takes neither masks nor fp32, and the memory-efficient one no shared heads:
     # where both meet, only the one that writes all scores out in fp32 is left.
-    if q_bhsd.device.type == "cuda" and (seen is not None or q_bhsd.dtype == torch.float32):
-        k_bgld, v_bgld = own_heads(q_bhsd, k_bgld), own_heads(q_bhsd, v_bgld)
+    if shared and on_gpu(q_bhsd.device) and (seen is not None or q_bhsd.dtype == torch.float32):
+        k_bgld, v_bgld, shared = own_heads(q_bhsd, k_bgld), own_heads(q_bhsd, v_bgld), False
     return F.scaled_dot_product_attention(
         q_bhsd,
         k_bgld,
@@ -74,13 +87,20 @@ def _causal(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, dropout: float) -> T
         attn_mask=seen,
         is_causal=seen is None,
         dropout_p=dropout,
-        enable_gqa=k_bgld.shape[1] < q_bhsd.shape[1],
+        enable_gqa=shared,
     )
 
 
 def own_heads(q_bhsd: Tensor, x_bgld: Tensor) -> Tensor:
     """Keys or values (b, h, l, d), repeated so that each head of the queries has its own."""
     return x_bgld.repeat_interleave(q_bhsd.shape[1] // x_bgld.shape[1], 1)
+
+
+def attention_in_groups(q_bhsd: Tensor, k_bgld: Tensor, v_bgld: Tensor, seen: Tensor) -> Tensor:
+    """Attention (b, h, s, d) where few queries meet many keys: heads that share keys stand below each other as
+    queries of one head, so that no key is repeated. ``seen`` (b, 1, s · h / g, l) is repeated as often."""
+    b, groups, _, d = k_bgld.shape
+    return attention_by_torch(q_bhsd.reshape(b, groups, -1, d), k_bgld, v_bgld, seen).reshape(q_bhsd.shape)
 
 
 def score_bias(hidden: Tensor, q_bhsd: Tensor, k_bgld: Tensor) -> Tensor:

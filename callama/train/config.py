@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -259,6 +260,12 @@ class TrainConfig(Section):
         out = self.model_copy()
         out._spelling = spelling
         return out
+
+    @property
+    def place(self) -> str:
+        """``device``; under DeepSpeed ``auto`` is what that was told to run on."""
+        told = self.zero is not None and self.device == "auto" and os.environ.get("DS_ACCELERATOR")
+        return told or self.device
 
     def require_possible(self) -> None:
         """Refuses settings that are right one by one and do not go together.

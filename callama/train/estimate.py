@@ -18,7 +18,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.data.dataset import Dataset
 from callama.data.pack import EpochPlans, Sizes, collate
 from callama.model import nf4
-from callama.model.device import choose_device
+from callama.model.device import choose_device, require_dtype
 from callama.model.params import ModelParams
 from callama.train import memory
 from callama.train.config import TrainConfig
@@ -163,9 +163,12 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
         available = int((config.hardware.memory_gib or 0) * GIB)
     else:
         try:
-            place = choose_device(config.device)
+            place = choose_device(config.place)
+            require_dtype(config.dtype, place)
         except ValueError as error:
-            raise UsageError(f"{error}; to plan for a GPU that is not here, set hardware.memory_gib") from None
+            raise UsageError(
+                f"{config.spelled(str(error))}; to plan for a GPU that is not here, set hardware.memory_gib"
+            ) from None
         device = place.type
         if config.method == "qlora":
             nf4.library()  # part of the program, and better missed now than after loading

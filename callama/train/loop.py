@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from callama.common.errors import CallamaError, UsageError
+from callama.common.errors import CallamaError, UsageError, is_out_of_memory
 from callama.common.signals import ENDING
 from callama.data.pack import EpochPlans, MicroBatch, Sizes, collate
 from callama.train import pace, zero
@@ -29,7 +29,6 @@ from callama.train.engine import Engine, PlainEngine, shares
 from callama.train.memory import Load
 from callama.train.out_of_memory import (
     VALIDATING,
-    is_out_of_memory,
     noted_as_validating,
     what_takes_less,
     what_validates_in_less,

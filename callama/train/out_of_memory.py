@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from callama.common.errors import UsageError
-from callama.model.device import choose_device, choose_dtype
+from callama.model.device import choose_device, choose_dtype, multiplies_bf16
 from callama.train.config import TrainConfig, is_offloaded
 
 SHORTER = "model_config.max_seq_len="
@@ -19,15 +19,14 @@ _NOTES = {
 }
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed; torch has no error of its own for main memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def computed_in(config: TrainConfig, device: str) -> torch.dtype:
-    """What ``dtype`` stands for on a device, which need not be here."""
-    auto_on_gpu = device == "cuda" and config.dtype == "auto"
-    return torch.bfloat16 if auto_on_gpu else choose_dtype(config.dtype, torch.device(device))
+    """What ``dtype`` stands for on a device, which need not be here: a GPU elsewhere is taken for a new one."""
+    auto_elsewhere = config.dtype == "auto" and _is_elsewhere(device)
+    return torch.bfloat16 if auto_elsewhere else choose_dtype(config.dtype, torch.device(device))
+
+
+def _is_elsewhere(device: str) -> bool:
+    return device == "cuda" and not torch.cuda.is_available()
 
 
 def less_memory(config: TrainConfig, device: str) -> Iterator[tuple[str, TrainConfig]]:
@@ -56,7 +55,8 @@ def _changes(config: TrainConfig, device: str) -> Iterator[str]:
     offloads = zero is not None and device != "cpu"  # there main memory is the device's own
     if zero is not None and offloads and not is_offloaded(zero.offload_optimizer):
         yield "zero_optimization.offload_optimizer.device=cpu"
-    if computed_in(config, device) == torch.float32:
+    takes_bf16 = device == "cpu" or _is_elsewhere(device) or multiplies_bf16(torch.device(device))
+    if takes_bf16 and computed_in(config, device) == torch.float32:
         yield "dtype=bf16"
     if zero is not None and zero.stage < 3:
         yield "zero_optimization.stage=3"
@@ -82,7 +82,7 @@ def noted_as_validating() -> Iterator[None]:
 
 def what_takes_less(config: TrainConfig) -> str:
     """The settings that lower a run's memory, the one that changes the result least first."""
-    device = choose_device("auto").type if config.device == "auto" else config.device
+    device = choose_device("auto").type if config.place == "auto" else config.place
     changes = [change for change, _ in less_memory(config, device) if not change.startswith(SHORTER)]
     advice = [_NOTES.get(change.partition("=")[0], "{}").format(change.replace(" ", " with ")) for change in changes]
     advice.append(f"a model_config.max_seq_len below {config.model.max_seq_len}, and build with --max-tokens to match")

@@ -14,7 +14,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest, require_writable, sha256_file
 from callama.contract import CONTRACT_VERSION
 from callama.data.dataset import Dataset
-from callama.model.device import choose_device, choose_dtype
+from callama.model.device import choose_device, choose_dtype, require_dtype
 from callama.model.lora import add_lora
 from callama.model.params import ModelParams
 from callama.model.transformer import Transformer
@@ -65,9 +65,10 @@ def prepare(config: TrainConfig, build: Build | None = None) -> Run:
         UsageError: a file is missing. CallamaError: two of them do not fit, saying which and why.
     """
     try:
-        device = choose_device(config.device)
+        device = choose_device(config.place)
+        require_dtype(config.dtype, device)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(config.spelled(str(error))) from None
     dtype = choose_dtype(config.dtype, device)
     train_data = _one_dataset(config.train.dataset_sources, "train.dataset_sources")
     validation_data = None

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from callama.generate.cache import LONG_TOKENS, Append, KVCache
 from callama.model.attend import BLOCK_TOKENS, _causal, attention_in_blocks, own_heads
+from callama.model.params import ModelParams
 
 
 @pytest.mark.parametrize("queries", [1, BLOCK_TOKENS - 1, BLOCK_TOKENS, 2 * BLOCK_TOKENS + 5])
@@ -41,6 +43,51 @@ def test_a_gpu_is_never_asked_for_masks_and_shared_heads_at_once(
         _causal(q, k, k, 0.0)
     spread = bool(before) or dtype == torch.float32
     assert asked == [(6 if spread else 2, bool(before), not spread)]
+
+
+LONG = LONG_TOKENS + 4
+# Tokens that slots hold, and that each adds: short ones of one length, of several, one alone, long ones, and both.
+STEPS = [
+    ([9, 30, 4], [1, 1, 1]),
+    ([9, 30, 4], [1, 5, 2]),
+    ([9], [1]),
+    ([0, 20], [LONG, LONG]),
+    ([0, 20, 7], [LONG, 1, LONG]),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("lengths", "counts"), STEPS)
+def test_a_gpu_generates_the_same_and_is_never_asked_for_masks_and_shared_heads_at_once(
+    lengths: list[int], counts: list[int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its way is gone on the CPU, whose kernel takes everything, and what that is asked for is noted."""
+    params = ModelParams(
+        dim=48, n_layers=1, n_heads=6, n_kv_heads=2, vocab_size=9, multiple_of=8, rope_theta=1e4, max_seq_len=64
+    )
+    asked: list[tuple[bool, bool]] = []
+    fused = F.scaled_dot_product_attention
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, **given: Any) -> Tensor:
+        asked.append((given["attn_mask"] is not None, k.shape[1] < q.shape[1]))
+        assert given["enable_gqa"] == asked[-1][1]
+        return fused(q, k, v, **given).transpose(1, 2).contiguous().transpose(1, 2)  # as it lies on a GPU
+
+    def attended() -> Tensor:
+        torch.manual_seed(0)
+        cache = KVCache(params, len(lengths), 64, dtype, torch.device("cpu"))
+        for tensor in (cache.keys, cache.values):
+            tensor.copy_(torch.randn(tensor.shape))
+        q, k, v = (torch.randn(1, sum(counts), heads, 8).to(dtype) for heads in (6, 2, 2))
+        return Append(cache, lengths, counts)(0, q, k, v, 0.0)
+
+    expected = attended()
+    monkeypatch.setattr(F, "scaled_dot_product_attention", kernel)
+    for module in ("callama.model.attend", "callama.generate.cache"):
+        monkeypatch.setattr(f"{module}.on_gpu", lambda device: True)
+    limit = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(attended(), expected, rtol=limit, atol=limit)
+    assert asked and not any(shared and (masked or dtype == torch.float32) for masked, shared in asked)
 
 
 def test_heads_of_their_own_give_the_same_values_and_gradients() -> None:

@@ -12,7 +12,7 @@ import torch
 
 from callama.train import out_of_memory
 from callama.train.config import TrainConfig
-from callama.train.out_of_memory import less_memory, what_takes_less, what_validates_in_less
+from callama.train.out_of_memory import computed_in, less_memory, what_takes_less, what_validates_in_less
 from tests import tiny
 
 REPO = Path(__file__).resolve().parents[2]
@@ -100,6 +100,24 @@ def test_what_auto_stands_for_decides(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "offload" not in said and "dtype=bf16" in said and "zero_optimization.stage=3" in said
     chosen = torch.bfloat16
     assert "dtype=bf16" not in what_takes_less(TrainConfig.model_validate(values))
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_bf16_is_advised_on_gpus_that_multiply_it_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_units: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_units)
+    values = tiny.settings(tmp_path, tmp_path, device="cuda", dtype="fp32")
+    assert ("dtype=bf16" in what_takes_less(TrainConfig.model_validate(values))) == has_units
+    found = computed_in(TrainConfig.model_validate(values | {"dtype": "auto"}), "cuda")
+    assert found == (torch.bfloat16 if has_units else torch.float32)
+
+
+def test_a_gpu_elsewhere_is_taken_for_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    values = tiny.settings(tmp_path, tmp_path, device="cuda", dtype="auto")
+    assert computed_in(TrainConfig.model_validate(values), "cuda") == torch.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from callama.common.files import MANIFEST
 from callama.data.build import build
 from callama.data.dataset import write_examples
 from callama.model.params import ModelParams
+from callama.train.estimate import estimate
 from callama.train.loop import train
 from callama.train.setup import prepare
 from callama.weights.names import ffn_keys
@@ -185,6 +188,34 @@ def test_several_files_in_one_source(configure: Configure) -> None:
 def test_a_device_that_is_not_there(configure: Configure) -> None:
     with pytest.raises(UsageError, match="torch finds no CUDA device"):
         train(configure(device="cuda"))
+
+
+def test_bf16_on_a_gpu_that_only_imitates_it(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    config = configure(device="auto", dtype="bf16")
+    for refused in (prepare, estimate):
+        with pytest.raises(UsageError, match="dtype=bf16 is set and this GPU only imitates bf16; leave it out"):
+            refused(config)
+
+
+@pytest.mark.parametrize(
+    ("told", "device", "zero", "place"),
+    [("cpu", "auto", {"stage": 2}, "cpu"), (None, "auto", {"stage": 2}, "cuda"), ("cpu", "auto", None, "cuda")],
+)
+def test_under_zero_the_device_is_what_deepspeed_was_told(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, told: str | None, device: str, zero: Any, place: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
+    if told is not None:
+        monkeypatch.setenv("DS_ACCELERATOR", told)
+    seen: list[torch.device] = []
+    monkeypatch.setattr("callama.train.setup.require_dtype", lambda name, found: seen.append(found))
+    monkeypatch.setattr("callama.train.setup._one_dataset", Mock(side_effect=CallamaError("enough")))
+    with pytest.raises(CallamaError, match="enough"):
+        prepare(configure(device=device, zero_optimization=zero))
+    assert [found.type for found in seen] == [place]
 
 
 def test_a_tokenizer_of_another_model_with_as_many_tokens_is_refused(

@@ -30,6 +30,7 @@ STEPS, CUT = 8, 4
 PARTED = {"stage": 3, "stage3_param_persistence_threshold": 0}
 PLAIN: dict[str, dict[str, Any]] = {
     "lora": {},
+    "lora_bf16": {"dtype": "bf16"},
     "dora": DORA,
     "qlora": QLORA,
     "qdora": QLORA | DORA,
@@ -37,9 +38,15 @@ PLAIN: dict[str, dict[str, Any]] = {
     "full_bf16": FULL | {"dtype": "bf16"},
     "full_tied": FULL | {"model_ckpt_file": "tied"},
 }
+# As the shipped configurations for LoRA under DeepSpeed have it.
+SHIPPED = {
+    "contiguous_gradients": True, "overlap_comm": True, "reduce_scatter": True, "offload_optimizer": {"device": "cpu"}
+}  # fmt: skip
 AGAIN = {"train__recompute": True}
 # Of each run: the one in a single process that it must equal, the stage, and what else is set.
 RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "lora2_bf16": ("lora_bf16", {"stage": 2}, {}),
+    "lora3_bf16": ("lora_bf16", PARTED | SHIPPED, {}),
     "dora2": ("dora", {"stage": 2}, {}),
     "qlora2": ("qlora", {"stage": 2}, {}),
     "qdora1": ("qdora", {"stage": 1}, {}),
@@ -56,7 +63,7 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "again3": ("lora", PARTED, AGAIN),
     "full3_again": ("full", PARTED, AGAIN),
 }  # fmt: skip
-RESUMED = ("dora2", "full2", "full3", "full3_bf16")
+RESUMED = ("lora3_bf16", "dora2", "full2", "full3", "full3_bf16")
 
 
 def write_tied(root: Path) -> None:
@@ -102,7 +109,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_curve_is_that_of_one_process(runs: Path, name: str) -> None:
     plain = RUNS[name][0]
     # In bf16 a weight that is rounded the other way moves the curve by itself.
-    limit = 1e-2 if plain.endswith("bf16") else 1e-4
+    # Adapters are fp32: there only activations are rounded, by 2 ** -9 each, in another order at stage 3.
+    limit = {"full_bf16": 1e-2, "lora_bf16": 2**-9}.get(plain, 1e-4)
     for tag in ("train/loss", "schedule/gradient_norm", "validation/loss"):
         found, expected = curve(runs, name, tag), curve(runs, plain, tag)
         assert len(found) == (STEPS // CUT if tag.startswith("validation") else STEPS)
@@ -115,7 +123,9 @@ def test_the_adapter_is_that_of_one_process(runs: Path, name: str) -> None:
     found, expected = (adapter_tensors(find_adapter(runs / job / "job")) for job in (name, RUNS[name][0]))
     assert found.keys() == expected.keys()
     for key in found:
-        torch.testing.assert_close(found[key], expected[key], rtol=1e-2, atol=1e-4)
+        assert found[key].dtype == torch.float32 and not torch.equal(found[key], found[key].bfloat16().float())
+        # Adam's steps are as long for small gradients, whose signs the activations' rounding may turn.
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-2, atol=1e-3 if name.endswith("bf16") else 1e-4)
     assert any("magnitude" in key for key in found) == ("dora" in name)
 
 
