@@ -1,7 +1,9 @@
-"""The gates of ``make lint``, so that a test run alone finds what they find."""
+"""The gates of ``make lint``, so that a test run alone finds what they find, and what files at the root claim."""
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +33,19 @@ def test_gate(gate: str) -> None:
 def test_no_file_above_400_lines(package: str) -> None:
     long = {p: n for p in (REPO / package).rglob("*.py") if (n := len(p.read_text().splitlines())) > 400}
     assert not long
+
+
+def _commands(text: str) -> list[list[str]]:
+    """The calls of ``callama`` in shell lines, without comments and without demo.sh's ``run``."""
+    lines = text.replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines if re.match(r"(run )?callama ", line)]
+    return [line[line.index("callama") :] for line in words]
+
+
+def test_the_pipeline_in_the_readme_is_the_demo() -> None:
+    """Whoever types the README's commands trains what ``make demo`` trains."""
+    readme = (REPO / "README.md").read_text(encoding="utf-8").split("## The pipeline, step by step")[1].split("\n## ")[0]
+    demo = _commands((REPO / "demo.sh").read_text(encoding="utf-8"))
+    steps = [command[1] for command in demo]
+    assert steps == ["pull", "synth", "build", "train", "merge", "evaluate"]
+    assert [command for command in _commands(readme) if command in demo or command[1] in steps[1:5]] == demo
