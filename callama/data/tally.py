@@ -73,6 +73,7 @@ class Tally:
         self.repaired += other.repaired
         self.drops.update(other.drops)
         self.repairs.update(other.repairs)
+        self.over_mix.update(other.over_mix)
         self.arguments.update(other.arguments)
         for argument, example in other.ungrounded.items():
             self.ungrounded.setdefault(argument, example)
