@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,8 +45,20 @@ def _commands(text: str) -> list[list[str]]:
 
 def test_the_pipeline_in_the_readme_is_the_demo() -> None:
     """Whoever types the README's commands trains what ``make demo`` trains."""
-    readme = (REPO / "README.md").read_text(encoding="utf-8").split("## The pipeline, step by step")[1].split("\n## ")[0]
+    readme = (
+        (REPO / "README.md").read_text(encoding="utf-8").split("## The pipeline, step by step")[1].split("\n## ")[0]
+    )
     demo = _commands((REPO / "demo.sh").read_text(encoding="utf-8"))
     steps = [command[1] for command in demo]
     assert steps == ["pull", "synth", "build", "train", "merge", "evaluate"]
     assert [command for command in _commands(readme) if command in demo or command[1] in steps[1:5]] == demo
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_folders_that_are_links_to_a_large_disk_are_ignored_too(tmp_path: Path) -> None:
+    shutil.copy(REPO / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, capture_output=True)
+    for name in ("models", "datasets", "checkpoints", "logs", ".cache", ".venv"):
+        (tmp_path / name).symlink_to(tmp_path.parent)
+    found = subprocess.run(["git", "status", "--porcelain"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert found.stdout == "?? .gitignore\n"
