@@ -89,9 +89,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 class Watch:
     """Prints and records a run's progress from ``start`` on; what an earlier run recorded beyond it is hidden."""
 
-    def __init__(
-        self, folder: Path | None, start: Progress, peak_flops_per_second: float, *, silent: bool = False
-    ) -> None:
+    def __init__(self, folder: Path | None, start: Progress, peak_flops_per_second: float, *, silent: bool) -> None:
         """``silent``: neither prints nor records; of several processes only one speaks. The peak is that of all
         of them together."""
         self._writer, self._silent, self._peak = None, silent, peak_flops_per_second

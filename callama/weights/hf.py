@@ -143,7 +143,7 @@ def _is_scaled(rope: Mapping[str, Any]) -> bool:
     return True
 
 
-def write_hf(folder: Path, source: Source, shard_bytes: int = SHARD_BYTES) -> None:
+def write_hf(folder: Path, source: Source, shard_bytes: int) -> None:
     """Writes a folder that transformers, vLLM, SGLang and TensorRT-LLM load as it is.
 
     Raises:
