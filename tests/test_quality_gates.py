@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,27 @@ def test_folders_that_are_links_to_a_large_disk_are_ignored_too(tmp_path: Path) 
         (tmp_path / name).symlink_to(tmp_path.parent)
     found = subprocess.run(["git", "status", "--porcelain"], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert found.stdout == "?? .gitignore\n"
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=]", line)[0].replace("_", "-").lower() for line in requirements}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_needed() -> None:
+    """Also that each has a pinned version, because a set-up installs exactly those."""
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared, optional = _names(project["dependencies"]), _names(extras["deepspeed"] + extras["qlora"])
+    files = [*(REPO / "callama").rglob("*.py"), *(REPO / "scripts").glob("*.py"), *REPO.glob("*.py")]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    modules = {node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    modules |= {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    owners = packages_distributions()
+    foreign = modules - sys.stdlib_module_names - {"callama"}
+    imported = {name.replace("_", "-").lower() for module in foreign for name in owners[module]}
+    assert imported - optional == declared - {
+        "tensorboard",
+        "pip",
+    }  # torch's writer needs the one, `pull` starts the other
+    pinned = re.findall(r"^([\w.-]+)==", (REPO / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert declared | optional | _names(extras["dev"]) <= _names(pinned) | {"callama", "pip"}
