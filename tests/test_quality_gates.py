@@ -89,3 +89,14 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_needed() -> None:
     }  # torch's writer needs the one, `pull` starts the other
     pinned = re.findall(r"^([\w.-]+)==", (REPO / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert declared | optional | _names(extras["dev"]) <= _names(pinned) | {"callama", "pip"}
+
+
+def test_every_trap_has_a_test_of_its_number_but_those_that_decisions_name() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (REPO / "tests").rglob("test_*.py")]
+    found = [
+        pair for text in texts for pair in re.findall(r"^def test_trap_(\d\d)_(?:and_(\d\d))?", text, re.MULTILINE)
+    ]
+    tested = {int(number) for pair in found for number in pair if number}
+    decisions = (REPO / "docs" / "decisions.md").read_text(encoding="utf-8")
+    without = {int(number) for number in re.findall(r"^\| (\d+) \|", decisions, re.MULTILINE)}
+    assert tested | without == set(range(1, 35)) and not tested & without
