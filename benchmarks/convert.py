@@ -13,22 +13,19 @@ holds the model twice, so take a smaller ``--layers`` for it. Appends to ``bench
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.record import record
 from callama.common.files import atomic_folder
 from callama.model.lora import ALL_LINEAR, LoRAParams
 from callama.model.params import ModelParams
@@ -41,7 +38,6 @@ from callama.weights.native import open_native, read_params, write_native
 from callama.weights.source import Source, expected_shapes
 from tests.fetch import llama3_tokenizer_path
 
-RESULTS = Path(__file__).parent / "results" / "convert.json"
 RANK = 32
 
 
@@ -184,12 +180,9 @@ def main() -> None:
             )
             report("original_meta_to_native", steps["original_meta_to_native"], size)
         result: dict[str, Any] = {
-            "benchmark": "convert", "layers": args.layers, "bytes": size, "lora_rank": RANK, "steps": steps,
-            "versions": {"torch": version("torch")}, "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "date": datetime.now(UTC).date().isoformat(),
+            "layers": args.layers, "bytes": size, "lora_rank": RANK, "steps": steps,
         }  # fmt: skip
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.write_text(json.dumps([*known, result], indent=2) + "\n", encoding="utf-8")
+    record("convert", result, ("torch",))
 
 
 def report(step: str, figures: dict[str, float], size: int) -> None:

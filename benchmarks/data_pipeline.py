@@ -15,19 +15,17 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.glaive_rows import write_rows
+from benchmarks.record import record
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "data_pipeline.json"
 WORKERS = (2, 1, 3)
 POLL_SECONDS = 0.1
 
@@ -124,13 +122,6 @@ def original(checkout: Path, source: Path, folder: Path, rows: int, tokenizer: P
     return result
 
 
-def cpu_name() -> str:
-    """The processor's name, as Linux tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def show(label: str, figures: dict[str, Any]) -> None:
     """One line about one command."""
     rate, seconds, peak = figures["rows_per_second"], figures["seconds"], figures["peak_bytes"] / 2**30
@@ -151,7 +142,7 @@ def main() -> None:
         write_rows(source, args.rows)
         load = os.getloadavg()[0]
         result: dict[str, Any] = {
-            "benchmark": "data_pipeline", "rows": args.rows, "bytes": source.stat().st_size,
+            "rows": args.rows, "bytes": source.stat().st_size,
             "ours": ours(source, folder, args.rows, tokenizer),
         }  # fmt: skip
         if args.original:
@@ -171,12 +162,7 @@ def main() -> None:
             built = result["ours"]["build"]["rows_per_second"] / result["original"]["build"]["rows_per_second"]
             result["build_speed_ratio"] = built
             print(f"building: {built:.2f} x the original's rows/s")
-    result["machine"] = f"{cpu_name()}, {len(os.sched_getaffinity(0))} cores"
-    result["load_at_start"] = round(load, 2)
-    result["date"] = datetime.now(UTC).date().isoformat()
-    earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps([*earlier, result], indent=2) + "\n")
+    record("data_pipeline", {**result, "load_at_start": round(load, 2)}, ("pyarrow", "tokenizers"))
 
 
 if __name__ == "__main__":

@@ -13,20 +13,18 @@ import json
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.train_step import MODEL, cpu_name
+from benchmarks.record import record
+from benchmarks.train_step import MODEL
 from callama.data.build import build
 from callama.data.dataset import Dataset
 from callama.synth.write import write_sets
 from callama.train.pace import MEASURE_STEPS
 
-RESULTS = Path(__file__).parent / "results" / "estimate.json"
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora-fp32": {"dtype": "fp32"},
     "lora-fp32-512": {"dtype": "fp32", "model_config.max_seq_len": 512},
@@ -131,13 +129,7 @@ def main() -> None:
         low, high = row["time_ratio"]
         seconds = "{:.2f} to {:.2f}".format(*row["estimated_seconds"]) + f" of {row['measured_seconds']:.2f} s a step"
         print(f"{name:26} {size}: {row['memory_ratio']:.2f} x   {seconds}: {low:.2f} to {high:.2f} x", flush=True)
-    result = {
-        "benchmark": "estimate", "settings": rows,
-        "machine": f"{cpu_name()}, {torch.get_num_threads()} threads",
-        "versions": {"torch": version("torch")}, "date": datetime.now(UTC).date().isoformat(),
-    }  # fmt: skip
-    earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.write_text(json.dumps([*earlier, result], indent=2) + "\n")
+    record("estimate", {"settings": rows, "threads": torch.get_num_threads()}, ("torch",))
 
 
 if __name__ == "__main__":

@@ -9,17 +9,12 @@ to ``benchmarks/results/kills.json``.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.record import record
 from tests import tiny
 from tests.train.test_kill import kill
-
-RESULTS = Path(__file__).parent / "results" / "kills.json"
 
 
 def main() -> None:
@@ -35,16 +30,11 @@ def main() -> None:
             (world / how).mkdir()
             found[how] = kill(world, world / how, f"--{how}", str(count))
             print(f"{how}: {found[how]}, all bit-identical")
-    entry = {
-        "benchmark": "kills",
+    figures = {
         "at_random_moments": found["random"],
         f"at_every_{args.every}th_touch_of_a_file": found["every"],
-        "machine": platform.processor() or platform.machine(),
-        "versions": {"torch": version("torch")},
-        "date": datetime.now(UTC).date().isoformat(),
     }
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.write_text(json.dumps([*known, entry], indent=2) + "\n")
+    record("kills", figures, ("torch",))
 
 
 if __name__ == "__main__":

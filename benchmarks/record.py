@@ -14,11 +14,18 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
+def cpu_name() -> str:
+    """The processor's name, as Linux tells it."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
 def record(name: str, figures: dict[str, Any], libraries: Sequence[str]) -> None:
     """Appends a run's figures, with versions, machine, load and date."""
     entry = {
         "benchmark": name, **figures, "versions": {library: version(library) for library in libraries},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores", "load_average": os.getloadavg()[0],
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores", "load_average": os.getloadavg()[0],
         "date": datetime.now(UTC).date().isoformat(),
     }  # fmt: skip
     file = RESULTS / f"{name}.json"

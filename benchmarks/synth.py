@@ -16,23 +16,20 @@ import argparse
 import hashlib
 import json
 import math
-import os
-import platform
 import random
 import re
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.data_pipeline import measure
+from benchmarks.record import record
 from callama.evaluate.bfcl.suites import load_bfcl
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "synth.json"
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -137,9 +134,6 @@ def main() -> None:
         small = write(Path(temporary) / "small", arguments.count // 4, 2)
         said = list(requests(Path(temporary) / "2" / "train.jsonl"))
     result = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
         "conversations": arguments.count,
         "runs": runs,
         "conversations_per_minute": {w: round(arguments.count / run["seconds"] * 60) for w, run in runs.items()},
@@ -151,8 +145,7 @@ def main() -> None:
     }
     if arguments.bfcl:
         result["bfcl"] = overlap(said[:20_000], arguments.bfcl)
-    earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.write_text(json.dumps([*earlier, result], indent=2) + "\n")
+    record("synth", result, ("numpy",))
     print(json.dumps(result, indent=2))
 
 

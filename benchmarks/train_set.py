@@ -20,16 +20,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.record import record
 from benchmarks.train_set_peers import Pairs
-from benchmarks.train_step import DTYPES, MODEL, cpu_name
+from benchmarks.train_step import DTYPES, MODEL
 from callama.common.errors import CallamaError
 from callama.data.build import build
 from callama.data.dataset import Dataset
@@ -37,7 +36,6 @@ from callama.data.pack import EpochPlans, Sizes, collate, plan
 from callama.synth.write import write_sets
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "train_set.json"
 RANK, MAX_TOKENS, PER_UPDATE, LEARNING_RATE = 32, 1024, 8, 3e-4
 LABELS = {
     "callama": "callama",
@@ -223,13 +221,8 @@ def main() -> None:
     except CallamaError as error:
         sys.exit(f"error: {error}")
     show_ratios(result)
-    entry = {
-        "benchmark": "train_set", "dtype": args.dtype, "lora_rank": RANK, **result,
-        "machine": f"{cpu_name()}, {torch.get_num_threads()} threads", "load_average": os.getloadavg()[0],
-        "versions": {"torch": version("torch")}, "date": datetime.now(UTC).date().isoformat(),
-    }  # fmt: skip
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.write_text(json.dumps([*known, entry], indent=2) + "\n")
+    told = {"dtype": args.dtype, "lora_rank": RANK, **result, "threads": torch.get_num_threads()}
+    record("train_set", told, ("torch",))
 
 
 if __name__ == "__main__":

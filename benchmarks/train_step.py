@@ -12,23 +12,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.record import record
+
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "smollm2-135m"
-RESULTS = Path(__file__).parent / "results" / "train_step.json"
 SEQUENCE, SUPERVISED, RANK, DOCUMENTS = 1024, 0.15, 32, 4
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -123,13 +121,6 @@ def run(side: str, dtype: str, steps: int) -> dict[str, float]:
     return result
 
 
-def cpu_name() -> str:
-    """The processor's name, as Linux tells it."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def measure(dtype: str, rounds: int, steps: int) -> dict[str, Any]:
     """Alternating rounds; medians and ratios."""
     results: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
@@ -138,13 +129,11 @@ def measure(dtype: str, rounds: int, steps: int) -> dict[str, Any]:
             results[side].append(run(side, dtype, steps))
     median = {side: {key: statistics.median(r[key] for r in of) for key in of[0]} for side, of in results.items()}
     return {
-        "benchmark": "train_step", "dtype": dtype, "sequence_tokens": SEQUENCE, "supervised_share": SUPERVISED,
+        "dtype": dtype, "sequence_tokens": SEQUENCE, "supervised_share": SUPERVISED,
         "lora_rank": RANK, "documents_per_sequence": DOCUMENTS, "rounds": rounds, "steps_per_round": steps, **median,
         "speed_ratio": median["ours"]["tokens_per_second"] / median["peer"]["tokens_per_second"],
         "memory_ratio": median["ours"]["peak_bytes"] / median["peer"]["peak_bytes"],
-        "machine": f"{cpu_name()}, {torch.get_num_threads()} threads",
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
-        "date": datetime.now(UTC).date().isoformat(),
+        "threads": torch.get_num_threads(),
     }  # fmt: skip
 
 
@@ -165,9 +154,7 @@ def main() -> None:
         print(f"{label:20} {figures['tokens_per_second']:7.1f} tokens/s  {figures['peak_bytes'] / 2**30:5.2f} GiB peak")
     print(f"{'ratio':20} {result['speed_ratio']:7.2f} x         {result['memory_ratio']:5.2f} x")
     print(f"{result['ours']['share_of_products']:.0%} of the rate that the matrix products alone allow")
-    earlier = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps([*earlier, result], indent=2) + "\n")
+    record("train_step", result, ("torch", "transformers", "peft"))
 
 
 if __name__ == "__main__":

@@ -9,21 +9,16 @@ and without offload), and of the validation loss at stage 3 to stage 2. Appends 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+from benchmarks.record import record
 from callama.train.config import load_config
 from callama.train.loop import train
 from tests import tiny
 from tests.train import test_zero as runs
-
-RESULTS = Path(__file__).parent / "results" / "zero.json"
 
 
 def difference(found: list[float], expected: list[float]) -> float:
@@ -57,18 +52,14 @@ def main() -> None:
     for name, found in curves.items():
         print(f"{name:14} " + "  ".join(f"{tag} {value:.1e}" for tag, value in found.items()))
     print(f"validation under stage 3 against stage 2: {validation:.1e}")
-    entry = {
-        "benchmark": "zero",
+    figures = {
         "steps": steps,
         "processes": 2,
         "largest_relative_difference_to_plain": curves,
         "validation_stage_3_to_2": validation,
-        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread a process",
-        "versions": {name: version(name) for name in ("torch", "deepspeed")},
-        "date": datetime.now(UTC).date().isoformat(),
+        "threads_a_process": torch.get_num_threads(),
     }
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    RESULTS.write_text(json.dumps([*known, entry], indent=2) + "\n")
+    record("zero", figures, ("torch", "deepspeed"))
 
 
 if __name__ == "__main__":

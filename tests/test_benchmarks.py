@@ -1,6 +1,7 @@
 """Every benchmark starts as its docstring says: ``python -m benchmarks.NAME`` from the repository's root."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks import record
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = {path.stem: path for path in sorted((ROOT / "benchmarks").glob("*.py")) if "__main__" in path.read_text()}
@@ -33,3 +36,26 @@ def test_benchmarks_import_one_another_as_a_package(path: Path) -> None:
         node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
     ]
     assert not [node.module for node in imports if node.module in siblings]
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS.keys() - BESIDE_PEERS))
+def test_every_benchmark_records_in_the_same_way(name: str) -> None:
+    """Versions, machine, load and date stand in one place, so that all results have them."""
+    text = PROGRAMS[name].read_text(encoding="utf-8")
+    assert len(re.findall(rf"^ +record\(\"{name}\", ", text, re.MULTILINE)) == 1
+    assert not re.search(r"RESULTS|datetime|platform\.", text)
+
+
+def test_a_record_joins_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    for figure in (1, 2):
+        record.record("a", {"figure": figure}, ("torch",))
+    entries = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert [(entry["benchmark"], entry["figure"]) for entry in entries] == [("a", 1), ("a", 2)]
+    assert all({"versions", "machine", "load_average", "date"} < entry.keys() for entry in entries)
+
+
+@pytest.mark.parametrize("path", sorted(record.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_results_are_lists_of_dated_entries(path: Path) -> None:
+    assert path.stem in PROGRAMS
+    assert all({"machine", "date"} < entry.keys() for entry in json.loads(path.read_text(encoding="utf-8")))

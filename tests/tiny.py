@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import tokenizers
 import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -15,6 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from callama.contract.messages import Conversation, dump_line
 from callama.contract.turns import render_turns
 from callama.data.build import build
+from callama.data.dataset import SCHEMA, Example, record_batch
 from callama.model.params import ModelParams
 from callama.model.transformer import Transformer
 from callama.text.tokenizer import Tokenizer, load_tokenizer
@@ -66,6 +69,14 @@ def write_tokenizer(path: Path, vocab_size: int = 400) -> Tokenizer:
     library.train_from_iterator(texts, trainer)
     library.save(str(path))
     return load_tokenizer(path)
+
+
+def write_examples(path: Path, examples: Iterable[Example], rows_per_batch: int = 1024) -> None:
+    """A built file of these rows, in several record batches where there are many."""
+    iterator = iter(examples)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        while batch := list(islice(iterator, rows_per_batch)):
+            writer.write_batch(record_batch(batch))
 
 
 def params(vocab_size: int) -> ModelParams:

@@ -165,7 +165,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Writers in other languages (safetensors) raise errors of their own, with the system's words.
+        # Libraries in other languages may raise errors of their own, with the system's words.
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or "No space left on device" in str(error):
             raise CallamaError(

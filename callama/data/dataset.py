@@ -7,9 +7,8 @@ a row is read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_json
 
 METADATA = "metadata.json"
-ROWS_PER_BATCH = 1024
 _METADATA_KEYS = {
     "contract_version", "dialect", "markup", "tokenizer_file", "tokenizer_sha256", "sources", "seed", "train_on",
     "max_tokens", "read", "dropped", "split", "leakage",
@@ -64,16 +62,6 @@ class Example:
         """Equal for equal openings."""
         opening = self.input_ids[: self.opening_tokens].tobytes()
         return int.from_bytes(hashlib.blake2b(opening, digest_size=8).digest(), "little", signed=True)
-
-
-def write_examples(path: Path, examples: Iterable[Example]) -> int:
-    """Writes an Arrow IPC file in batches; returns the number of rows."""
-    iterator, rows = iter(examples), 0
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        while batch := list(islice(iterator, ROWS_PER_BATCH)):
-            writer.write_batch(record_batch(batch))
-            rows += len(batch)
-    return rows
 
 
 def record_batch(examples: Sequence[Example]) -> Any:

@@ -79,6 +79,7 @@ class Tally:
         self.repairs.update(other.repairs)
         for key, count in other.unread.items():
             self.unread[key if key in self.unread or len(self.unread) < MAX_KEYS else OTHER_KEYS] += count
+        self.over_mix.update(other.over_mix)
         self.arguments.update(other.arguments)
         for argument, example in other.ungrounded.items():
             self.ungrounded.setdefault(argument, example)

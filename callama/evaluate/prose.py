@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,7 +19,7 @@ from callama.common.errors import CallamaError
 from callama.common.files import require_file, sha256_file
 from callama.common.progress import Meter
 from callama.evaluate.local import LocalModel
-from callama.evaluate.statistics import RESAMPLES
+from callama.evaluate.statistics import perplexity_of, ratio
 from callama.model.attend import Documents
 from callama.text.tokenizer import load_tokenizer
 from callama.weights.native import read_params
@@ -66,13 +65,13 @@ def perplexity(model: LocalModel, prose: Prose) -> dict[str, Any]:
             nats.append(_nats(chat.model, torch.tensor([window], device=chat.model.tok_embeddings.weight.device)))
             counts.append(len(window) - 1)
             meter.advance(len(window))
-    low, high = _interval(nats, counts)
-    mean = sum(nats) / sum(counts)
+    mean = ratio(nats, counts)
     # The first token of a window is given, not predicted: its bytes are not counted.
     pieces = chat.renderer.tokenizer.pieces
     seen = sum(len(pieces[token]) for window in windows for token in window[1:])
     model.close()
-    return {"perplexity": _exp(mean), "low": _exp(low), "high": _exp(high), "tokens": sum(counts),
+    return {"perplexity": perplexity_of(mean["rate"]), "low": perplexity_of(mean["low"]),
+            "high": perplexity_of(mean["high"]), "tokens": sum(counts),
             "bits_per_byte": sum(nats) / math.log(2) / seen, "windows": len(windows),
             "file": prose.file, "sha256": prose.sha256}  # fmt: skip
 
@@ -85,16 +84,3 @@ def _nats(model: Any, tokens: Tensor) -> float:
     for rows, targets in zip(*(torch.split(x, _LOGIT_ROWS) for x in (hidden, tokens[0, 1:])), strict=True):
         total += float(F.cross_entropy(model.logits(rows), targets, reduction="sum"))
     return total
-
-
-def _interval(nats: list[float], counts: list[int]) -> tuple[float, float]:
-    generator = np.random.default_rng(0)
-    chosen = generator.integers(len(nats), size=(RESAMPLES, len(nats)))
-    means = np.asarray(nats)[chosen].sum(axis=1) / np.asarray(counts)[chosen].sum(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _exp(nats: float) -> float:
-    """JSON knows no infinity; a model that far off has lost the language anyway."""
-    return math.exp(min(nats, 700.0))

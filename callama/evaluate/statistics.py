@@ -27,7 +27,7 @@ def wilson(hits: int, count: int) -> dict[str, Any]:
     return {"rate": share, "low": low, "high": high, "hits": hits, "count": count}
 
 
-def ratio(parts: Sequence[int], wholes: Sequence[int], seed: int = 0) -> dict[str, Any]:
+def ratio(parts: Sequence[float], wholes: Sequence[int], seed: int = 0) -> dict[str, Any]:
     """sum(parts) / sum(wholes) with a 95 % percentile bootstrap over cases (Efron 1979, Annals of
     Statistics 7:1); one part and one whole per case, the same resamples for the same ``seed``."""
     hits, count = sum(parts), sum(wholes)
@@ -59,3 +59,8 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> dict[str, Any]:
     p = min(1.0, 2 * tail / (1 << changed))  # whole numbers, divided once: exact at any size
     return {"both": pairs.count((True, True)), "neither": pairs.count((False, False)),
             "only_first": lost, "only_second": won, "p": p}  # fmt: skip
+
+
+def perplexity_of(nats: float) -> float:
+    """Of a mean loss. JSON knows no infinity, curves are fp32; a model that far off has lost the language anyway."""
+    return math.exp(min(nats, 50.0))

@@ -318,30 +318,30 @@ def _check_talk(spec: ToolSpec) -> None:
     if not spec.requests:
         raise CallamaError("requests: at least one is needed")
     for template in spec.requests:
-        _check_slots(spec, "requests", template, spec.required_leaves, set(spec.leaves))
+        _check_slots("requests", template, spec.required_leaves, set(spec.leaves))
     for code, phrases in spec.languages.items():
         for template in phrases:
-            _check_slots(spec, f"languages.{code}", template, spec.required_leaves, set(spec.leaves))
+            _check_slots(f"languages.{code}", template, spec.required_leaves, set(spec.leaves))
     for name in sorted(set(spec.tool.parameters["properties"]) - spec.required):
         in_requests = all(any(s in slots(t) for t in spec.requests) for s in spec.leaves_of({name}))
         if name not in spec.optional and not in_requests:
             raise CallamaError(f"optional: nothing says how {name!r} is asked for")
     for name, phrases in spec.optional.items():
         for template in phrases:
-            _check_slots(spec, f"optional.{name}", template, spec.leaves_of({name}), spec.leaves_of({name}))
+            _check_slots(f"optional.{name}", template, spec.leaves_of({name}), spec.leaves_of({name}))
     for name in sorted(spec.required):
         if name not in spec.missing:
             raise CallamaError(f"missing: required parameter {name!r} has no question")
     for name, gap in spec.missing.items():
         own = spec.leaves_of({name})
-        _check_slots(spec, f"missing.{name}.question", gap.question, (), ())
+        _check_slots(f"missing.{name}.question", gap.question, (), ())
         for template in gap.requests:
-            _check_slots(spec, f"missing.{name}", template, spec.required_leaves - own, set(spec.leaves) - own)
+            _check_slots(f"missing.{name}", template, spec.required_leaves - own, set(spec.leaves) - own)
         for template in gap.replies:
-            _check_slots(spec, f"missing.{name}.replies", template, own, own)
+            _check_slots(f"missing.{name}.replies", template, own, own)
     for name, phrases in spec.again.items():
         for template in phrases:
-            _check_slots(spec, f"again.{name}", template, spec.leaves_of({name}), spec.leaves_of({name}))
+            _check_slots(f"again.{name}", template, spec.leaves_of({name}), spec.leaves_of({name}))
     for name in spec.vary:
         if name not in spec.required_leaves:
             raise CallamaError(f"vary: {name!r} is not a required parameter")
@@ -352,10 +352,10 @@ def _check_talk(spec: ToolSpec) -> None:
             if unknown := sorted(names_in(value[2:]) - set(spec.leaves) - before):
                 raise CallamaError(f"result.{key}: there is no parameter or earlier result {unknown[0]!r}")
         elif isinstance(value, str) and not value.startswith("@"):
-            _check_slots(spec, "result", value, (), spec.required_leaves)
+            _check_slots("result", value, (), spec.required_leaves)
         before.add(key)
     for template in spec.answers:
-        _check_slots(spec, "answers", template, (), known)
+        _check_slots("answers", template, (), known)
     if bool(spec.result) != bool(spec.answers):
         raise CallamaError("result and answers: one is given without the other")
     for name in spec.no_result_with:
@@ -376,7 +376,7 @@ def _check_talk(spec: ToolSpec) -> None:
             raise CallamaError(f"says.{path}: words for {sorted(said)}, expected for {sorted(allowed)}")
 
 
-def _check_slots(spec: ToolSpec, key: str, template: str, needed: Any, allowed: Any) -> None:
+def _check_slots(key: str, template: str, needed: Any, allowed: Any) -> None:
     found = slots(template)
     if lacking := sorted(set(needed) - set(found)):
         raise CallamaError(f"{key}: {template!r} lacks the slot {{{lacking[0]}}}")

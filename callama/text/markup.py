@@ -65,7 +65,7 @@ def markup_of(tokenizer: Tokenizer) -> Markup:
     raise CallamaError(f"{tokenizer.file} has neither Llama 3's header tokens nor ChatML's; callama cannot frame turns")
 
 
-def encode_parts(parts: Sequence[Part], tokenizer: Tokenizer, role: str = "") -> list[int]:
+def encode_parts(parts: Sequence[Part], tokenizer: Tokenizer, role: str) -> list[int]:
     """Ids of a frame's parts."""
     ids: list[int] = []
     for part in parts:

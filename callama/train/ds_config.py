@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -74,15 +74,6 @@ class _Scheduler(Section):
     params: _WarmupParams = Field(default_factory=_WarmupParams)
 
 
-class _ActivationCheckpointing(Section):
-    partition_activations: bool = False
-    cpu_checkpointing: bool = False
-    contiguous_memory_optimization: bool = False
-    number_checkpoints: int | None = None
-    synchronize_checkpoint_boundary: bool = False
-    profile: bool = False
-
-
 class _Checkpoint(Section):
     save: bool = True
     save_interval: int = Field(default=200, gt=0)
@@ -102,7 +93,7 @@ class _DeepSpeed(Section):
     optimizer: _Optimizer = Field(default_factory=_Optimizer)
     scheduler: _Scheduler = Field(default_factory=_Scheduler)
     zero_optimization: ZeroSection
-    activation_checkpointing: _ActivationCheckpointing | None = None
+    activation_checkpointing: dict[str, Any] | None = None  # DeepSpeed's keys, all without effect here
     checkpoint: _Checkpoint = Field(default_factory=_Checkpoint)
     tensorboard: TensorBoardSection = Field(default_factory=TensorBoardSection)
     wall_clock_breakdown: bool = False

@@ -54,13 +54,12 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
     job = config.checkpoint.folder
     if resume and fresh:
         raise UsageError("--resume goes on and --fresh starts over; give one of them")
-    earlier = step_folders(job) if config.checkpoint.enabled and not resume else []
-    if earlier and not fresh:
+    if config.checkpoint.enabled and not (resume or fresh) and step_folders(job):
         raise UsageError(f"{job} holds checkpoints of an earlier run: --resume goes on, --fresh starts over")
     if resume:
         refuse_changed_settings(config)
     try:
-        return _train(config, earlier, resume)
+        return _train(config, resume)
     except (RuntimeError, MemoryError) as error:
         if config.zero is not None and zero.is_lost(error):
             raise CallamaError(
@@ -108,7 +107,7 @@ def start(config: TrainConfig) -> tuple[Run, Engine]:
     return run, engine
 
 
-def _train(config: TrainConfig, earlier: list[Path], resume: bool) -> dict[str, Any]:
+def _train(config: TrainConfig, resume: bool) -> dict[str, Any]:
     job = config.checkpoint.folder
     run, engine = start(config)
     questions = Questions(config, run, engine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from callama.common.progress import duration
 from callama.contract.spans import Kind
+from callama.evaluate.statistics import perplexity_of
 from callama.train.checkpoint import Progress
 from callama.train.loss import SupervisedLoss
 from callama.train.questions import Answers
@@ -64,18 +64,14 @@ class Sums:
     def scalars(self, prefix: str) -> dict[str, float]:
         """Every curve by its name in TensorBoard."""
         out = {f"{prefix}/loss": self.loss, f"{prefix}/accuracy": self.accuracy}
-        out[f"{prefix}/perplexity"] = _perplexity(self.loss)
+        out[f"{prefix}/perplexity"] = perplexity_of(self.loss)
         for kind in Kind:
             if self.counts[kind]:
                 loss, name = float(self.losses[kind] / self.counts[kind]), kind.name.lower()
                 out[f"{prefix}_loss/{name}"] = loss
-                out[f"{prefix}_perplexity/{name}"] = _perplexity(loss)
+                out[f"{prefix}_perplexity/{name}"] = perplexity_of(loss)
                 out[f"{prefix}_accuracy/{name}"] = float(self.right[kind] / self.counts[kind])
         return out
-
-
-def _perplexity(loss: float) -> float:
-    return math.exp(min(loss, 50.0))
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -89,9 +85,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 class Watch:
     """Prints and records a run's progress from ``start`` on; what an earlier run recorded beyond it is hidden."""
 
-    def __init__(
-        self, folder: Path | None, start: Progress, peak_flops_per_second: float, *, silent: bool = False
-    ) -> None:
+    def __init__(self, folder: Path | None, start: Progress, peak_flops_per_second: float, *, silent: bool) -> None:
         """``silent``: neither prints nor records; of several processes only one speaks. The peak is that of all
         of them together."""
         self._writer, self._silent, self._peak = None, silent, peak_flops_per_second

@@ -1,4 +1,4 @@
-"""LoRA adapters on disk, in PEFT's layout, readable by ``peft`` and vLLM as they are.
+"""LoRA adapters on disk, in PEFT's layout, readable by ``peft`` as they are.
 
 Hugging Face keeps q and k in half-rotated order where Meta interleaves, so the rows of their
 ``lora_B`` are permuted on the way out and back; ``lora_A`` is the same in both. The original

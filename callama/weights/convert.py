@@ -124,7 +124,7 @@ def note_tokenizer(source: Source, out: Path) -> None:
 
 
 def _convert_adapter(path: Path, out: Path, dtype: str | None) -> None:
-    """An adapter in any layout becomes a folder that ``peft`` and vLLM load as it is."""
+    """An adapter in any layout becomes a folder that ``peft`` loads as it is, within what vLLM says it serves."""
     require_apart(out, path := find_adapter(path))
     params = _params_beside(path)
     adapter = read_adapter(path, params)

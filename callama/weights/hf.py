@@ -1,7 +1,7 @@
 """Hugging Face folders: config.json, sharded safetensors, tokenizer, chat template.
 
-The configuration is written in the words that transformers 4 and 5, vLLM and TensorRT-LLM all read
-(``rope_theta`` and ``rope_scaling`` at the top level); both these and transformers 5's
+The configuration is written in transformers 4's words, which transformers 5 reads too (``rope_theta`` and
+``rope_scaling`` at the top level); both these and transformers 5's
 ``rope_parameters`` are read.
 """
 
@@ -143,8 +143,8 @@ def _is_scaled(rope: Mapping[str, Any]) -> bool:
     return True
 
 
-def write_hf(folder: Path, source: Source, shard_bytes: int = SHARD_BYTES) -> None:
-    """Writes a folder that transformers, vLLM, SGLang and TensorRT-LLM load as it is.
+def write_hf(folder: Path, source: Source, shard_bytes: int) -> None:
+    """Writes a folder that transformers loads as it is; it was run with no other engine.
 
     Raises:
         CallamaError: the tokenizer belongs to another model.

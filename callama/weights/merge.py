@@ -29,7 +29,7 @@ from callama.weights.source import DTYPES, Source, dtype_word
 MAX_CHANGED = 0.05
 
 
-def merged_rows(weight: Tensor, a: Tensor, b: Tensor, scaling: float, magnitude: Tensor | None = None) -> Tensor:
+def merged_rows(weight: Tensor, a: Tensor, b: Tensor, scaling: float, magnitude: Tensor | None) -> Tensor:
     """``weight + scaling · b a`` for rows (n, in) of a weight and of b, computed in fp32, in fp32; with DoRA
     each row is brought to the length that ``magnitude`` (n,) says."""
     rows: Tensor = weight.float().addmm(b.float(), a.float(), alpha=scaling)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from callama.contract.messages import Conversation, Message
-from callama.data.dataset import Dataset, write_examples
+from callama.data.dataset import Dataset
 from tests import tiny
 from tests.cli.conftest import RunHere
 
@@ -23,7 +23,7 @@ def broken(world: Path, tmp_path: Path) -> Path:
     data = Dataset(file)
     rows = [data[i] for i in range(len(data))]
     rows[1] = replace(rows[1], answers=("calls",))
-    write_examples(tmp_path / "new.arrow", rows)
+    tiny.write_examples(tmp_path / "new.arrow", rows)
     (tmp_path / "new.arrow").replace(file)
     return tmp_path / "broken"
 

@@ -240,7 +240,7 @@ PLAIN_TEXTS = [
 
 
 @pytest.mark.parametrize("text", CALLS_IN_TEXT)
-def test_a_call_that_stands_in_prose_is_refused(text: str) -> None:
+def test_trap_11_a_call_that_stands_in_prose_is_refused(text: str) -> None:
     with pytest.raises(DropError) as caught:
         check_text(text, DECLARED)
     assert caught.value.reason is Drop.OTHER_CALL_SYNTAX

@@ -138,7 +138,7 @@ def test_genuine_rows(tmp_path: Path, name: str) -> None:
 
 
 @needs_glaive
-def test_doctors_appointment_keeps_its_apostrophe(tmp_path: Path) -> None:
+def test_trap_13_doctors_appointment_keeps_its_apostrophe(tmp_path: Path) -> None:
     result = clean_files([GLAIVE / "raw_rows.jsonl"], tmp_path / "out.jsonl", Rules(remove_no_fc=True))
     (row,) = (c for c in read_conversations(result.out) if c.labels["row"] == 5)
     call = next(m.tool_calls[0] for m in row.messages if m.tool_calls)
@@ -207,7 +207,12 @@ def test_switches(tmp_path: Path) -> None:
     assert kept(require_grounded=True) == {1: 3}
     endings = [kept(balance=True, seed=seed) for seed in range(12)]
     assert {ends[0] for ends in endings} == {3, 5} and all(ends[1] == 3 for ends in endings)
-    assert kept(balance=True, seed=1) == kept(balance=True, seed=1)
+    many = write_rows(tmp_path / "many.json", [{**GOOD, "chat": f"{GOOD['chat']}\n\n\nUSER: {i}"} for i in range(40)])
+    texts = [
+        clean_files([many], tmp_path / "out.jsonl", Rules(balance=True, seed=1), workers=workers).out.read_bytes()
+        for workers in (1, 3)
+    ]
+    assert texts[0] == texts[1] != b""
 
 
 def test_the_report_tells_by_function_what_nobody_said(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def refusal(text: str) -> Drop:
 
 
 @pytest.mark.parametrize("defect", _call_defects())
-def test_call_defect(defect: dict[str, Any]) -> None:
+def test_trap_10_every_form_of_a_call_that_glaive_has(defect: dict[str, Any]) -> None:
     if defect["expect"] is None:
         refusal(defect["text"])
     else:
@@ -58,7 +58,7 @@ def test_call_defect(defect: dict[str, Any]) -> None:
         ("""{"name": "f", "arguments": '{"a": "\x85\u2028é"}'}""", {"a": "\x85\u2028é"}, []),
     ],
 )
-def test_a_call_is_read_as_it_was_meant(text: str, arguments: dict[str, Any], repairs: list[Repair] | None) -> None:
+def test_trap_10_a_call_is_read_as_meant(text: str, arguments: dict[str, Any], repairs: list[Repair] | None) -> None:
     call = parse_call(text)
     assert (call.name, call.arguments) == ("f", arguments)
     if repairs is not None:
@@ -83,6 +83,9 @@ def test_a_call_is_read_as_it_was_meant(text: str, arguments: dict[str, Any], re
         ("""{"name": "f", "arguments": {"a": 1}} and more""", Drop.TEXT_AFTER_CALL),
         ("""{"name": "f", "arguments": ''}""", Drop.ARGUMENTS_NOT_JSON),
         ("""{"name": "f", "arguments": '{"a": NaN}'}""", Drop.ARGUMENTS_NOT_JSON),
+        ("""{"name": "f", "arguments": '{"a": Infinity}'}""", Drop.ARGUMENTS_NOT_JSON),
+        ("""{"name": "f", "arguments": '{"a": [-Infinity]}'}""", Drop.ARGUMENTS_NOT_JSON),
+        ("""{"name": "f", "arguments": {"a": Infinity}}""", Drop.CALL_NOT_JSON),
         ("""{"name": "f", "arguments": '{"a": 1e999}'}""", Drop.ARGUMENTS_NOT_JSON),
         ("""{"name": "f", "arguments": '{"a": "\\ud800"}'}""", Drop.ARGUMENTS_NOT_JSON),
         ("""{"name": "f", "arguments": '{"a": 1, "a": 2}'}""", Drop.ARGUMENTS_NOT_JSON),
@@ -95,7 +98,7 @@ def test_a_call_is_read_as_it_was_meant(text: str, arguments: dict[str, Any], re
         ("""{"name": "f", "parameters": {}}""", Drop.ARGUMENTS_MISNAMED),
     ],
 )
-def test_a_call_that_cannot_be_read_in_one_way_is_refused(text: str, reason: Drop) -> None:
+def test_trap_10_a_call_that_cannot_be_read_in_one_way_is_refused(text: str, reason: Drop) -> None:
     assert refusal(text) is reason
 
 

@@ -69,7 +69,7 @@ IN_FILES = {"exact_and_near_duplicates"}
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_defect_of_a_row(name: str) -> None:
+def test_trap_11_and_12_defect_of_a_row(name: str) -> None:
     system, chat, outcome = ROWS[name]
     record = Record(0, "line 1", "", {"system": system, "chat": chat})
     if isinstance(outcome, Drop):
@@ -82,7 +82,7 @@ def test_defect_of_a_row(name: str) -> None:
     assert [m.role for m in conversation.messages] == ["system", "user", "assistant"]
 
 
-def test_unicode_line_separators_survive_the_file(tmp_path: Path) -> None:
+def test_trap_12_unicode_line_separators_survive_the_file(tmp_path: Path) -> None:
     system, chat, _ = ROWS["unicode_line_separators"]
     source = tmp_path / "in.jsonl"
     source.write_text(json.dumps({"system": system, "chat": chat}, ensure_ascii=False), encoding="utf-8")

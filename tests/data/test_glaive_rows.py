@@ -88,7 +88,7 @@ def test_no_system_text_gives_no_system_message(system: str | None) -> None:
     assert [m.role for m in conversation.messages] == ["user", "assistant"]
 
 
-def test_two_newline_separator() -> None:
+def test_trap_12_two_newline_separator() -> None:
     text = chat("U What is X?", f"A It is:\n\n1. USER: a word\n\nNot more.{END}", gap="\n\n")
     assert clean(text, PLAIN)[0] == [
         ("user", "What is X?"),
@@ -102,7 +102,7 @@ def test_content_is_kept_to_the_byte_but_for_white_space_at_its_ends() -> None:
     assert clean(text)[0] == [("user", odd), ("assistant", odd)]
 
 
-def test_function_with_a_blank_line_and_braces_in_its_description() -> None:
+def test_trap_11_function_with_a_blank_line_and_braces_in_its_description() -> None:
     system = HEAD + function("list_all").replace("Does list_all", "a {\\n\\n} b") + "\n" + function("get_song")
     conversation, _ = clean_record(Record(0, "", "", {"system": system, "chat": chat(ASK, "A Yes.")}), "glaive")
     assert conversation.tools[0].description == "a {\n\n} b"
@@ -115,7 +115,7 @@ def test_empty_parameters() -> None:
     assert clean(chat("U Joke", f"A {call}"), system)[0][1] == ("assistant", None, ("get_random_joke", {}))
 
 
-def test_function_declared_twice() -> None:
+def test_trap_12_function_declared_twice() -> None:
     same = HEAD + function("f") + "\n" + function("f")
     assert clean(chat(ASK, "A Yes."), same)[1] == [Repair.REPEATED_FUNCTION]
     assert refusal(chat(ASK, "A Yes."), HEAD + function("f") + function("f", a=STRING)) is Drop.FUNCTION_DECLARED_TWICE
@@ -143,13 +143,13 @@ def test_text_before_call() -> None:
     assert repairs == [Repair.CALL_BEHIND_TEXT]
 
 
-def test_two_assistant_turns_announcement_then_call() -> None:
+def test_trap_11_two_assistant_turns_announcement_then_call() -> None:
     messages, repairs = clean(chat(ASK, f"A Sure, let me play that.{END}", f"A {GET}", "R ok", f"A Done.{END}"))
     assert messages == [ASKED, ("assistant", "Sure, let me play that.", CALL), ("tool", "ok"), ("assistant", "Done.")]
     assert repairs == [Repair.ASSISTANT_TURNS]
 
 
-def test_two_assistant_turns_of_text() -> None:
+def test_trap_11_two_assistant_turns_of_text() -> None:
     messages, repairs = clean(chat(ASK, f"A One.{END}", f"A Two.{END}"))
     assert messages == [ASKED, ("assistant", "One.\n\nTwo.")]
     assert repairs == [Repair.ASSISTANT_TURNS]
@@ -177,7 +177,7 @@ def test_two_user_turns() -> None:
     assert repairs == [Repair.USER_TURNS]
 
 
-def test_ends_on_user() -> None:
+def test_trap_12_ends_on_user() -> None:
     messages, repairs = clean(chat(ASK, f"A Yes.{END}", "U Bye", "U Hello?"))
     assert messages == [ASKED, ("assistant", "Yes.")]
     assert repairs == [Repair.USER_END]
@@ -201,6 +201,12 @@ def test_undeclared_function_that_differs_in_punctuation(spelling: str) -> None:
     assert refusal(chat("U Do", f"A {call}"), None) is Drop.UNDECLARED_FUNCTION
 
 
+def test_trap_13_an_apostrophe_is_no_end_of_the_arguments_and_stays() -> None:
+    call = """<functioncall> {"name": "get_song", "arguments": '{"title": "Doctor's Orders"}'}""" + END
+    messages, repairs = clean(chat("U Play Doctor's Orders", f"A {call}"))
+    assert "Doctor's Orders" in repr(messages[1]) and repairs == [Repair.APOSTROPHE]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -214,7 +220,7 @@ def test_undeclared_function_that_differs_in_punctuation(spelling: str) -> None:
         ('{"title": "x", "volume": 7}', Drop.UNDECLARED_ARGUMENT),
     ],
 )
-def test_arguments_that_do_not_fit_the_schema(arguments: str, reason: Drop) -> None:
+def test_trap_13_arguments_that_do_not_fit_the_schema(arguments: str, reason: Drop) -> None:
     call = f"""<functioncall> {{"name": "get_song", "arguments": '{arguments}'}}"""
     assert refusal(chat(ASK, f"A {call}")) is reason
 
@@ -283,7 +289,7 @@ def test_plain_results_are_kept_and_raw_line_breaks_in_json_are_escaped() -> Non
 
 
 @pytest.mark.parametrize("end", ["", END + END, f"{END}\n{END}"])
-def test_endoftext_missing_or_doubled(end: str) -> None:
+def test_trap_12_endoftext_missing_or_doubled(end: str) -> None:
     messages, repairs = clean(chat(ASK + END, f"A Yes.{end}"))
     assert messages == [ASKED, ("assistant", "Yes.")]
     assert repairs == [Repair.ENDOFTEXT] * (2 if end else 1)
@@ -293,13 +299,13 @@ def test_a_turn_opens_behind_endoftext_and_one_newline() -> None:
     assert clean(f"USER: a\n\n\nASSISTANT: b{END}\nUSER: c\n\n\nASSISTANT: d{END}\n")[0][2] == ("user", "c")
 
 
-def test_ai_colon_inside_a_user_turn() -> None:
+def test_trap_12_ai_colon_inside_a_user_turn() -> None:
     messages, repairs = clean(chat('U The book is "\nASSISTANT: A Modern Approach", two copies' + END, f"A Yes.{END}"))
     assert messages[0] == ("user", 'The book is "AI: A Modern Approach", two copies')
     assert Repair.AI_COLON in repairs
 
 
-def test_ai_colon_inside_a_result() -> None:
+def test_trap_12_ai_colon_inside_a_result() -> None:
     torn = 'R {"title": "The Next Big Thing in \nASSISTANT: Top Trends"}'
     messages, repairs = clean(chat(ASK, f"A {GET}", torn, f"A Yes.{END}"))
     assert messages[2] == ("tool", '{"title": "The Next Big Thing in AI: Top Trends"}')
@@ -314,13 +320,13 @@ def test_ai_colon_inside_a_result() -> None:
         ("It is called", " The Future.", "It is called AI: The Future."),
     ],
 )
-def test_ai_colon_inside_an_assistant_turn(first: str, second: str, whole: str) -> None:
+def test_trap_12_ai_colon_inside_an_assistant_turn(first: str, second: str, whole: str) -> None:
     messages, repairs = clean(chat(ASK, f"A {first}{END}", f"A{second}{END}"))
     assert messages == [ASKED, ("assistant", whole)]
     assert repairs == [Repair.AI_COLON]
 
 
-def test_ai_colon_inside_a_call() -> None:
+def test_trap_12_ai_colon_inside_a_call() -> None:
     torn = """A <functioncall> {"name": "get_song", "arguments": '{"title": "Life with""" + END
     messages, _ = clean(chat(ASK, torn, """A A Song"}'}""" + END))
     assert messages[1][2] == ("get_song", {"title": "Life with AI: A Song"})
@@ -386,7 +392,7 @@ def _fragments() -> list[Any]:
 
 
 @pytest.mark.parametrize("defect", _fragments())
-def test_genuine_fragment(defect: dict[str, Any]) -> None:
+def test_trap_10_genuine_fragment(defect: dict[str, Any]) -> None:
     text = chat(*ROW_OF[defect["cls"]](defect["text"]))
     system = SYSTEM + function("search_products", keyword=STRING)
     outcome = OUTCOME[defect["cls"]]

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callama.common.errors import CallamaError
-from callama.data.dataset import Dataset, Example, write_examples
+from callama.data.dataset import Dataset, Example
 from callama.data.pack import EpochPlans, Sizes, collate, plan
 from callama.model.attend import Documents
+from tests import tiny
 
 
 def apart(*lengths: int) -> Sizes:
@@ -75,7 +76,9 @@ def dataset(tmp_path: Path) -> Dataset:
         return Example(array, (array % 7).astype(np.int8), array % 2 == 0, opening_tokens=opening)
 
     alike = [example(1, 3, 5, 4, opening=2), example(1, 3, 7, 8, 6, opening=2)]
-    write_examples(tmp_path / "train.arrow", [example(1, 2, 3), example(4, 5, 6, 8), example(9, 7, opening=1), *alike])
+    tiny.write_examples(
+        tmp_path / "train.arrow", [example(1, 2, 3), example(4, 5, 6, 8), example(9, 7, opening=1), *alike]
+    )
     return Dataset(tmp_path / "train.arrow")
 
 

@@ -110,7 +110,7 @@ def test_trap_29_a_broken_call_is_no_abstention(suites: dict[str, Suite]) -> Non
     assert report["right_abstention"]["hits"] == 0 and report["malformed"]["hits"] == 5
 
 
-def test_prompts_follow_the_official_run(suites: dict[str, Suite]) -> None:
+def test_trap_29_prompts_have_json_types_and_the_official_words(suites: dict[str, Suite]) -> None:
     python, java, javascript = (
         suites[f"simple_{x}"].cases[0].prompt.tools[0] for x in ("python", "java", "javascript")
     )
@@ -125,7 +125,7 @@ def test_prompts_follow_the_official_run(suites: dict[str, Suite]) -> None:
     assert controller.endswith(" This parameter can be of any type of Java object in string representation.")
 
 
-def test_the_checker_stays_in_its_process(folder: Path) -> None:
+def test_trap_29_the_checker_stays_in_its_process(folder: Path) -> None:
     wheel = folder / WHEEL
     schema = {"type": "dict", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
     job = {"kind": "calls", "functions": [{"name": "f", "parameters": schema}], "answer": [{"f": {"x": [1]}}]}

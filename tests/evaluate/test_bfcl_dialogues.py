@@ -80,7 +80,7 @@ def test_the_ground_truth_wins_every_dialogue(category: str) -> None:
     assert not any(o.hallucinated for o in outcomes)  # also of functions that come later
 
 
-def test_no_dialogue_takes_the_answers_of_another() -> None:
+def test_trap_29_no_dialogue_takes_the_answers_of_another() -> None:
     """Hundreds of them begin with the same words."""
     cases = [case for category in CATEGORIES for case in load(category)[0].cases]
     assert len({case_key({}, case) for case in cases}) == len(cases) == 800
@@ -156,7 +156,7 @@ def test_a_thought_is_no_part_of_the_history() -> None:
         (ToolCall("json.loads", {"s": "1"}), "Error during execution: name 'json' is not defined"),
     ],
 )
-def test_what_a_model_calls_is_never_evaluated(call: ToolCall, result: str) -> None:
+def test_trap_29_what_a_model_calls_is_never_evaluated(call: ToolCall, result: str) -> None:
     suite, dialogues = load("multi_turn_base", 1)
     entry = dialogues[suite.cases[0].id].entry
     job = {"kind": "run", "entry": entry, "steps": [[{"name": call.name, "arguments": call.arguments}]]}

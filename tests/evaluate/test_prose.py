@@ -13,6 +13,7 @@ from callama.evaluate import prose
 from callama.evaluate.local import LocalModel
 from callama.evaluate.prose import perplexity, read_prose
 from callama.model.attend import Documents
+from callama.train.watch import Sums
 from tests import tiny
 
 
@@ -42,6 +43,17 @@ def test_perplexity_is_the_mean_over_windows(
     assert found["low"] < found["perplexity"] < found["high"]
     assert found["tokens"] == count and found["windows"] == math.ceil(len(ids) / 16)
     assert found == perplexity(model, read_prose(model, tmp_path / "t.txt"))
+
+
+def test_what_is_far_off_stays_a_number_as_in_the_curves_of_training(
+    model: LocalModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prose, "_nats", lambda *_: 1e6)
+    (tmp_path / "t.txt").write_text("The weather in Oslo is 7. " * 3)
+    found = perplexity(model, tmp_path / "t.txt")
+    sums = Sums()
+    sums.losses[0], sums.counts[0] = 1e6, 1
+    assert found["low"] == found["perplexity"] == found["high"] == sums.scalars("train")["train/perplexity"] < 1e30
 
 
 def test_bad_text_is_told(model: LocalModel, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_every_assistant_turn_is_a_case_with_the_true_history() -> None:
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718),
      (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0)],
 )  # fmt: skip
-def test_wilson_intervals(hits: int, count: int, low: float, high: float) -> None:
+def test_trap_29_every_rate_has_its_interval(hits: int, count: int, low: float, high: float) -> None:
     rate = wilson(hits, count)
     assert (rate["rate"], rate["hits"], rate["count"]) == (hits / count, hits, count)
     assert (rate["low"], rate["high"]) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))

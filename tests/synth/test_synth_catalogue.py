@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from callama.common.errors import CallamaError
-from callama.synth.catalogue import load_catalogue, slots
+from callama.synth.catalogue import Catalogue, load_catalogue, slots
 from callama.synth.disguise import dress
 from callama.synth.formulas import names_in
 from callama.synth.names import other_name, other_parameter, words_of
@@ -80,14 +80,16 @@ def test_training_tools_are_of_all_kinds() -> None:
     assert {code for s in specs for code in s.languages} >= {"de", "fr", "es", "it", "pt"}
 
 
-def _load(folder: Path, *tools: dict[str, Any]) -> None:
+def _load(folder: Path, *tools: dict[str, Any]) -> Catalogue:
     (folder / "boats.json").write_text(json.dumps({"side": "train", "tools": list(tools)}))
     load_catalogue.cache_clear()
-    load_catalogue(folder)
+    return load_catalogue(folder)
 
 
 def test_a_good_tool_is_accepted(tmp_path: Path) -> None:
-    _load(tmp_path, TOOL)
+    (spec,) = _load(tmp_path, TOOL).side("train")
+    assert (spec.name, spec.tool.parameters, spec.required) == ("book_boat", TOOL["parameters"], {"city"})
+    assert list(spec.requests) == TOOL["requests"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 Expected ids are put together here from encoded pieces, special tokens' numbers and nothing of the renderer's.
 """
 
+import datetime
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -382,6 +384,18 @@ def test_assistant_text_that_would_be_read_as_a_call_is_refused(renderer: Render
 
 @given(talk=talks)
 @settings(max_examples=20)
-def test_rendering_is_a_pure_function(renderer: Renderer, talk: Conversation) -> None:
+def test_trap_02_rendering_is_a_pure_function(renderer: Renderer, talk: Conversation) -> None:
     first = renderer.conversation(talk)
     assert renderer.conversation(Conversation.from_dict(talk.to_dict())) == first
+
+
+def test_trap_02_rendering_asks_no_clock(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = conversation([user("Hi"), says(None, {"location": "Oslo"}), result("7"), says("It is 7.")])
+    first = renderer.conversation(talk)
+    for clock in ("time", "time_ns", "localtime", "gmtime", "strftime", "ctime"):
+        monkeypatch.setattr(time, clock, lambda *_: pytest.fail("rendering asked what time it is"))
+    monkeypatch.setattr(datetime, "datetime", None)
+    monkeypatch.setattr(datetime, "date", None)
+    again = renderer.conversation(Conversation.from_dict(talk.to_dict()))
+    monkeypatch.undo()
+    assert again == first

@@ -96,6 +96,12 @@ def test_every_key_of_the_original_is_accepted(tmp_path: Path) -> None:
     assert "activation_checkpointing" in said and "scheduler.type" in said
 
 
+def test_any_key_is_taken_where_none_has_an_effect(tmp_path: Path) -> None:
+    value = original()
+    value["deepspeed_config"]["activation_checkpointing"]["a_key_of_a_later_deepspeed"] = 1
+    assert "activation_checkpointing" in " ".join(load_ds_config(write(tmp_path, value)).without_effect())
+
+
 def test_what_was_in_force_can_be_loaded_again(tmp_path: Path) -> None:
     config = load_ds_config(write(tmp_path, original())).plain()
     assert load_config(write(tmp_path, config.saved())).saved() == config.saved()

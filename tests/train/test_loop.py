@@ -55,7 +55,7 @@ def test_the_curve_equals_that_of_a_textbook_loop(configure: Configure) -> None:
         assert curve == pytest.approx([point[column] for point in expected], rel=1e-3), found
 
 
-def test_the_final_checkpoint_is_saved_whatever_the_interval(configure: Configure, job: Path) -> None:
+def test_trap_15_the_final_checkpoint_is_saved_whatever_the_interval(configure: Configure, job: Path) -> None:
     train(configure(checkpoint__save_interval=3))
     assert names(job) == ["latest", "step_000006", "step_000008"]
     assert (job / "latest").read_text().strip() == "step_000008"

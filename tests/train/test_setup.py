@@ -15,7 +15,6 @@ import torch
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import MANIFEST
 from callama.data.build import build
-from callama.data.dataset import write_examples
 from callama.model.params import ModelParams
 from callama.train.estimate import estimate
 from callama.train.loop import train
@@ -36,7 +35,7 @@ def nothing_is_written(tmp_path: Path) -> Iterator[None]:
 def empty_data(folder: Path, world: Path) -> Path:
     folder.mkdir()
     shutil.copyfile(world / "built" / "metadata.json", folder / "metadata.json")
-    write_examples(folder / "empty.arrow", [])
+    tiny.write_examples(folder / "empty.arrow", [])
     return folder / "empty.arrow"
 
 

@@ -180,9 +180,10 @@ def test_trap_18_a_checkpoint_holds_nothing_frozen_and_is_named_when_whole(runs:
         job = runs / name / "job"
         assert (job / "latest").read_text().strip() == f"step_{STEPS:06}"
         assert not [p for p in job.iterdir() if p.name.startswith(".")]
-        for file in find_adapter(job).glob("*_model_states.pt"):
-            module = load_shard(file)["module"] or {}
-            assert all(".lora_" in key for key in module), file
+        files = sorted(find_adapter(job).glob("*_model_states.pt"))
+        keys = {key for file in files for key in load_shard(file)["module"] or {}}
+        assert files and all(".lora_" in key for key in keys), name
+        assert keys or name.startswith("zero3"), name  # stage 3 has weights in its optimizer's parts only
 
 
 def test_a_part_with_code_in_it_is_refused(runs: Path, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_a_file_without_lora_weights_is_refused(tmp_path: Path) -> None:
         ({"target_modules": None}, "'target_modules' is missing or of the wrong type, found None"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_not_ignored(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+def test_trap_31_what_cannot_be_kept_is_refused(tmp_path: Path, config: dict[str, Any], message: str) -> None:
     saved(tmp_path)
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **config}))

@@ -306,6 +306,8 @@ def test_fields_that_change_nothing_are_taken(tmp_path: Path) -> None:
     fields = {"rope.dimension_count": PARAMS.head_dim, "rope.scale_linear": 1.0, "expert_count": 0,
               "attention.key_length": PARAMS.head_dim, "vocab_size": len(TOKENS)}  # fmt: skip
     gguf_to_native(write_gguf(tmp_path / "a.gguf", made(), fields=fields), tmp_path / "out")
+    found = read_native(tmp_path / "out").params
+    assert found == replace(PARAMS, multiple_of=found.multiple_of) and found.ffn_dim == PARAMS.ffn_dim
 
 
 def raw_text(text: str) -> bytes:

@@ -13,7 +13,7 @@ from callama.common.errors import CallamaError, UsageError
 from callama.contract.messages import Conversation, Message, Tool
 from callama.contract.spans import Kind
 from callama.data.build import build
-from callama.data.dataset import Dataset, Example, write_examples
+from callama.data.dataset import Dataset, Example
 from callama.data.example import example_of
 from callama.data.look.check import check, conversation_fault, example_fault
 from callama.data.look.runs import runs_of, visible
@@ -123,7 +123,7 @@ def test_the_first_broken_row_of_a_built_set_is_named(world: Path, tmp_path: Pat
     data = Dataset(file)
     rows = [data[i] for i in range(len(data))]
     rows[3] = replace(rows[3], answers=("calls",))
-    write_examples(tmp_path / "changed.arrow", rows)
+    tiny.write_examples(tmp_path / "changed.arrow", rows)
     (tmp_path / "changed.arrow").replace(file)
     done = check(open_source(tmp_path / "built", None))
     assert done.offenders == 1 and done.first is not None
