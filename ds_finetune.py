@@ -20,6 +20,10 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     parser.add_argument("--fresh", action="store_true", help="remove an earlier run's checkpoints and start over")
     parser.add_argument("--local_rank", type=int, help="given by the launcher; which device is the process's own")
+    original = "accepted for the original's sake; without effect"
+    parser.add_argument("--log-level", help=original)
+    parser.add_argument("--deepspeed", action="store_true", help=original)
+    parser.add_argument("--deepspeed_config", help=f"{original}: --config-file has DeepSpeed's settings")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     args = parser.parse_intermixed_args()
     with loading():  # seconds, so that Ctrl-C is one line

@@ -12,6 +12,7 @@ def main() -> None:
     parser.add_argument("--config-file", type=Path, default=Path("configs/finetune.json"), help="settings of the run")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     parser.add_argument("--fresh", action="store_true", help="remove an earlier run's checkpoints and start over")
+    parser.add_argument("--log-level", help="accepted for the original's sake; without effect")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     args = parser.parse_intermixed_args()
     with loading():  # seconds, so that Ctrl-C is one line

@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--train-on", choices=("all", "last"), default="all", help="which answers are trained")
     parser.add_argument("--max-tokens", type=int, default=8192, help="longer ones are cut")
     parser.add_argument("--workers", type=int, default=0, help="processes (0: one per core)")
+    verbose = "accepted for the original's sake; without effect"
+    parser.add_argument("-v", "--verbose", action="store_true", help=verbose)
     args = parser.parse_args()
     metadata = build(
         args.source_file,

@@ -38,7 +38,7 @@ PIPELINE = (
     ("train", "callama train configs/demo.json", "checkpoints/*/latest"),
     ("consolidate", "callama consolidate checkpoints/ds_llama3_fc checkpoints/converted_lora_state", ""),
     ("merge", "callama merge models/smollm2-135m checkpoints/demo checkpoints/demo-merged",
-     "checkpoints/*/params.json"),
+     "checkpoints/*/consolidated.pth"),
     ("verify", "callama verify checkpoints/demo-merged", ""),
     ("evaluate", "callama evaluate datasets/demo/held_out.jsonl --model checkpoints/demo-merged "
      "--base models/smollm2-135m --out checkpoints/demo-report.json", "checkpoints/*.json"),

@@ -9,9 +9,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from callama.common.errors import CallamaError, UsageError, is_out_of_memory
+from callama.common.places import at_home
 from callama.common.signals import ENDING, Wishes, to_handle
 
 
@@ -60,6 +62,7 @@ def guarded(run: Callable[[], object], leave: Callable[[int], NoReturn] = sys.ex
     # Where output cannot be in UTF-8 (LC_ALL=C, a pipe of another system), a sign is spelt and the work not lost.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    sys.argv[1:] = map(_at_home, sys.argv[1:])
     stop, numbers = _Stop(), to_handle()
     for number in numbers:
         signal.signal(number, stop)
@@ -68,6 +71,14 @@ def guarded(run: Callable[[], object], leave: Callable[[int], NoReturn] = sys.ex
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
     leave(status)
+
+
+def _at_home(argument: str) -> str:
+    """Shells expand ``--out ~/x`` and leave ``--out=~/x`` as it is."""
+    option, _, value = argument.partition("=")
+    if option.startswith("--") and (value == "~" or value.startswith("~/")):
+        return f"{option}={at_home(Path(value))}"
+    return argument
 
 
 def _outcome(run: Callable[[], object], stop: _Stop) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -46,6 +47,15 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
     first, *others = error.errors(include_url=False)
     more = f" ({len(others)} more of its settings are wrong)" if others else ""
     return f"{_sentence(model, first)}{more}"
+
+
+def takes_text(model: type[BaseModel], location: Sequence[str]) -> bool:
+    """Whether the setting at this place is a text or a path."""
+    *parents, key = location
+    field = _fields(_model_at(model, parents)).get(key)
+    # A path may be optional: Path | None. A list of them is no text.
+    kinds = () if field is None or get_origin(field.annotation) is list else get_args(field.annotation)
+    return field is not None and not {str, Path}.isdisjoint({field.annotation, *kinds})
 
 
 def _sentence(model: type[BaseModel], fault: Any) -> str:

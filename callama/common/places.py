@@ -1,4 +1,4 @@
-"""Where a command must not write: onto what it reads, or onto another kind of thing."""
+"""Where a path leads, and where a command must not write: onto what it reads, or onto another kind of thing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from pathlib import Path
 
 from callama.common.errors import UsageError
 from callama.common.files import MANIFEST, read_manifest
+
+
+def at_home(path: Path) -> Path:
+    """The path with a leading ``~`` expanded; as it is where nobody's home is meant."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def require_apart(out: Path, *sources: Path, what: str = "the source") -> None:

@@ -39,7 +39,8 @@ class Progress:
     or as many as fit into ``train.max_minutes``. ``seconds`` are those of steps, ``elapsed_seconds`` of
     everything since the first step, ``warm_up_seconds`` those of the first steps, which are slower.
     ``flops`` are the model's floating-point operations (``callama.train.peak``).
-    ``best_score`` is the greatest so far, ``waited`` counts the validations since then."""
+    ``best_score`` is the greatest so far, ``waited`` counts the validations since then; ``measured`` is what
+    scores depend on beside the model."""
 
     planned_steps: int
     total_steps: int
@@ -56,6 +57,7 @@ class Progress:
     best_score: list[float] = field(default_factory=list)
     best_step: int = 0
     waited: int = 0
+    measured: dict[str, Any] = field(default_factory=dict)
 
 
 def step_folders(job: Path) -> list[Path]:

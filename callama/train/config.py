@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from callama.common.errors import UsageError
-from callama.common.explain import explain
+from callama.common.explain import explain, takes_text
 from callama.common.files import read_json
+from callama.common.places import at_home
 from callama.model.lora import ALL_LINEAR, QV_ONLY, LoRAParams
 from callama.model.transformer import Dropout
 
@@ -29,6 +30,14 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, coerce_numbers_to_str=True
     )
+
+    @field_validator("*")
+    @classmethod
+    def _at_home(cls, value: Any) -> Any:
+        """No shell expands the ``~`` of a path in a file or behind ``key=``."""
+        if isinstance(value, list):
+            return [at_home(item) if isinstance(item, Path) else item for item in value]
+        return at_home(value) if isinstance(value, Path) else value
 
 
 class ModelSection(Section):
@@ -310,7 +319,7 @@ class TrainConfig(Section):
         """The same settings but for these ``key=value``."""
         settings = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         for argument in overrides:
-            _override(settings, argument)
+            _override(TrainConfig, settings, argument)
         return TrainConfig.model_validate(settings).spelled_as(self._spelling)
 
     def saved(self) -> dict[str, Any]:
@@ -318,7 +327,7 @@ class TrainConfig(Section):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def _override(settings: dict[str, Any], argument: str) -> None:
+def _override(model: type[BaseModel], settings: dict[str, Any], argument: str) -> None:
     path, found, text = argument.partition("=")
     if not found or not path:
         raise UsageError(f"{argument!r} is not key=value; example: train.micro_batch_size=4")
@@ -327,6 +336,8 @@ def _override(settings: dict[str, Any], argument: str) -> None:
     except json.JSONDecodeError:
         value = text
     *parents, key = path.split(".")
+    if isinstance(value, int | float) and takes_text(model, [*parents, key]):
+        value = text  # a name such as 1e-4 or 0.10, as it was typed
     node = settings
     for parent in parents:
         node = node.setdefault(parent, {})
@@ -348,7 +359,7 @@ def read_settings(model: type[Settings], path: Path, overrides: Sequence[str]) -
     if not isinstance(settings, dict):
         raise UsageError(f"{path} must hold a JSON object of settings")
     for argument in overrides:
-        _override(settings, argument)
+        _override(model, settings, argument)
     try:
         return model.model_validate(settings)
     except ValidationError as error:

@@ -42,6 +42,7 @@ _SPELLING = {
     "scheduler.max_lr": "deepspeed_config.scheduler.params.warmup_max_lr",
     "scheduler.": "deepspeed_config.scheduler.params.",
     "checkpoint.enabled": "deepspeed_config.checkpoint.save",
+    "checkpoint.": "deepspeed_config.checkpoint.",
     "zero_optimization.": "deepspeed_config.zero_optimization.",
 }
 

@@ -22,7 +22,7 @@ from callama.common.errors import CallamaError, UsageError, is_out_of_memory
 from callama.common.signals import ENDING
 from callama.data.pack import EpochPlans, MicroBatch, Sizes, collate
 from callama.train import pace, zero
-from callama.train.best import give_up, note_score
+from callama.train.best import begin_scores, give_up, note_score
 from callama.train.checkpoint import Progress, newest, step_folder, step_folders, sweep
 from callama.train.config import TrainConfig
 from callama.train.engine import Engine, PlainEngine, shares
@@ -38,6 +38,7 @@ from callama.train.questions import Questions
 from callama.train.resume import refuse_changed_settings, restore, save
 from callama.train.schedule import learning_rate, planned_steps
 from callama.train.setup import Run, prepare
+from callama.train.sole import sole_run
 from callama.train.stop import StopRequest, interruptible
 from callama.train.validate import validate
 from callama.train.watch import Sums, Watch, peak_memory_bytes
@@ -47,13 +48,18 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
     """Trains as configured and returns the result: steps, losses, throughput, the checkpoint's folder.
 
     Raises:
-        UsageError, CallamaError: what ``prepare`` finds; a job folder with checkpoints and neither
-        ``resume`` nor ``fresh``; a loss that is not finite.
+        UsageError, CallamaError: what ``prepare`` finds; a job folder that another run writes into, or with
+        checkpoints and neither ``resume`` nor ``fresh``; a loss that is not finite.
     """
     config.require_possible()
-    job = config.checkpoint.folder
     if resume and fresh:
         raise UsageError("--resume goes on and --fresh starts over; give one of them")
+    with sole_run(config):
+        return _train_alone(config, resume, fresh)
+
+
+def _train_alone(config: TrainConfig, resume: bool, fresh: bool) -> dict[str, Any]:
+    job = config.checkpoint.folder
     if config.checkpoint.enabled and not (resume or fresh) and step_folders(job):
         raise UsageError(f"{job} holds checkpoints of an earlier run: --resume goes on, --fresh starts over")
     if resume:
@@ -124,6 +130,8 @@ def _train(config: TrainConfig, resume: bool) -> dict[str, Any]:
     watch = Watch(curves, progress, peak, silent=bool(engine.rank))
     if config.checkpoint.enabled and engine.rank == 0:
         sweep(job, everything=not resume)
+    if anew := begin_scores(config, run, progress):
+        watch.say(anew)
     if config.optimizer.lr is not None:
         said = "optimizer.lr has no effect: the rate follows scheduler.min_lr and scheduler.max_lr"
         watch.say(config.spelled(said))

@@ -77,6 +77,18 @@ def join(config: TrainConfig) -> None:
     deepspeed.init_distributed(timeout=timedelta(minutes=TIMEOUT_MINUTES), verbose=False)
 
 
+def is_first() -> bool:
+    """Whether this is the process that writes what is written once."""
+    return torch.distributed.get_rank() == 0
+
+
+def told_by_first(text: str) -> str:
+    """What the first process says, at all of them."""
+    told = [text]
+    torch.distributed.broadcast_object_list(told)
+    return told[0]
+
+
 def wait_for_all() -> None:
     """Goes on when all processes are here, where there are several, or when one has gone."""
     if torch.distributed.is_initialized():

@@ -33,7 +33,9 @@ from callama.model.nf4 import NF4Linear
 from callama.model.params import MAX_CONTEXT, ModelParams
 from callama.model.transformer import Dropout, Transformer
 from callama.text.tokenizer import Tokenizer
-from callama.weights.adapter import find_adapter
+from callama.weights.adapter import OLDER_WEIGHTS, find_adapter, is_adapter
+from callama.weights.adapter import WEIGHTS as ADAPTER
+from callama.weights.adapter_config import ORIGINAL_CONFIG
 from callama.weights.lazy import Lazy, check_files, of_tensor
 from callama.weights.names import OUTPUT
 from callama.weights.pth import open_pth, require_zip, save_pth
@@ -121,9 +123,16 @@ def read_params(place: Path, weights: Path | None = None) -> ModelParams:
     return replace(params, rope_scale_factor=facts.get("rope_scale_factor", params.rope_scale_factor))
 
 
-def _native_folder(place: Path) -> Path:
+def _native_folder(place: Path, weights: Path | None = None) -> Path:
     folder = find_adapter(place)
     others = folder.suffix == ".gguf" or any((folder / n).is_file() for n in ("config.json", "consolidated.00.pth"))
+    # A trainer may leave an adapter's settings beside a model, and callama's checkpoints have a config.json too.
+    alone = not others or any((folder / n).is_file() for n in (ADAPTER, OLDER_WEIGHTS, ORIGINAL_CONFIG))
+    if weights is None and alone and is_adapter(folder) and not (folder / WEIGHTS).is_file():
+        raise UsageError(
+            f"{place} is an adapter, and a model is wanted here: name its base, or merge it into that first "
+            f"(callama merge BASE {place} OUT); chat and evaluate also take it beside its base, with --adapter"
+        )
     if others and not (folder / WEIGHTS).is_file():
         raise UsageError(
             f"{folder} is no native checkpoint ({PARAMS}, {WEIGHTS}); "
@@ -141,7 +150,7 @@ def read_native(folder: Path, weights: Path | None = None) -> NativeCheckpoint:
         UsageError: a file is missing.
         CallamaError: params and tensors disagree, naming the first tensor at fault.
     """
-    folder = _native_folder(folder)
+    folder = _native_folder(folder, weights)
     path = weights or folder / WEIGHTS
     params = read_params(folder, path)
     state = load_tensors(path)
@@ -221,8 +230,8 @@ def open_native(folder: Path, weights: Path | None = None, params_file: Path | N
         UsageError: a file is missing.
         CallamaError: params and tensors disagree, naming the first tensor at fault, or a file was changed.
     """
-    asked_by = params_file or _native_folder(folder) / PARAMS
-    params, folder = read_params(asked_by, weights), _native_folder(folder)
+    asked_by = params_file or _native_folder(folder, weights) / PARAMS
+    params, folder = read_params(asked_by, weights), _native_folder(folder, weights)
     path = weights or folder / WEIGHTS
     tensors = open_pth(path)
     tensors.pop(_ROPE_CONSTANT, None)

@@ -186,6 +186,9 @@ def consolidate(source: Path, out: Path) -> int:
         CallamaError: files are damaged, were changed or do not fit together.
     """
     require_apart(out, source, folder := find_adapter(source))
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise UsageError(f"{folder} {found}; expected a DeepSpeed checkpoint's folder, or its job's")
     lora = next((p for p in (folder / ORIGINAL_CONFIG, folder.parent / ORIGINAL_CONFIG) if p.is_file()), None)
     if lora is None and ((folder / ADAPTER_CONFIG).is_file() or (folder / WEIGHTS).is_file()):
         raise UsageError(f"{folder} needs no consolidating: what it trained is whole in it, so use it as it is")

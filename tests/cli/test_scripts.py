@@ -21,11 +21,11 @@ GLAIVE = REPO.parent / "shared" / "data" / "glaive" / "raw_rows.jsonl"
 
 FLAGS = {
     "scripts/clean_dataset.py": ["--source-file", "--save-file", "--remove-no-fc"],
-    "scripts/build_dataset.py": ["--source-file", "--tokenizer-file", "--save-dir"],
+    "scripts/build_dataset.py": ["--source-file", "--tokenizer-file", "--save-dir", "--verbose"],
     "scripts/convert_lora_weights.py": ["--config-dir", "--base-ckpt-path", "--lora-ckpt-path", "--output-dir"],
     "scripts/convert_from_meta_weights.py": ["--llama3-dir", "--output-dir"],
     "scripts/convert_to_meta_weights.py": ["--config-file", "--ckpt-file", "--num-shards", "--output-dir"],
-    "finetune.py": ["--config-file", "--resume", "--fresh"],
+    "finetune.py": ["--config-file", "--resume", "--fresh", "--log-level"],
     "chat_completion.py": ["--ckpt_dir", "--tokenizer_path", "--temperature", "--top_p", "--max_seq_len",
                            "--max_batch_size", "--max_gen_len", "--device", "--seed"],
 }  # fmt: skip
@@ -53,8 +53,12 @@ def test_help_names_the_originals_flags(here: RunHere, script: str) -> None:
         ("chat_completion.py", ["--ckpt_dir", "MODEL", "--temperature", "-1"], "--temperature must be 0 or more"),
         ("chat_completion.py", ["--ckpt_dir", "MODEL", "--max_gen_len", "0"], "--max_gen_len must be at least 1"),
         ("finetune.py", [], "configs/finetune.json does not exist"),
+        ("finetune.py", ["--log-level", "info"], "configs/finetune.json does not exist"),
+        ("finetune.py", ["--config-file=~/none.json"], "/home/me/none.json does not exist"),
         ("finetune.py", ["--config-file", "CONFIG", "train.no_such=1"], "unknown key 'train.no_such'"),
         ("scripts/build_dataset.py", ["--source-file", "none", "--tokenizer-file", "MODEL", "--save-dir", "o"], "none"),
+        ("scripts/build_dataset.py", ["-v", "--source-file", "none", "--tokenizer-file", "MODEL", "--save-dir", "o"],
+         "none"),
         ("scripts/convert_lora_weights.py", ["--config-dir", "x", "--base-ckpt-path", "none/consolidated.pth",
           "--lora-ckpt-path", "y", "--output-dir", "o"], "x is not a folder; expected the one"),
         ("scripts/convert_from_meta_weights.py", ["--llama3-dir", "none", "--output-dir", "o"],
@@ -64,8 +68,10 @@ def test_help_names_the_originals_flags(here: RunHere, script: str) -> None:
     ],
 )  # fmt: skip
 def test_a_users_mistake_is_one_line(
-    here: RunHere, world: Path, tmp_path: Path, script: str, arguments: list[str], words: str
-) -> None:
+    here: RunHere, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    script: str, arguments: list[str], words: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HOME", "/home/me")
     config = tiny.write_settings(tmp_path / "config.json", tiny.settings(world, tmp_path / "out"))
     places = {"MODEL": str(world / "model"), "CONFIG": str(config)}
     done = here(script, *(places.get(a, a) for a in arguments))

@@ -69,7 +69,7 @@ def test_without_a_verb_the_pipeline_and_what_exists(callama: Callama, tmp_path:
     positions = [done.out.index(command) for _, command, _ in cli.PIPELINE]
     assert done.status == 0 and positions == sorted(positions) and "✓" not in done.out
     for path in ("models/m/params.json", "datasets/d/metadata.json", "datasets/c.jsonl.report.json",
-                 "checkpoints/j/latest", "checkpoints/report.json"):  # fmt: skip
+                 "checkpoints/j/latest", "checkpoints/j/params.json", "checkpoints/report.json"):  # fmt: skip
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("")
     lines = [line.strip() for line in callama().out.splitlines()]
@@ -77,6 +77,10 @@ def test_without_a_verb_the_pipeline_and_what_exists(callama: Callama, tmp_path:
     assert ticked == {"pull", "clean", "build", "train", "evaluate"}
     places = {"models/m", "datasets/d", "datasets/c.jsonl.report.json", "checkpoints/j", "checkpoints/report.json"}
     assert places <= set(lines)
+    (tmp_path / "checkpoints" / "merged").mkdir()
+    (tmp_path / "checkpoints" / "merged" / "consolidated.pth").write_text("")
+    lines = [line.strip() for line in callama().out.splitlines()]
+    assert any(line.startswith("✓ merge") for line in lines) and "checkpoints/merged" in lines
 
 
 def test_convert_and_verify(callama: Callama, world: Path, tmp_path: Path) -> None:

@@ -148,6 +148,31 @@ def test_overrides_reach_every_depth(tmp_path: Path) -> None:
     assert not config.validation.enabled
 
 
+@pytest.mark.parametrize("typed", ["1e-4", "0.10", "0.1", "007", "true", "NaN", "7", "8b", '"7"'])
+def test_a_name_stays_as_it_was_typed(tmp_path: Path, typed: str) -> None:
+    names = [f"{key}={typed}" for key in ("name", "checkpoint.job_name", "checkpoint.output_path", "tokenizer_file")]
+    config = load_config(write(tmp_path, original()), [*names, "scheduler.max_lr=1e-4", "seed=7"])
+    name = typed.strip('"')
+    assert (config.name, config.checkpoint.folder, config.tokenizer_file) == (name, Path(name, name), Path(name))
+    assert (config.scheduler.max_lr, config.seed) == (1e-4, 7)
+    assert config.changed(f"name={typed}").name == name
+    assert load_config(write(tmp_path, original()), ["tokenizer_file=null"]).tokenizer_file is None
+
+
+def test_a_leading_tilde_is_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    values = original() | {"model_ckpt_file": "~/m.pth"}
+    values["train"]["dataset_sources"] = ["~/a.arrow", "b~/c.arrow"]
+    config = load_config(
+        write(tmp_path, values), ["checkpoint.output_path=~/ck", "tensorboard.output_path=~", "name=~"]
+    )
+    assert (config.model_ckpt_file, config.checkpoint.output_path) == (tmp_path / "m.pth", tmp_path / "ck")
+    assert config.train.dataset_sources == [tmp_path / "a.arrow", Path("b~/c.arrow")]
+    assert (config.tensorboard.output_path, config.name) == (tmp_path, "~")
+    nobody = load_config(write(tmp_path, original()), ["checkpoint.output_path=~no-such-user/x"])
+    assert nobody.checkpoint.output_path == Path("~no-such-user/x")
+
+
 def test_an_override_may_open_a_section(tmp_path: Path) -> None:
     values = {k: v for k, v in original().items() if k in ("model_ckpt_file", "train")}
     assert load_config(write(tmp_path, values), ["lora_config.lora_rank=8"]).lora.lora_rank == 8

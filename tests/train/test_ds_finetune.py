@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from callama.common.files import read_manifest
+from callama.common.lock import sole_writer
 from callama.model.params import ModelParams
 from callama.weights.adapter import find_adapter
 from callama.weights.native import read_native
@@ -119,7 +120,17 @@ def test_a_signal_to_one_process_ends_all_with_its_status_and_saves(here: Path) 
     assert f"checkpoint: checkpoints/ended/{find_adapter(here / 'checkpoints' / 'ended').name}" in out[0]
 
 
-@pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["--config-file", "missing.json"], 2)])
+def test_a_second_run_in_a_jobs_folder_ends_at_all_processes(here: Path) -> None:
+    with sole_writer(here / "checkpoints" / "taken", ""):
+        ended = finish(start(REPO / "ds_finetune.py", "deepspeed_config.checkpoint.job_name=taken", cwd=here))
+    for status, said in ended:
+        assert status == 2 and "another run (process " in said and "deepspeed_config.checkpoint.job_name" in said
+
+
+ORIGINALS = ["--deepspeed", "--deepspeed_config", "x", "--log-level", "info"]
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), ([*ORIGINALS, "--config-file", "missing.json"], 2)])
 def test_the_process_ends_with_its_status_and_nothing_after_it(arguments: list[str], status: int) -> None:
     """A thread of gloo's that lets go of a tensor while Python is taken apart would abort the process."""
     told = "atexit.register(print, 'taken apart')"

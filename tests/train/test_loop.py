@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -16,6 +17,7 @@ from callama.common.files import read_manifest
 from callama.data.dataset import Dataset
 from callama.train import loop
 from callama.train.checkpoint import load_trainer, step_folders
+from callama.train.config import TrainConfig
 from callama.train.engine import PlainEngine
 from callama.train.loop import train
 from callama.weights.adapter import find_adapter
@@ -258,6 +260,26 @@ def test_an_earlier_run_is_neither_continued_nor_lost_by_accident(configure: Con
     assert names(job) == before
     train(configure(), fresh=True)
     assert names(job) == ["latest", "step_000008"]
+
+
+@pytest.mark.parametrize("how", [{}, {"fresh": True}, {"resume": True}])
+def test_a_second_run_in_a_jobs_folder_is_refused(
+    configure: Configure, job: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, bool]
+) -> None:
+    """From before the first one's first checkpoint."""
+    seen, real = [], loop.start
+
+    def second(config: TrainConfig) -> Any:
+        with pytest.raises(
+            UsageError, match=r"another run \(process \d+ on .*job: wait .*another checkpoint\.job_name"
+        ):
+            train(configure(), **how)
+        seen.append(names(job))
+        return real(config)
+
+    monkeypatch.setattr(loop, "start", second)
+    train(configure())
+    assert seen == [[".lock"]] and names(job) == ["latest", "step_000008"]
 
 
 def test_fresh_removes_nothing_before_the_new_run_can_start(configure: Configure, job: Path, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,8 @@ from callama.model.lora import add_lora
 from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
 from callama.train import loop
-from callama.train.checkpoint import step_folders
+from callama.train.best import begin_scores
+from callama.train.checkpoint import Progress, step_folders
 from callama.train.loop import train
 from callama.train.questions import MAX_NEW_TOKENS, Questions
 from callama.train.watch import Sums
@@ -132,6 +135,47 @@ def test_a_run_that_gets_no_better_ends_early_and_stays_ended(
     patient = asking(validation__questions=0, validation__patience=3, train__num_epochs=5)
     with pytest.raises(CallamaError, match="num_epochs was 9"):
         train(patient, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"dataset_sources": "other"}, "the validation data"),
+        ({"dataset_sources": "copy"}, ""),
+        ({"steps": 7, "batch_size": 3}, "validation.steps and validation.batch_size"),
+        ({"interval": 4}, ""),
+    ],
+)
+def test_scores_of_another_measure_do_not_count(
+    world: Path, tmp_path: Path, asking: Callable[..., Any], losses: Callable[..., None],
+    capsys: pytest.CaptureFixture[str], change: dict[str, Any], named: str,
+) -> None:  # fmt: skip
+    """The first run gave up; by another measure it goes on from there."""
+    losses(0.5, 2.0, 2.0, 1.5)
+    validation = {"dataset_sources": [str(world / "built" / "train.arrow")], "interval": 8, "patience": 2}
+    assert train(asking(validation=dict(validation)))["step"] == 24
+    if side := {"other": "validation", "copy": "train"}.get(change.get("dataset_sources", "")):
+        shutil.copytree(world / "built", tmp_path / "built")
+        change = {"dataset_sources": [str(tmp_path / "built" / f"{side}.arrow")]}
+    capsys.readouterr()
+    result = train(asking(validation=validation | change), resume=True)
+    said = capsys.readouterr().err
+    assert (result["step"], result["best_step"], result["waited"]) == ((32, 32, 0) if named else (24, 8, 2))
+    assert ("scores start anew, since earlier ones" in said) == bool(named)
+    assert not named or f": changed since the checkpoint: {named}\n" in said
+
+
+def test_a_checkpoint_that_does_not_say_what_was_measured_keeps_its_scores(world: Path, configure: Configure) -> None:
+    """As those of earlier versions."""
+    config = configure(validation={"dataset_sources": [str(world / "built" / "train.arrow")], "steps": 3})
+    run = SimpleNamespace(validation_data=Dataset(world / "built" / "train.arrow"))
+    earlier = Progress(4, 4, best_by="loss", best_score=[-0.5], best_step=2, waited=1)
+    assert begin_scores(config, run, earlier) == "" and earlier.waited == 1  # type: ignore[arg-type]
+    by_calls = config.changed("validation.best_by=calls", "validation.questions=3")
+    assert begin_scores(by_calls, run, earlier).endswith(" validation.best_by")  # type: ignore[arg-type]
+    assert (earlier.best_score, earlier.waited) == ([], 0)
+    more = by_calls.changed("validation.questions=4")
+    assert begin_scores(more, run, earlier).endswith(" validation.questions")  # type: ignore[arg-type]
 
 
 def test_best_by_calls_needs_questions(asking: Callable[..., Any]) -> None:

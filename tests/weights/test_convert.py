@@ -235,6 +235,32 @@ def test_an_interruption_or_a_full_disk_leaves_nothing_behind(
     assert not any(p.name.endswith(".tmp") for p in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["peft", "checkpoint", "job", "original"])
+def test_an_adapter_where_a_model_is_wanted_is_named_as_such(tmp_path: Path, kind: str) -> None:
+    """A checkpoint of a run has settings under the name of Hugging Face's config.json."""
+    folder, native = adapter_folder(tmp_path), tmp_path / "native"
+    if kind == "checkpoint":
+        (folder / "config.json").write_text("{}")
+    elif kind == "job":
+        (tmp_path / "latest").write_text("adapter\n")
+        folder = tmp_path
+    elif kind == "original":
+        (tmp_path / "lora").mkdir()
+        (tmp_path / "lora" / "lora.json").write_text("{}")
+        (tmp_path / "lora" / "lora_state.pth").write_text("")
+        folder = tmp_path / "lora"
+    for wants in (read_native, lambda path: merge_to_folder(path, native, tmp_path.parent / "none")):
+        with pytest.raises(UsageError, match=f"^{folder} is an adapter, and a model is wanted .*BASE {folder} OUT"):
+            wants(folder)
+
+
+def test_an_adapters_settings_beside_a_model_make_no_adapter(tmp_path: Path) -> None:
+    for name in ("config.json", "adapter_config.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UsageError, match="make it one: callama convert"):
+        read_native(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("source", "how", "message"),
     [

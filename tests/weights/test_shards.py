@@ -14,7 +14,7 @@ import torch
 
 from callama.common.errors import CallamaError, UsageError
 from callama.weights.convert import convert
-from callama.weights.shards import consolidated, load_shard
+from callama.weights.shards import consolidate, consolidated, load_shard
 from tests.model.tiny import LLAMA_3
 
 SHAPE = torch.Size([3, 2])
@@ -46,6 +46,13 @@ def test_parts_where_an_adapter_is_wanted_are_named_as_such(tmp_path: Path) -> N
         (tmp_path / "job" / name).write_text(json.dumps(settings))
     with pytest.raises(UsageError, match=r"adapter in parts: put it together with callama consolidate .*job OUT"):
         convert(tmp_path / "job", tmp_path / "out", "peft")
+
+
+def test_a_place_where_nothing_is_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for name, found in (("none", "does not exist"), ("file", "is a file")):
+        with pytest.raises(UsageError, match=rf"{name} {found}; expected a DeepSpeed checkpoint's folder"):
+            consolidate(tmp_path / name, tmp_path / "out")
 
 
 WRONG: dict[str, dict[str, Any]] = {
