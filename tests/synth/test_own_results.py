@@ -65,6 +65,11 @@ def test_a_result_does_not_contradict_its_call() -> None:
     assert played("get a pet", of(id=STRING, born=DATE), petId=STRING) == {"id": "{petId}", "born": "@date"}
     assert played("get a pet", of(id=STRING), petId=STRING) == {}, "what was said is no answer"
     assert played("add a toy to a pet", of(id=STRING), petId=STRING) == {"id": "@record"}
+    assert played("get a user", of(login=STRING, born=DATE), username=STRING)["login"] == "{username}"
+    assert played("get a customer", of(id=STRING, born=DATE), customer=STRING)["id"] == "{customer}"
+    assert played("get a customer", of(id={"type": "integer"}), customer=STRING) == {}
+    assert played("find a pet", of(name=STRING, born=DATE), pet_name=STRING)["name"] == "{pet_name}"
+    assert played("get the owner of a pet", of(login=STRING), pet_name=STRING) == {"login": "@username"}
     gives = of(weight=NUMBER)
     result, _ = outcome_of("update a pet", gives, {"properties": {"weight": NUMBER}, "required": []}, ["weight"])
     assert result["weight"].startswith("= weight or make("), "a wish that was told comes back"
