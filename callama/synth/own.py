@@ -40,6 +40,7 @@ _LEAST, _MOST = frozenset(("min", "minimum", "low", "lower")), frozenset(("max",
 _ORDERED = ("price", "number", "int", "clock")  # kinds of makers whose values can be compared
 _OWNER = frozenset(("owner", "org", "organization", "organisation", "user", "username", "workspace", "namespace"))
 _MOMENTS = ("date", "time", "clock", "instant", "moment_as", "unix_time")
+_KEYED = frozenset(("get", "retrieve", "fetch", "read", "show", "view", "delete", "remove", "update", "patch", "put"))
 _ALIKE = 0.6
 _MOST_RIVALS = 200
 _LEAST_TALK = 9  # a third of the small talk is held out
@@ -97,6 +98,7 @@ def _makers(tool: Tool, where: str, remarks: list[Remark]) -> dict[str, str]:
         maker = maker_of(name, schema, tool.name) if isinstance(schema, dict) else SCHEMA
         if maker == "repo" and any(_OWNER & set(words_of(other)) for other in tool.parameters["properties"]):
             maker = "slug"  # the owner is said beside it
+        maker = "record" if _is_key(tool, name, schema) else maker
         if fault := _fault(tool, name, schema, maker):
             if name in required:
                 raise CallamaError(f"parameter {name!r}: {fault}")
@@ -106,6 +108,14 @@ def _makers(tool: Tool, where: str, remarks: list[Remark]) -> dict[str, str]:
         if advice := _advice(tool, name, schema, maker):
             remarks.append(Remark(where, f"parameter {name!r} {advice}", lost=False))
     return out
+
+
+def _is_key(tool: Tool, name: str, schema: Any) -> bool:
+    """Whether a bare text is what somebody is found by: ``customer`` of ``GET /customers/{customer}``."""
+    silent = isinstance(schema, Mapping) and {"type", "maxLength", "minLength", "title"} >= schema.keys()
+    about, words = words_of(tool.name), words_of(name)
+    is_person = silent and schema.get("type") == "string" and text_maker(words, schema) == "full_name"
+    return is_person and about[0] in _KEYED and words[-1] in about[1:]
 
 
 def _advice(tool: Tool, name: str, schema: Any, maker: str) -> str:

@@ -188,6 +188,12 @@ def number_maker(kind: str, words: Sequence[str], schema: Mapping[str, Any]) -> 
     """The maker of a number, whole unless something speaks of fractions; ``schema`` where bounds leave none."""
     if moment := unix_said(schema):
         return moment
+    if (
+        kind == "integer"
+        and not _BOUNDS & schema.keys()
+        and (words[-1:] in (["timestamp"], ["created"]) or words[1:] == ["at"])
+    ):
+        return "unix_time 1"  # no other whole number says when
     schema = with_bounds_said(schema)
     default = schema.get("default")
     bounded = bool(_BOUNDS & schema.keys())

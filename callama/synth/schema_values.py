@@ -82,6 +82,7 @@ def _settled(schema: Any, root: Mapping[str, Any], rng: random.Random, depth: in
             rest = {k: v for k, v in schema.items() if k not in ("anyOf", "oneOf", "default")}
             full = [w for w in ways if not (isinstance(w, Mapping) and w.get("type") == "null")] or ways
             full = [w for w in full if not _is_any_text(w, name)] or full
+            full = [w for w in full if not (isinstance(w, Mapping) and w.get("enum") == [""])] or full
             way = full[0] if depth > _DEEP else rng.choice(full)
             schema = _both(way if isinstance(way, Mapping) else {}, rest)
             continue

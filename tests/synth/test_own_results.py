@@ -20,6 +20,7 @@ from callama.synth.own_task import task_of
 from callama.synth.own_words import entry_of
 from callama.synth.scenarios.parallel_same import _paired
 from callama.synth.schema_makers import maker_of
+from callama.synth.schema_values import value_for
 from callama.synth.values import make
 from callama.tools.load import load_tools
 
@@ -265,6 +266,17 @@ def test_a_form_that_no_maker_can_do_is_noted_and_contradicted_by_no_value(tmp_p
     assert any(text.endswith(f"(send): parameter 'payload' is never asked for: {wanted}") for text in texts)
     assert any(text.endswith(f"(show): parameter 'payload': {wanted}") for text in texts)
     assert any("(resize): parameter 'width' gets whole numbers from 1 to 101" in text for text in texts)
+
+
+def test_who_is_found_by_a_path_has_a_key_and_nobody_says_an_empty_text(tmp_path: Path) -> None:
+    tools = [
+        function("Find one", ["customer"], "GetCustomersCustomer", customer={**STRING, "maxLength": 50}),
+        function("Add one", ["guest"], "add_guest", guest=STRING),
+    ]
+    assert [list(entry["makers"].values()) for entry in catalogue(tmp_path, tools)[0]] == [["record"], ["full_name"]]
+    either = {"anyOf": [{**STRING, "enum": [""]}, {**STRING, "format": "email"}]}
+    assert {bool(value_for("x", either, either, random.Random(seed))) for seed in range(20)} == {True}
+    assert maker_of("created", {"type": "integer"}) == maker_of("sent_at", {"type": "integer"}) == "unix_time 1"
 
 
 def test_a_repository_beside_its_owner_has_one_owner(tmp_path: Path) -> None:
