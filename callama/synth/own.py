@@ -25,7 +25,7 @@ from callama.synth import values
 from callama.synth.catalogue import FOLDER, OWN, SLOT, read_entry
 from callama.synth.names import words_of
 from callama.synth.own_words import entry_of
-from callama.synth.schema_makers import SCHEMA, UNKNOWN, maker_of, text_maker
+from callama.synth.schema_makers import ANY_NUMBER, SCHEMA, UNKNOWN, maker_of, not_null, text_maker
 from callama.synth.schema_values import value_for
 from callama.tools.loaded import Loaded, Remark
 
@@ -37,7 +37,10 @@ _BEGINS = frozenset(("start", "from", "begin", "begins", "depart", "departs", "d
 _ENDS = frozenset(("end", "to", "until", "ends", "return", "returns", "arrival", "inbound", "out", "checkout",
                    "dropoff", "before", "last", "till", "closes"))  # fmt: skip
 _LEAST, _MOST = frozenset(("min", "minimum", "low", "lower")), frozenset(("max", "maximum", "high", "upper"))
-_ORDERED = ("price", "number", "int", "clock", "instant")  # kinds of makers whose values can be compared
+_ORDERED = ("price", "number", "int", "clock")  # kinds of makers whose values can be compared
+_OWNER = frozenset(("owner", "org", "organization", "organisation", "user", "username", "workspace", "namespace"))
+_MOMENTS = ("date", "time", "clock", "instant", "moment_as", "unix_time")
+_KEYED = frozenset(("get", "retrieve", "fetch", "read", "show", "view", "delete", "remove", "update", "patch", "put"))
 _ALIKE = 0.6
 _MOST_RIVALS = 200
 _LEAST_TALK = 9  # a third of the small talk is held out
@@ -93,6 +96,9 @@ def _makers(tool: Tool, where: str, remarks: list[Remark]) -> dict[str, str]:
         raise CallamaError(f"the required parameter {undeclared[0]!r} is not among its properties")
     for name, schema in tool.parameters["properties"].items():
         maker = maker_of(name, schema, tool.name) if isinstance(schema, dict) else SCHEMA
+        if maker == "repo" and any(_OWNER & set(words_of(other)) for other in tool.parameters["properties"]):
+            maker = "slug"  # the owner is said beside it
+        maker = "record" if _is_key(tool, name, schema) else maker
         if fault := _fault(tool, name, schema, maker):
             if name in required:
                 raise CallamaError(f"parameter {name!r}: {fault}")
@@ -104,10 +110,20 @@ def _makers(tool: Tool, where: str, remarks: list[Remark]) -> dict[str, str]:
     return out
 
 
+def _is_key(tool: Tool, name: str, schema: Any) -> bool:
+    """Whether a bare text is what somebody is found by: ``customer`` of ``GET /customers/{customer}``."""
+    silent = isinstance(schema, Mapping) and {"type", "maxLength", "minLength", "title"} >= schema.keys()
+    about, words = words_of(tool.name), words_of(name)
+    is_person = silent and schema.get("type") == "string" and text_maker(words, schema) == "full_name"
+    return is_person and about[0] in _KEYED and words[-1] in about[1:]
+
+
 def _advice(tool: Tool, name: str, schema: Any, maker: str) -> str:
     """What to say of values that teach little; empty where they are fit to be learnt from."""
     if maker == UNKNOWN and not text_maker(words_of(name), schema, tool.name):
         return "gets two words drawn at random, as nothing says what it holds: describe it, or give `examples`"
+    if maker == ANY_NUMBER and not_null(schema).get("type") == "number":
+        return "gets whole numbers from 1 to 101, as nothing says how large it is: say so, or give `examples`"
     made = _some_values(tool, name, maker)
     is_one = not isinstance(schema, Mapping) or {"const", "enum"} & schema.keys() or "$ref" in schema
     if maker == SCHEMA and len(made) == 1 and not is_one:
@@ -119,11 +135,10 @@ def _later(tool: Tool, makers: Mapping[str, str]) -> dict[str, str]:
     """Makers of what ends, after what begins, and of what is the most, above the least."""
     out: dict[str, str] = {}
     for ends, begins in itertools.permutations(makers, 2):
-        above = f"above {begins} {makers[ends]}" if makers[ends].split(" ")[0] in _ORDERED else ""
-        later = {"date": f"later_date {begins} 1 14", "time": f"later_time {begins}"}.get(makers[ends], above)
+        later = _after(begins, makers[ends])
         words = set(words_of(ends)) - set(words_of(begins)), set(words_of(begins)) - set(words_of(ends))
         pair = words[0] & _MOST and words[1] & _LEAST
-        if makers[ends] in ("date", "time", "clock", "instant"):  # "from_base" and "to_base" are not in order
+        if makers[ends].split(" ")[0] in _MOMENTS:  # "from_base" and "to_base" are not in order
             pair = pair or (words[0] & _ENDS and words[1] & _BEGINS)
         if (
             later
@@ -134,6 +149,18 @@ def _later(tool: Tool, makers: Mapping[str, str]) -> dict[str, str]:
         ):
             out[ends] = later
     return out
+
+
+def _after(begins: str, maker: str) -> str:
+    """The maker of what is after, or above, the parameter that begins; empty where values cannot be compared."""
+    kind, _, form = maker.partition(" ")
+    if kind == "moment_as":
+        days = "%d" in form and "%H" not in form and "%I" not in form
+        return f"later_date {begins} 1 14 {form}" if days else f"later_moment {begins} {form}" if "%M" in form else ""
+    near = {"date": f"later_date {begins} 1 14", "time": f"later_time {begins}", "instant": f"later_moment {begins}"}
+    if kind == "unix_time":
+        return f"more {begins} {900 * int(form)} {14400 * int(form)}"
+    return near.get(kind) or (f"above {begins} {maker}" if kind in _ORDERED else "")
 
 
 def _is_known_before(one: str, other: str, tool: Tool) -> bool:

@@ -26,6 +26,14 @@ _MAKING = frozenset(("add", "append", "book", "copy", "create", "insert", "open"
                      "schedule", "send", "submit"))  # fmt: skip
 
 
+# What tells in a result which thing it is, and the last words of arguments that say the same.
+_IDENTIFY: Mapping[str, tuple[str, ...]] = {
+    "id": (), "uid": (), "login": ("username", "user", "login"), "username": ("username", "user", "login"),
+    "user": ("username", "user", "login"), "name": ("name",), "title": ("title",), "slug": ("slug",),
+    "city": ("location",), "location": ("city", "location"),
+}  # fmt: skip
+
+
 class _Function(NamedTuple):
     """What values of a result depend on: the task, and the arguments by their bare names."""
 
@@ -109,6 +117,8 @@ def _given(name: str, schema: Any, function: _Function, needed: bool) -> str:
     same = function.required.get(spelled(name)) or _own_id(name, function)
     if same and function.gives_back(same, schema):
         return f"{{{same}}}"
+    if not same and (asked := _identifying(name, function)):
+        return f"{{{asked}}}" if function.gives_back(asked, schema) else ""
     if _is_number(schema) and function.numeric and set(words_of(name)) & _WORKED_OUT:
         return ""
     maker = maker_of(name, schema, known_only=True)
@@ -128,6 +138,17 @@ def _own_id(name: str, function: _Function) -> str:
     said = set(words_of(function.task))
     whose = [n for n in function.required.values() if words_of(n)[-1:] == ["id"] and set(words_of(n)[:-1]) & said]
     return whose[0] if len(whose) == 1 else ""
+
+
+def _identifying(name: str, function: _Function) -> str:
+    """The argument that names the very thing that a result tells of: ``login`` of what was got by ``username``, ``id``
+    by ``customer``. Of "the owner of a pet" the pet's name is not the owner's."""
+    kin = _IDENTIFY.get(name.lower())
+    if function.verb in _MAKING or kin is None or " of " in function.task:
+        return ""
+    if name.lower() in ("id", "uid") and len(function.required) == 1:
+        kin = tuple(word.removesuffix("s") for word in words_of(function.task))
+    return next((n for n in function.required.values() if words_of(n) and words_of(n)[-1] in kin), "")
 
 
 def _flag(name: str, function: _Function, needed: bool) -> str:

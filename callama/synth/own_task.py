@@ -11,27 +11,6 @@ import re
 from callama.contract.messages import Tool
 from callama.synth.names import words_of
 
-_VERBS = frozenset(
-    re.findall(
-        r"\w+",
-        """
-accept activate add adjust allocate analyse analyze append apply approve archive ask assign attach authenticate
-authorize begin bill block book build buy calculate call cancel capture change charge check choose classify clean
-clear close commit compare complete compress compute configure confirm connect convert cook copy count create
-deactivate debit decode define delete deliver deploy detect determine disable dispatch display download draft draw
-drive edit enable encode end estimate evaluate exchange execute export extract feed fetch fill filter find finish fix
-flag fly format generate get give grant hide hire hold identify import increase index insert inspect install invite
-invoke issue join launch like link list load lock log look lookup make manage mark measure merge modify move mute
-notify open order park pause pay perform pick ping place plan plant play post predict preview print process provide
-publish purchase push put query quote rank rate read rebuild receive recommend record refill refresh refund register
-reject release remind remove rename render renew rent replace reply report request reschedule reserve reset resize
-resolve restart restore resume retrieve return review revoke rotate route run save scale scan schedule score search
-select send set share ship show sign simulate solve sort split start stop store submit subscribe suggest summarise
-summarize switch sync tag test toggle track transfer transform translate trigger turn unblock unlock unmute
-unsubscribe update upgrade upload use validate verify view wash water withdraw write
-""",
-    )
-)
 GETTING_VERBS = frozenset(("get", "find", "list", "search", "show", "fetch", "retrieve", "read", "look", "lookup",
                            "query", "view", "check", "calculate", "compute", "return", "count", "estimate",
                            "compare"))  # fmt: skip
@@ -83,7 +62,7 @@ _NOUNS_TOO = frozenset(
         r"\w+",
         """
 bill book capture change charge check cook copy count debit design display download draft draw exchange export extract
-feed filter find finish fix flag fly form format grant hire hold import increase index invite issue launch link list
+feed filter find finish fix flag fly format grant hire hold import increase index invite issue launch link list
 load lock log look mark match measure merge mute order park pause pay pick ping place plan plant post preview print
 process purchase query quote rank rate record refund register release remind rent report request reserve return review
 route run scale scan schedule score search share ship sign sort split start stop store submit switch sync tag test
@@ -91,6 +70,23 @@ track transfer transform trigger turn update upgrade upload use view wash water
 """,
     )
 ) - frozenset(re.findall(r"\w+", "find list pay remind register search start stop submit turn update upload use"))
+# What none of the lists above holds. All that they hold are verbs as well, so that no list can disagree.
+_VERBS = (
+    GETTING_VERBS
+    | ACTING_VERBS
+    | WORKING_VERBS
+    | _NOUNS_TOO
+    | frozenset(
+        re.findall(
+            r"\w+",
+            """
+apply ask authenticate build call choose clean define divide drive end execute fill flip generate give inspect invoke
+like make manage multiply perform provide rebuild receive refresh render replace resolve roll rotate round select
+subtract use write
+""",
+        )
+    )
+)
 _VERBS_IN_FRONT = frozenset(("book", "check", "copy", "count", "download", "export", "extract", "print", "schedule",
                              "track"))  # fmt: skip
 _INVERTED = re.compile(r"(?:is|are|was|do|does|did|can|will|should)\b")
@@ -128,7 +124,7 @@ def verb_phrase(tool: Tool) -> str:
     text = _SENTENCE_END.split(_PREAMBLE.sub("", text), maxsplit=1)[0].strip(" ,-")
     first, _, rest = text.partition(" ")
     if text and len(text) <= _MAX_TASK_CHARS and rest:
-        if verb := _verb(first, rest):
+        if verb := _verb(first, rest) or _own_verb(tool, first, rest):
             return f"{verb} {rest}"
         verb = (words_of(tool.name) or [""])[0]
         verb = verb if verb in GETTING_VERBS else ""
@@ -153,6 +149,14 @@ def _verb(first: str, rest: str) -> str:
     if word in _NO_VERBS or ((base in _NOUNS_TOO or word.endswith("ing")) and not has_object):
         return ""
     return base or (re.sub(r"(?<=[^s])s$", "", word) if has_object and word.isalpha() else "")
+
+
+def _own_verb(tool: Tool, first: str, rest: str) -> str:
+    """The verb that a function's name and description both begin with: "Transfer money to somebody" of `transfer`. The
+    "Order status" of `order_status` only repeats the name."""
+    own, *others = words_of(tool.name) or [""]
+    repeats = bool(others) and words_of(rest.lower())[:1] == others[:1] and first.lower() == own
+    return own if own in _VERBS and _base(first.lower()) == own and not repeats else ""
 
 
 def is_verb(word: str) -> bool:

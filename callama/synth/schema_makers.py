@@ -1,6 +1,6 @@
-"""Which maker of the catalogue makes the values of a parameter that nobody wrote one for: read off its schema, where
-that is silent off its name (``city``, ``order_id``, ``max_price``), then off what its description calls it
-("Departure city").
+"""Which maker of the catalogue makes the values of a parameter that nobody wrote one for: read off its schema and the
+form that its description states, where those are silent off its name (``city``, ``order_id``, ``max_price``), then off
+what its description calls it ("Departure city").
 """
 
 from __future__ import annotations
@@ -12,9 +12,20 @@ from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.synth.names import words_of
+from callama.synth.schema_forms import (
+    COUNTRIES,
+    LANGUAGES,
+    cased,
+    form_said,
+    id_said,
+    not_made,
+    unix_said,
+    with_bounds_said,
+)
 
 SCHEMA = "schema"
 UNKNOWN = "two_words"
+ANY_NUMBER = "int 1 101"
 FORMATS = {"date": "date", "email": "email", "idn-email": "email", "uri": "url", "url": "url", "hostname": "domain",
             "time": "clock", "date-time": "instant"}  # fmt: skip
 # By the last word of a name that says something: "shipping_city", "customerEmail".
@@ -52,41 +63,29 @@ _NAMES = {"first": "first_name", "given": "first_name", "last": "last_name", "fa
           "restaurant": "restaurant", "hotel": "hotel"}  # fmt: skip
 # Where somebody or something goes: the function's own words tell who.
 _WAYS, _WRITING = {"from", "to"}, {"mail", "email", "send", "message", "sms", "notify", "reply"}
-_COUNTRIES = "pick DE|FR|IT|ES|PT|NL|BE|AT|CH|PL|CZ|SE|NO|FI|DK|IE|GB|US|CA|MX|BR|JP|KR|IN|AU|NZ|ZA|EG|KE|TR"
-_LANGUAGES = "pick en|de|fr|es|it|pt|nl|pl|cs|sv|da|fi|tr|ja|ko|zh|hi|ar"
-_LOCALES = "pick en-US|en-GB|de-DE|de-AT|fr-FR|fr-CA|es-ES|es-MX|it-IT|pt-BR|nl-NL|pl-PL|sv-SE|ja-JP|ko-KR|tr-TR"
-_CHANNELS = "pick #general|#random|#support|#sales|#design|#releases|#incidents|#hiring|#frontend|#data|#office|#ops"
 _QUERIES = (
     "pick SELECT count(*) FROM orders|SELECT * FROM customers LIMIT 10|SELECT max(price) FROM products|"
     "SELECT name FROM employees ORDER BY name|SELECT avg(total) FROM invoices|SELECT id FROM tickets WHERE closed = 0|"
     "SELECT city, count(*) FROM customers GROUP BY city|SELECT sum(amount) FROM payments|SELECT email FROM users|"
     "SELECT DISTINCT country FROM suppliers|SELECT * FROM shipments WHERE weight > 20|SELECT min(age) FROM patients"
 )
+# What a description calls its value and a name can only mean otherwise: `customer`, "E-mail address of the customer".
+_SURE = {"email": "email", "mail": "email", "email address": "email", "mail address": "email",
+         "phone number": "phone", "mobile number": "phone", "telephone number": "phone", "url": "url",
+         "web address": "url", "iban": _TEXTS["iban"],
+         "username": "username", "user name": "username", "country code": COUNTRIES, "language code": LANGUAGES,
+         "postal code": "postcode", "zip code": "postcode", "postcode": "postcode", "time zone": "timezone",
+         "timezone": "timezone"}  # fmt: skip
 # Names of two words that the last one alone would tell wrongly.
-_CODES = {"country code": _COUNTRIES, "currency code": "currency", "language code": _LANGUAGES, "zip code": "postcode",
+_CODES = {"country code": COUNTRIES, "currency code": "currency", "language code": LANGUAGES, "zip code": "postcode",
           "postal code": "postcode", "airport code": "airport"}  # fmt: skip
-# What a description says of a value's form, and the names that need no more than a mention of it; of others the
-# description must name the value so.
-_FORMS_SAID: tuple[tuple[re.Pattern[str], str, set[str]], ...] = (
-    (re.compile(r"\bIATA\b(?!.*\bairline)|\bairport code\b", re.IGNORECASE), "airport",
-     {"airport", "origin", "destination", "departure", "arrival", "from", "to", "code", "iata"}),
-    (re.compile(r"\bISO[ -]?4217|\bcurrency code\b", re.IGNORECASE), "currency",
-     {"currency", "base", "quote", "source", "target", "from", "to", "code"}),
-    (re.compile(r"\b3166-1\b(?!.*\balpha-3)|\bISO[ -]?3166$|\b(?:two|2)-letter country", re.IGNORECASE), _COUNTRIES,
-     {"country", "nation", "nationality", "region", "market", "code"}),
-    (re.compile(r"\bISO[ -]?639|\b(?:two|2)-letter language", re.IGNORECASE), _LANGUAGES,
-     {"language", "lang", "source", "target", "from", "to", "code"}),
-    (re.compile(r"\bBCP[ -]?47\b", re.IGNORECASE), _LOCALES, {"locale", "language", "lang", "code"}),
-    (re.compile(r"^(?:\w+(?:'s)? )?(?:surname|last name|family name)$", re.IGNORECASE), "last_name", set()),
-    (re.compile(r"\b(?:start\w*|begin\w*) with ['\"`]?#", re.IGNORECASE), _CHANNELS, {"channel"}),
-)  # fmt: skip
 _ENDS_OF_A_MOVE = frozenset(("source", "destination", "target", "from", "to", "src", "dst", "dest"))
 _MOVES = frozenset(("copy", "cp", "link", "move", "mv", "rename", "symlink"))
 _FILES = frozenset(("file", "files", "folder", "folders", "directory", "directories"))
 # What a description calls the value: "Departure city", "Name of the customer (as on the card)".
 _CALLED = re.compile(
     r"^(?:the|an?|your|optional)?\s*([\w -]{2,60}?)(?=\s+(?:of|for|to|in|on|from|at|that|which|as|with|by|"
-    r"where|when|after|before|whose)\b|[,.;:(]|$)",
+    r"where|when|after|before|whose|used|using|is|must|should)\b|[,.;:(]|$)",
     re.IGNORECASE,
 )
 _LISTED = re.compile(r"[a-z0-9_-]+(?:,\s*[a-z0-9_-]+)+|[A-Z]\w{2,}(?:,\s*[A-Z][a-z]\w+){2,}")
@@ -113,10 +112,12 @@ def maker_of(name: str, schema: Mapping[str, Any], about: str = "", *, known_onl
         return SCHEMA
     if kind == "string":
         form = schema.get("format")
+        if form is None and not_made(words, str(schema.get("description", ""))):
+            return SCHEMA
         maker = text_maker(words, schema, about)
         if form is None and not maker and isinstance(schema.get("default"), str):
             return SCHEMA
-        if form is None and known_only and maker in ("", *_ANY_WORDS):
+        if form is None and known_only and maker.split(" ")[-1] in ("", *_ANY_WORDS):
             return SCHEMA
         return FORMATS.get(form, SCHEMA) if form is not None else maker or UNKNOWN
     return number_maker(kind, words, schema) if kind in ("integer", "number") else SCHEMA
@@ -139,12 +140,26 @@ def not_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def text_maker(words: Sequence[str], schema: Mapping[str, Any], about: str = "") -> str:
     """The maker of a text; empty where neither the name nor the description says anything."""
+    said = str(schema.get("description", "")).strip()
+    called = _CALLED.match(said)
+    maker = form_said(words, said, called[1] if called else "")
+    if not maker:
+        maker = _usual(words, schema, about)
+        maker = id_said(maker, said) or maker
+    return cased(maker, said) if maker else ""
+
+
+def _usual(words: Sequence[str], schema: Mapping[str, Any], about: str) -> str:
+    """The maker of a text of no stated form: by what the description calls it, if that leaves no doubt, by its name,
+    else by any word of what it is called."""
     if kind := _coded(words, schema, about):
         return kind
-    if words[-1:] == ["name"] and (whose := _NAMES.get(" ".join(words[-2:-1]))):
-        return whose
     called = _CALLED.match(str(schema.get("description", "")).strip())
     described = words_of(called[1].lower()) if called else []
+    if sure := _SURE.get(" ".join(described[-2:])) or _SURE.get(" ".join(described[-1:])):
+        return sure
+    if words[-1:] == ["name"] and (whose := _NAMES.get(" ".join(words[-2:-1]))):
+        return whose
     if described and described[-1] in _SAYS_THAT_IT_IS_TEXT:  # "conditions description" are no conditions
         described = []
     for said in (words, [word for word in described if word not in _SAYS_NOTHING]):
@@ -160,25 +175,30 @@ def _coded(words: Sequence[str], schema: Mapping[str, Any], about: str) -> str:
     """The maker of a text that has a form of its own: a code, a query, a file's place."""
     said, default = str(schema.get("description", "")), str(schema.get("default", ""))
     doing, last = set(words_of(about)), words[-1] if words else ""
-    called = _CALLED.match(said.strip())
-    for form, maker, names in _FORMS_SAID:
-        if form.search(called[1] if called else "") or (last in names and form.search(said)):
-            return maker
     if last in ("query", "sql", "statement") and "sql" in {*words, *doing, *words_of(said)}:
         return _QUERIES
     if last in _ENDS_OF_A_MOVE and doing & _FILES and doing & _MOVES:
         return "path"
     if last in ("country", "nation") and (schema.get("maxLength") == 2 or re.fullmatch("[A-Z]{2}", default)):
-        return _COUNTRIES
+        return COUNTRIES
     return _CODES.get(" ".join(words[-2:]), "")
 
 
 def number_maker(kind: str, words: Sequence[str], schema: Mapping[str, Any]) -> str:
-    """The maker of a number; ``schema`` where bounds leave none."""
+    """The maker of a number, whole unless something speaks of fractions; ``schema`` where bounds leave none."""
+    if moment := unix_said(schema):
+        return moment
+    if (
+        kind == "integer"
+        and not _BOUNDS & schema.keys()
+        and (words[-1:] in (["timestamp"], ["created"]) or words[1:] == ["at"])
+    ):
+        return "unix_time 1"  # no other whole number says when
+    schema = with_bounds_said(schema)
     default = schema.get("default")
-    if kind == "number" and isinstance(default, float) and 0 < default < 1 and not _BOUNDS & schema.keys():
+    bounded = bool(_BOUNDS & schema.keys())
+    if kind == "number" and isinstance(default, float) and 0 < default < 1 and not bounded:
         return "number 0.01 0.99 2"  # a share
-    bounded = "minimum" in schema or "maximum" in schema
     known = next((_WHOLES[w] for w in reversed(words) if w in _WHOLES), "") if kind == "integer" else ""
     known = known or (next((_NUMBERS[w] for w in reversed(words) if w in _NUMBERS), "") if kind == "number" else "")
     if known and not bounded:
@@ -188,9 +208,19 @@ def number_maker(kind: str, words: Sequence[str], schema: Mapping[str, Any]) -> 
         ends = [int(end) for end in known.split(" ")[1:3]]
         if schema.get("minimum", ends[0]) <= ends[0] and ends[1] <= schema.get("maximum", ends[1]):
             return known
-    if kind == "integer":
+    decimals = 0 if kind == "integer" else _decimals(known, low, high, schema)
+    if not decimals:
         return f"int {low:.0f} {high:.0f}" if low <= high and abs(low) < 1e15 > abs(high) else SCHEMA
-    return f"number {low} {high} 2" if high - low > 0.1 else SCHEMA
+    return f"number {low} {high} {decimals}" if high - low > 0.1 else SCHEMA
+
+
+def _decimals(known: str, low: float, high: float, schema: Mapping[str, Any]) -> int:
+    """How many decimals a number has whose kind is ``known`` or that lies within these bounds: none, if neither its
+    bounds nor its default have any and there are whole numbers enough."""
+    if known:
+        return 1 if known.endswith(" 1") else 2
+    ends = [value for key in (*_BOUNDS, "default") if isinstance(value := schema.get(key), int | float)]
+    return 0 if all(end == int(end) for end in ends) and high - low > 2 else 2
 
 
 def bounds_of(schema: Mapping[str, Any], step: float) -> tuple[float, float]:

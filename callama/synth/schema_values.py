@@ -20,6 +20,7 @@ import rstr
 from callama.common.errors import CallamaError
 from callama.synth import values
 from callama.synth.names import words_of
+from callama.synth.schema_forms import not_made
 from callama.synth.schema_makers import (
     FORMATS,
     SCHEMA,
@@ -81,6 +82,7 @@ def _settled(schema: Any, root: Mapping[str, Any], rng: random.Random, depth: in
             rest = {k: v for k, v in schema.items() if k not in ("anyOf", "oneOf", "default")}
             full = [w for w in ways if not (isinstance(w, Mapping) and w.get("type") == "null")] or ways
             full = [w for w in full if not _is_any_text(w, name)] or full
+            full = [w for w in full if not (isinstance(w, Mapping) and w.get("enum") == [""])] or full
             way = full[0] if depth > _DEEP else rng.choice(full)
             schema = _both(way if isinstance(way, Mapping) else {}, rest)
             continue
@@ -189,9 +191,12 @@ def _text(name: str, schema: Mapping[str, Any], rng: random.Random) -> str:
         return ":".join(f"{rng.randint(1, 65535):x}" for _ in range(8))
     if form == "duration":
         return f"PT{rng.randint(1, 59)}M"
-    maker = FORMATS.get(str(form)) or text_maker(words_of(name), schema)
+    wanted = "" if form else not_made(words_of(name), str(schema.get("description", "")))
+    maker = FORMATS.get(str(form)) or ("" if wanted else text_maker(words_of(name), schema))
     if not maker and isinstance(default := schema.get("default"), str) and low <= len(default) <= high:
         return default  # the only value of its kind that is known
+    if wanted:
+        raise CallamaError(f"its description asks for {wanted}, and no value can be made of that: give `examples`")
     maker = maker or UNKNOWN
     for _ in range(20):
         text = str(values.make(maker, rng))

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from callama.contract.messages import JsonObject
-from callama.synth import ways
+from callama.synth import moments, ways
 from callama.synth.catalogue import SLOT, ToolSpec, make_value, nested, slots
 from callama.synth.facts import fact
+from callama.synth.moments import long_date
 from callama.synth.schema_makers import SCHEMA
 from callama.synth.schema_values import spoken
-from callama.synth.values import long_date
 
 _OPTIONAL = 0.45
 _IN_WORDS, _FORM, _TWO_SENTENCES, _FROM_TODAY, _SLIP = 0.07, 0.07, 0.07, 0.06, 0.03
@@ -107,7 +107,9 @@ def _in_order(spec: ToolSpec, flat: Mapping[str, Any]) -> bool:
         base = flat.get(rest[0]) if rest else None
         if base is None:
             continue
-        if kind in ("later_date", "later_time", "more", "above") and not base < value:
+        if kind in ("later_time", "more", "above") and not base < value:
+            return False
+        if kind in moments.LATER and not moments.are_in_order(kind, rest, base, value):
             return False
         if kind == "as_many" and len(base) != len(value):
             return False

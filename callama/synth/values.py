@@ -6,21 +6,19 @@ cannot have seen teach it to copy from the request. A maker's name may carry arg
 
 from __future__ import annotations
 
-import datetime
 import random
 import re
 import string
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from callama.common.errors import CallamaError
-from callama.synth import words
+from callama.synth import moments, words
 from callama.synth.facts import fact
 
 Maker = Callable[[random.Random], Any]
 Known = Mapping[str, Any]
-_FIRST_DAY = datetime.date(2024, 1, 1)
-_DAYS = 4 * 365
 
 
 def make(spec: str, rng: random.Random, known: Known | None = None) -> Any:
@@ -199,14 +197,6 @@ def _branch(rng: random.Random) -> str:
     return rng.choice(("feature/{s}", "fix/{s}", "{s}", "release-{d}")).format(s=_slug(rng), d=rng.randint(1, 40))
 
 
-def _date(rng: random.Random) -> str:
-    return (_FIRST_DAY + datetime.timedelta(days=rng.randrange(_DAYS))).isoformat()
-
-
-def _time(rng: random.Random) -> str:
-    return f"{rng.randint(6, 22):02}:{rng.choice((0, 15, 30, 45, rng.randrange(60))):02}"
-
-
 def _price(rng: random.Random) -> float | int:
     whole = rng.choice((rng.randint(1, 60), rng.randint(10, 400), rng.randint(100, 2500)))
     cents = rng.choice((0, 0, 99, 95, 25, 75, 49, 5, 50, rng.randrange(100)))
@@ -274,8 +264,10 @@ _PLAIN: dict[str, Maker] = {
     "exercise": _from(words.EXERCISES), "weekday": _from(words.WEEKDAYS), "month": _from(words.MONTHS),
     "sky": _from(words.SKIES), "timezone": _from(words.TIMEZONES), "table": _from(words.TABLES),
     "team_name": _team_name, "domain": _domain, "url": _url, "path": _path, "folder": _folder, "filename": _filename,
-    "slug": _slug, "branch": _branch, "date": _date, "time": _time, "price": _price, "flight": _flight, "hex": _hex,
-    "record": _record, "chore": lambda rng: _fill(rng.choice(words.CHORES), rng),
+    "slug": _slug, "branch": _branch, "date": moments.date, "time": moments.time, "instant": moments.instant,
+    "price": _price, "flight": _flight, "hex": _hex, "record": _record,
+    "uuid": lambda rng: str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+    "chore": lambda rng: _fill(rng.choice(words.CHORES), rng),
     "message": lambda rng: _fill(rng.choice(words.MESSAGES), rng), "year": lambda rng: rng.randint(1950, 2026),
     "ticker": lambda rng: _capitals(rng, rng.randint(3, 4)), "airport": lambda rng: _capitals(rng, 3),
     "plate": lambda rng: f"{_capitals(rng, rng.randint(2, 3))}-{_digits(rng, rng.randint(3, 4))}",
@@ -292,15 +284,14 @@ _PLAIN: dict[str, Maker] = {
     "datafile": _datafile, "photo": _photo,
     "web_colour": lambda rng: "#" + "".join(rng.choice("0123456789abcdef") for _ in range(6)),
     "post": lambda rng: _fill(rng.choice(words.POSTS), rng), "claim": lambda rng: _fill(rng.choice(words.CLAIMS), rng),
-    "moment": lambda rng: f"{_date(rng)} {_time(rng)}", "instant": lambda rng: f"{_date(rng)}T{_time(rng)}:00Z",
-    "clock": lambda rng: f"{_time(rng)}:00Z",
-    "year_month": lambda rng: _date(rng)[:7], "handle": lambda rng: f"@{_username(rng)}",
+    "moment": lambda rng: f"{moments.date(rng)} {moments.time(rng)}", "clock": lambda rng: f"{moments.time(rng)}:00Z",
+    "year_month": lambda rng: moments.date(rng)[:7], "handle": lambda rng: f"@{_username(rng)}",
     "hashtag": lambda rng: f"#{rng.choice(words.ADJECTIVES)}{rng.choice(words.NOUNS)}",
 }  # fmt: skip
 _FRAGMENTS: dict[str, Maker] = {
     "noun": _PLAIN["noun"], "adj": _from(words.ADJECTIVES), "first": _first, "last": _last, "room": _PLAIN["room"],
     "ingredient": _PLAIN["ingredient"], "product": _from(words.PRODUCTS), "topic": _PLAIN["topic"], "city": _city,
-    "weekday": _PLAIN["weekday"], "time": _time, "n": lambda rng: rng.randint(3, 60),
+    "weekday": _PLAIN["weekday"], "time": moments.time, "n": lambda rng: rng.randint(3, 60),
 }  # fmt: skip
 
 
@@ -356,19 +347,6 @@ def _as_many(rng: random.Random, arguments: Sequence[str], known: Known) -> list
     return _list(rng, (count, count, *rest), known)
 
 
-def _later_date(rng: random.Random, arguments: Sequence[str], known: Known) -> str:
-    """``later_date PARAMETER LOW HIGH``: days after it."""
-    name, low, high = arguments
-    days = datetime.timedelta(days=rng.randint(int(low), int(high)))
-    return (datetime.date.fromisoformat(known[name]) + days).isoformat()
-
-
-def _later_time(rng: random.Random, arguments: Sequence[str], known: Known) -> str:
-    """``later_time PARAMETER``: the same day, later."""
-    hour = int(known[arguments[0]][:2])
-    return f"{rng.randint(hour + 1, 23):02}:{rng.choice((0, 15, 30, 45)):02}"
-
-
 def _more(rng: random.Random, arguments: Sequence[str], known: Known) -> int:
     """``more PARAMETER LOW HIGH``: a whole number greater by that much."""
     name, low, high = arguments
@@ -382,6 +360,13 @@ def _above(rng: random.Random, arguments: Sequence[str], known: Known) -> Any:
     return next((value for value in drawn if value > known[name]), known[name])
 
 
+def _cased(rng: random.Random, arguments: Sequence[str], known: Known) -> str:
+    """``cased lower MAKER``: in small letters, or in capitals with ``upper``."""
+    case, *rest = arguments
+    text = str(make(" ".join(rest), rng))
+    return {"lower": text.lower, "upper": text.upper}[case]()
+
+
 def _country_of(rng: random.Random, arguments: Sequence[str], known: Known) -> str:
     """``country_of PARAMETER``: of the city there; any, if the city is made up."""
     return str(fact("country_of", known[arguments[0]]) or rng.choice(words.COUNTRIES))
@@ -389,12 +374,7 @@ def _country_of(rng: random.Random, arguments: Sequence[str], known: Known) -> s
 
 _WITH_ARGUMENTS: dict[str, Callable[[random.Random, Sequence[str], Known], Any]] = {
     "int": _int, "number": _number, "pick": _pick, "pick_number": _pick_number, "code": _code, "list": _list,
-    "rows": _rows, "as_many": _as_many, "later_date": _later_date, "later_time": _later_time, "more": _more,
-    "above": _above, "country_of": _country_of,
+    "rows": _rows, "as_many": _as_many, "more": _more, "above": _above, "country_of": _country_of, "cased": _cased,
+    "later_date": moments.later_date, "later_time": moments.later_time, "later_moment": moments.later_moment,
+    "moment_as": moments.moment_as, "unix_time": moments.unix_time,
 }  # fmt: skip
-
-
-def long_date(iso: str) -> str:
-    """``2025-03-14`` as ``March 14, 2025``."""
-    day = datetime.date.fromisoformat(iso)
-    return f"{words.MONTHS[day.month - 1]} {day.day}, {day.year}"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from callama.synth.catalogue import ToolSpec, slots
-from callama.synth.values import long_date
+from callama.synth.moments import long_date
 
 NUMBER_WORDS = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",

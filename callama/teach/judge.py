@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
+from typing import Any
 
 from callama.common.errors import CallamaError
+from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, Message, ToolCall
 from callama.data.audit import check_made
 from callama.data.quarantine import DropError
@@ -75,7 +78,28 @@ def conversation_of(plan: Plan, request: str, reply: Reply) -> Conversation:
     except CallamaError as error:
         raise DropError(Refusal.ANSWER_MALFORMED, str(error), reply.text) from None
     check_made(made)
+    _check_values(plan, calls, reply.text)
     return made
+
+
+def _check_values(plan: Plan, calls: Sequence[ToolCall], text: str) -> None:
+    """Lets calls pass that hold the values that the user was to say, and no others but defaults."""
+    left = list(plan.wishes)
+    for call in calls:
+        schema = next(t.parameters["properties"] for t in plan.tools if t.name == call.name)
+        given = {n: v for n, v in call.arguments.items() if not _is_default(v, schema.get(n))}
+        fitting = [w for w in left if w.spec.name == call.name and given == _without_defaults(w.said, schema)]
+        if not fitting:
+            raise DropError(Refusal.OTHER_VALUES, dumps({call.name: call.arguments}), text)
+        left.remove(fitting[0])
+
+
+def _without_defaults(said: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if not _is_default(value, schema.get(name))}
+
+
+def _is_default(value: Any, schema: Any) -> bool:
+    return isinstance(schema, Mapping) and "default" in schema and value == schema["default"]
 
 
 def _in_order(call: ToolCall, plan: Plan, index: int) -> ToolCall:

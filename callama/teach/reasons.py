@@ -17,6 +17,11 @@ class Refusal(Reason):
     FOREIGN_TEXT = "foreign_text", "A text holds control characters or a model's special tokens."
     INSTRUCTION = "instruction", "A text repeats the teacher's instruction."
     NONSENSE = "nonsense", "A text holds no word of everyday English and none of the tools'."
+    OTHER_VALUES = "other_values", "A call holds other values than the scenario wants."
+    TOOL_WANTED = (
+        "tool_wanted",
+        "Nothing is to be called, and the user's message may ask for what a tool does.",
+    )
     VALUE_UNSAID = "value_unsaid", "The user's message lacks a value that it had to say."
     GAP_FILLED = "gap_filled", "The user's message may say the value that had to be missing."
     PARROTED = "parroted", "The answer repeats the user's message."

@@ -13,7 +13,7 @@ from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, JsonObject, Message, ToolCall
 from callama.data.grounding import audit
 from callama.data.quarantine import DropError
-from callama.synth.augment.akin import share_words
+from callama.synth.augment.akin import may_do, share_words
 from callama.synth.speech import label
 from callama.teach.plan import ALSO, ASSISTANT, Plan, Wish
 from callama.teach.reasons import Refusal
@@ -76,15 +76,15 @@ def check_request(plan: Plan, request: str) -> None:
     """Lets a user's message pass that may be one.
 
     Raises:
-        DropError: it is the instruction's, or nonsense; or, where nothing is to be called and no audit of
-            a call follows, it lacks a value, or says the one that was to be missing.
+        DropError: it is the instruction's, or nonsense; it lacks a value, or says the one that was to be missing; or it
+            may ask for what a tool does where none is to be called.
     """
     _check_echo(plan, request)
     if any(wish.said and _within(wish.text, request) for wish in plan.wishes):
         raise DropError(Refusal.INSTRUCTION, "", request)
     _check_sense(plan, request)
-    if plan.wanted:
-        return
+    if plan.scenario == "plain_chat" and any(may_do(tool, (), request) for tool in plan.tools):
+        raise DropError(Refusal.TOOL_WANTED, "", request)
     for wish in plan.wishes:
         if unsaid := _unsaid(wish, request):
             raise DropError(Refusal.VALUE_UNSAID, unsaid, request)
@@ -138,10 +138,18 @@ def _within(part: str, text: str) -> bool:
 
 
 def _unsaid(wish: Wish, request: str) -> str:
-    """The name of a value that was to be said and is not."""
+    """The name of a value that was to be said and is not. Codes and choices, which a call of unknown origin may hold
+    unsaid, were to be said as well: an example out of a description is no value of the user's."""
     call = ToolCall(wish.spec.name, dict(wish.said), "call_0")
     said = Conversation((Message("user", request), Message("assistant", None, (call,))), (wish.spec.tool,))
-    return next((argument.path for argument in audit(said) if argument.ground == "ungrounded"), "")
+    return next((a.path for a in audit(said) if _is_unsaid(a.ground, wish.said.get(a.path))), "")
+
+
+def _is_unsaid(ground: str, value: object) -> bool:
+    """Whether a value with this ground had to be said and was not; a yes or no can be said in any words."""
+    return ground in ("ungrounded", "code") or (
+        ground == "choice" and isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+    )
 
 
 def _filled(wish: Wish, request: str) -> str:

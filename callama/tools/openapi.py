@@ -168,7 +168,13 @@ def _object(schema: Any, document: Document, depth: int) -> dict[str, Any] | Non
         return None
     parts = [_object(part, document, depth + 1) for part in schema.get("allOf", ())]
     own = schema.get("properties")
-    if None in parts or schema.get("type", "object") != "object" or not (parts or isinstance(own, Mapping)):
+    # A body that may also be null ("type": ["object", "null"]) is the same as one that may be left out.
+    kind = schema.get("type", "object")
+    if (
+        None in parts
+        or kind not in ("object", ["object"], ["object", "null"], ["null", "object"])
+        or not (parts or isinstance(own, Mapping))
+    ):
         return None
     properties: dict[str, Any] = {}
     required: list[str] = []

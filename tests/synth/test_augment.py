@@ -16,7 +16,7 @@ from callama.contract.jsontext import loads_strict
 from callama.contract.messages import Conversation, Message, Tool, ToolCall, dump_line
 from callama.data.audit import check_made
 from callama.data.read import read_conversations
-from callama.synth.augment.changes import corrected_call, decline, missing_argument
+from callama.synth.augment.changes import corrected_call, decline, distractors, joined, missing_argument
 from callama.synth.augment.run import SCENARIOS, augment_file
 from callama.synth.engine import synthesise
 
@@ -142,6 +142,39 @@ def test_what_is_missing_is_asked_for_in_words(name: str, asked: str) -> None:
         assert "the the" not in (made.messages[1].content or "")
 
 
+def of(*names: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": list(names)}
+
+
+STOCK = Tool("get_stock_price", "Get the current stock price", of("symbol"))
+FLIGHT = Tool("book_flight", "Book a flight between two cities", of("origin", "destination"))
+MUSIC = Tool("play_song", "Play a song", of("song"))
+
+
+def test_what_a_later_turn_declines_is_not_put_on_offer() -> None:
+    messages = (
+        Message("user", "What is the price of AAPL?"),
+        Message("assistant", None, (ToolCall("get_stock_price", {"symbol": "AAPL"}, "call_0"),)),
+        Message("tool", '{"price": 150.5}', (), "call_0"), Message("assistant", "It is 150.5."),
+        Message("user", "Can you also book a flight to London?"), Message("assistant", "I'm sorry, I can't."),
+    )  # fmt: skip
+    conversation = Conversation(messages, (STOCK,))
+    made = [distractors(conversation, random.Random(seed), (FLIGHT, MUSIC)) for seed in range(20)]
+    assert all(m and {t.name for t in m.tools} == {"get_stock_price", "play_song"} for m in made)
+
+
+def test_no_two_that_do_the_same_are_joined() -> None:
+    def calling(text: str, tools: tuple[Tool, ...], **arguments: str) -> Conversation:
+        call = ToolCall(tools[0].name, dict(arguments), "call_0")
+        return Conversation((Message("user", text), Message("assistant", None, (call,))), tools)
+
+    password = Tool("generate_password", "Generate a random password", of("length"))
+    other = Tool("generate_random_password", "Generate a random password of a length", of("length"))
+    first = calling("I need a password of 12 characters.", (password,), length="12")
+    assert joined(first, calling("Play Hey Jude.", (MUSIC, other), song="Hey Jude"), random.Random(1)) is None
+    assert joined(first, calling("Play Hey Jude.", (MUSIC, FLIGHT), song="Hey Jude"), random.Random(1)) is not None
+
+
 @pytest.mark.parametrize(
     ("request_text", "called", "beside"),
     [
@@ -151,6 +184,10 @@ def test_what_is_missing_is_asked_for_in_words(name: str, asked: str) -> None:
          Tool("proveStatement", "Prove the truth of a statement using logic.")),
         ("Create a gateway for the VPC v1.", Tool("createGateway", "Create an internet gateway."),
          Tool("createSubnet", "Create a subnet within a VPC.")),
+        ("My bill is $50 and I want to leave a 15% tip.", Tool("calculate_tip", "Calculate the tip for a bill."),
+         Tool("calculate_percentage", "Calculate the percentage of a number.")),
+        ("What do I owe?", Tool("calculate_tip", "Calculate the tip for a bill.", of("tip_percentage")),
+         Tool("calculate_percentage", "Calculate the percentage of a number.")),
     ],
 )  # fmt: skip
 def test_nothing_is_declined_beside_a_tool_that_may_do_it(request_text: str, called: Tool, beside: Tool) -> None:

@@ -20,7 +20,7 @@ from callama.data.quarantine import DropError
 from callama.data.read import read_conversations
 from callama.synth.own import _rivals
 from callama.synth.own_sets import write_own_sets
-from callama.synth.own_task import task_of
+from callama.synth.own_task import _NOUNS_TOO, ACTING_VERBS, GETTING_VERBS, WORKING_VERBS, is_verb, task_of
 from callama.tools.load import load_tools
 
 STRING = {"type": "string"}
@@ -148,12 +148,24 @@ def test_what_cannot_be_made_is_one_error(tmp_path: Path) -> None:
         ("orders", "Creation of an order", "use orders"),
         ("weather.get", "", "get weather"),
         ("frobnicate", "", "use frobnicate"),
+        ("transfer", "Transfer money between two accounts.", "transfer money between two accounts"),
+        ("multiply", "Multiplies two numbers.", "multiply two numbers"),
+        ("x", "Rolls dice", "roll dice"),
+        ("x", "Explains terms in simple words", "explain terms in simple words"),
+        ("x", "Diagnoses faults of a machine", "diagnose faults of a machine"),
+        ("design_logo", "Designs logos for firms", "design logos for firms"),
+        ("x", "Matches the invoices with orders", "match the invoices with orders"),
         ("x", "Frobnicate the thing", "frobnicate the thing"),
         ("send_mail", "Get " + "a very long " * 20 + "thing", "send mail"),
     ],
 )
 def test_a_task_is_read_off_the_description_or_the_name(name: str, description: str, task: str) -> None:
     assert task_of(Tool(name, description)) == task
+
+
+def test_no_list_of_verbs_holds_a_word_that_is_none() -> None:
+    lists = GETTING_VERBS | ACTING_VERBS | WORKING_VERBS | _NOUNS_TOO
+    assert all(is_verb(word) for word in lists)
 
 
 def test_the_audit_refuses_what_cleaning_would() -> None:

@@ -13,12 +13,14 @@ import pytest
 
 from callama.contract.messages import Tool
 from callama.synth.catalogue import read_entry
+from callama.synth.moments import are_in_order
 from callama.synth.own import write_own_catalogue
 from callama.synth.own_results import outcome_of
 from callama.synth.own_task import task_of
 from callama.synth.own_words import entry_of
 from callama.synth.scenarios.parallel_same import _paired
 from callama.synth.schema_makers import maker_of
+from callama.synth.schema_values import value_for
 from callama.synth.values import make
 from callama.tools.load import load_tools
 
@@ -64,6 +66,11 @@ def test_a_result_does_not_contradict_its_call() -> None:
     assert played("get a pet", of(id=STRING, born=DATE), petId=STRING) == {"id": "{petId}", "born": "@date"}
     assert played("get a pet", of(id=STRING), petId=STRING) == {}, "what was said is no answer"
     assert played("add a toy to a pet", of(id=STRING), petId=STRING) == {"id": "@record"}
+    assert played("get a user", of(login=STRING, born=DATE), username=STRING)["login"] == "{username}"
+    assert played("get a customer", of(id=STRING, born=DATE), customer=STRING)["id"] == "{customer}"
+    assert played("get a customer", of(id={"type": "integer"}), customer=STRING) == {}
+    assert played("find a pet", of(name=STRING, born=DATE), pet_name=STRING)["name"] == "{pet_name}"
+    assert played("get the owner of a pet", of(login=STRING), pet_name=STRING) == {"login": "@username"}
     gives = of(weight=NUMBER)
     result, _ = outcome_of("update a pet", gives, {"properties": {"weight": NUMBER}, "required": []}, ["weight"])
     assert result["weight"].startswith("= weight or make("), "a wish that was told comes back"
@@ -106,7 +113,7 @@ def test_names_and_descriptions_say_what_a_value_is(name: str, schema: Any, abou
         ("source", "Town to start in.", "shortest_path", "city"),
         ("from", "Sender", "get_directory_route", "person"),
         ("full_name", "First and last name of the user.", "f", "full_name"),
-        ("color", "Hex colour, starting with '#'", "f", "colour"),
+        ("color", "Colour, starting with '#'", "f", "colour"),
         ("hashtag", "Hashtag; must start with #", "f", "two_words"),
         ("amount", "Amount, without the currency code", "f", "two_words"),
         ("city", "City whose airport code is wanted", "f", "city"),
@@ -126,7 +133,7 @@ def test_a_result_repeats_no_argument_of_another_type() -> None:
 
 @pytest.mark.parametrize("ends", [{"type": ["string", "null"], "format": "date"}, {"anyOf": [DATE, {"type": "null"}]}])
 def test_an_end_that_may_be_null_is_later_too(tmp_path: Path, ends: dict[str, Any]) -> None:
-    properties = {"departure_date": DATE, "return_date": ends}
+    properties: dict[str, Any] = {"departure_date": DATE, "return_date": ends}
     entry = catalogue(tmp_path, [function("Search for flights", ["departure_date"], **properties)])[0][0]
     assert entry["makers"]["return_date"] == "later_date departure_date 1 14"
 
@@ -178,3 +185,120 @@ def test_each_of_several_values_in_quotes_has_its_own() -> None:
         assert len(asks) == 3
         for value in (value for asked in asks for value in asked.arguments.values()):
             assert f'"{value}"' in said
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "form"),
+    [
+        ("date", "Date in DD.MM.YYYY format", r"\d\d\.\d\d\.\d{4}"),
+        ("date", "Date, format MM/DD/YYYY", r"[01]\d/\d\d/\d{4}"),
+        ("date", "Date as %d/%m/%Y", r"[0-3]\d/\d\d/\d{4}"),
+        ("time", "Time, 12-hour clock with am/pm", r"\d\d:\d\d [AP]M"),
+        ("month", "Month, YYYY-MM", r"\d{4}-\d\d"),
+        ("since", "A timestamp in ISO 8601 format: `YYYY-MM-DDTHH:MM:SSZ`.", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"),
+        ("currency", "Three-letter ISO currency code, in lowercase.", "[a-z]{3}"),
+        ("customer", "ID of the Customer this PaymentIntent belongs to", r"[\w-]*\d[\w-]*"),
+        ("customer", "E-mail address of the customer", r"[^ ]+@[^ ]+"),
+        ("user", "The numeric ID of the user", r"\d+"),
+        ("employee_id", "ID, six digits", r"\d{6}"),
+        ("code", "Two letters followed by four digits", r"[A-Z]{2}\d{4}"),
+        ("country", "ISO 3166-1 alpha-3 code", "[A-Z]{3}"),
+        ("region", "AWS region", r"[a-z]+-[a-z]+-\d"),
+        ("zone", "DNS zone", r"\w+\.\w+"),
+        ("color", "Hex colour code", "#[0-9a-f]{6}"),
+        ("ref", "The git reference. The reference can be a branch or tag name.", r"[a-z/-]+\d*"),
+        ("element", "Human-readable element description used to obtain permission", r"\w+ \w+"),
+        ("key", "A UUID", r"[0-9a-f]{8}-[0-9a-f-]{27}"),
+    ],
+)
+def test_a_form_that_a_description_states_decides_over_the_name(name: str, description: str, form: str) -> None:
+    rng = random.Random(1)
+    made = {str(make(maker_of(name, {**STRING, "description": description}), rng)) for _ in range(40)}
+    assert all(re.fullmatch(form, text) for text in made), made
+    assert len(made) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "maker"),
+    [
+        ("text", "Text to convert to uppercase", "message"), ("tz", "IANA timezone identifier", "timezone"),
+        ("user", "Name or ID of the user", "username"), ("password", "With at least 8 digits", "two_words"),
+        ("path", "Path below /logs/YYYY/MM/DD", "path"), ("text", "Text (no regular expression)", "message"),
+    ],
+)  # fmt: skip
+def test_a_form_of_something_else_decides_nothing(name: str, description: str, maker: str) -> None:
+    assert maker_of(name, {**STRING, "description": description}) == maker
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "low", "high"),
+    [
+        ("tail", {"description": "Returns only the last N lines"}, 1, 101),
+        ("temperature", {"description": "Target temperature in °C, 5 to 30"}, 5, 30),
+        ("limit", {"description": "Max results (1-100, default 20)"}, 1, 100),
+        ("size", {"description": "At least 3"}, 3, 103), ("size", {"description": "less than 50"}, 1, 49),
+        ("size", {"description": "Up to 1,000"}, 1, 1000), ("level", {"description": "between 40 and 60"}, 40, 60),
+        ("timestamp", {"description": "Unix timestamp in seconds"}, 1_700_000_000, 1_900_000_000),
+        ("created", {"format": "unix-time"}, 1_700_000_000, 1_900_000_000),
+        ("at", {"description": "Milliseconds since the Unix epoch"}, 1_700_000_000_000, 1_900_000_000_000),
+        ("epoch", {"description": "Epoch to stop at"}, 1, 101),
+    ],
+)  # fmt: skip
+def test_numbers_are_whole_and_within_what_is_said(name: str, schema: Any, low: int, high: int) -> None:
+    rng = random.Random(1)
+    made = {make(maker_of(name, {"type": "number", **schema}), rng) for _ in range(60)}
+    assert all(low <= value <= high for value in made) and len(made) > 5
+    assert name == "temperature" or all(isinstance(value, int) for value in made)
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    assert any(isinstance(make(maker_of("x", share), rng), float) for _ in range(9))
+
+
+def test_a_form_that_no_maker_can_do_is_noted_and_contradicted_by_no_value(tmp_path: Path) -> None:
+    coded = {**STRING, "description": "The payload, base64-encoded"}
+    tools = [
+        function("Send it", ["city"], "send", city=STRING, payload=coded),
+        function("Show it", ["payload"], "show", payload=coded),
+        function("Resize it", ["width"], "resize", width=NUMBER),
+    ]
+    entries, texts = catalogue(tmp_path, tools)
+    assert [list(entry["makers"]) for entry in entries] == [["city"], ["width"]]
+    wanted = "its description asks for base64, and no value can be made of that: give `examples`"
+    assert any(text.endswith(f"(send): parameter 'payload' is never asked for: {wanted}") for text in texts)
+    assert any(text.endswith(f"(show): parameter 'payload': {wanted}") for text in texts)
+    assert any("(resize): parameter 'width' gets whole numbers from 1 to 101" in text for text in texts)
+
+
+def test_who_is_found_by_a_path_has_a_key_and_nobody_says_an_empty_text(tmp_path: Path) -> None:
+    tools = [
+        function("Find one", ["customer"], "GetCustomersCustomer", customer={**STRING, "maxLength": 50}),
+        function("Add one", ["guest"], "add_guest", guest=STRING),
+    ]
+    assert [list(entry["makers"].values()) for entry in catalogue(tmp_path, tools)[0]] == [["record"], ["full_name"]]
+    either = {"anyOf": [{**STRING, "enum": [""]}, {**STRING, "format": "email"}]}
+    assert {bool(value_for("x", either, either, random.Random(seed))) for seed in range(20)} == {True}
+    assert maker_of("created", {"type": "integer"}) == maker_of("sent_at", {"type": "integer"}) == "unix_time 1"
+
+
+def test_a_repository_beside_its_owner_has_one_owner(tmp_path: Path) -> None:
+    entries, _ = catalogue(tmp_path, [function("Get it", ["owner", "repo"], owner=STRING, repo=STRING)])
+    assert entries[0]["makers"]["repo"] == "slug"
+
+
+@pytest.mark.parametrize(
+    ("schema", "later"),
+    [
+        ({**STRING, "format": "date-time"}, "later_moment start_time"),
+        ({**STRING, "description": "DD.MM.YYYY"}, "later_date start_time 1 14 %d.%m.%Y"),
+        ({"type": "integer", "format": "unix-time"}, "more start_time 900 14400"),
+    ],
+)
+def test_an_end_is_near_its_start(tmp_path: Path, schema: dict[str, Any], later: str) -> None:
+    tool = function("Create an event", ["start_time", "end_time"], start_time=schema, end_time=schema)
+    made = catalogue(tmp_path, [tool])[0][0]["makers"]
+    assert made["end_time"] == later
+    rng = random.Random(1)
+    for _ in range(20):
+        start = make(made["start_time"], rng)
+        end = make(later, rng, {"start_time": start})
+        kind, *rest = later.split(" ")
+        assert start < end if kind == "more" else are_in_order(kind, rest, start, end)

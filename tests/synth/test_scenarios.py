@@ -21,6 +21,7 @@ from callama.data.grounding import audit
 from callama.synth.catalogue import Side, load_catalogue
 from callama.synth.engine import synthesise
 from callama.synth.scenarios import SCENARIOS
+from callama.synth.scenarios.corrected_call import _correctable
 from callama.synth.scenarios.injection import injection
 from callama.synth.scenarios.invalid_value import _breakable, _broken, invalid_value
 from callama.synth.scenarios.missing_argument import missing_argument
@@ -178,6 +179,19 @@ def test_a_refused_call_is_corrected_by_what_the_error_says() -> None:
         assert len(changed) == 1
         leaves = [v for v in _flat(second.arguments[changed[0]]) if str(v) in error]
         assert leaves, "the right value comes from the error"
+
+
+def test_what_is_only_now_made_is_known_to_no_tool() -> None:
+    assert sum(bool(_correctable(spec)) for spec in load_catalogue().specs) > 100
+    for spec in load_catalogue().specs:
+        if spec.task.startswith("create "):
+            assert all(spec.makers[path].startswith("code ") for path in _correctable(spec)), spec.name
+        assert not any("iban" in path.lower() for path in _correctable(spec)), spec.name
+
+
+def test_a_result_does_not_contradict_the_filter_of_the_search_before() -> None:
+    details = next(s for s in load_catalogue().specs if s.name == "movie_details")
+    assert "minutes" not in details.result, "a film of 75 minutes at most was searched for"
 
 
 def _flat(value: object) -> list[object]:

@@ -15,9 +15,10 @@ from callama.common.errors import CallamaError
 from callama.synth.catalogue import Catalogue, load_catalogue, slots
 from callama.synth.disguise import dress
 from callama.synth.formulas import names_in
+from callama.synth.moments import long_date
 from callama.synth.names import other_name, other_parameter, words_of
 from callama.synth.speech import make_values
-from callama.synth.values import long_date, make
+from callama.synth.values import make
 
 TOOL: dict[str, Any] = {
     "name": "book_boat",

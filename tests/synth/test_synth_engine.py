@@ -23,10 +23,10 @@ from callama.contract.messages import Conversation, Message
 from callama.contract.tool_uses import answer_segments, parse_answer
 from callama.synth.catalogue import FOLDER, SIDES, Side, load_catalogue
 from callama.synth.engine import GROUP_SIZE, group, synthesise
+from callama.synth.moments import long_date
 from callama.synth.names import words_of
 from callama.synth.scenarios import DEFAULT_WEIGHTS, SCENARIOS, shares
 from callama.synth.stage import Stage
-from callama.synth.values import long_date
 from callama.synth.ways import NUMBER_WORDS
 from callama.synth.write import HELD_OUT, TRAIN, write_sets
 

@@ -14,13 +14,15 @@ from typing import Any, NoReturn
 import pytest
 
 from callama.common.errors import CallamaError, UsageError
-from callama.contract.messages import Conversation
+from callama.contract.messages import Conversation, ToolCall
 from callama.data.audit import check_made
 from callama.data.quarantine import DropError
 from callama.data.read import read_conversations
 from callama.evaluate.endpoint import Patience
+from callama.evaluate.reply import Reply
 from callama.synth.catalogue import Catalogue, load_catalogue
 from callama.synth.own import write_own_catalogue
+from callama.teach.judge import conversation_of
 from callama.teach.plan import Plan, plan
 from callama.teach.run import Teaching, teach
 from callama.teach.sense import check_request, check_words
@@ -130,7 +132,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
         (("{}", None), "request_not_text"),
         (("", None), "request_not_text"),
         (("x" * 5000, None), "request_too_long"),
-        (("Tell me something.", None), "not_as_planned"),
+        (("Tell me something.", None), "value_unsaid"),
     ],
 )
 def test_nonsense_is_refused_counted_and_put_aside(tmp_path: Path, answer: Any, reason: str) -> None:
@@ -226,6 +228,38 @@ def test_what_is_to_be_missing_is_missing(
     asked = planned(catalogue, "missing_argument", task, gap)
     text = request_text.format(**asked.wishes[0].said)
     assert refused(lambda: check_request(asked, text)) == reason
+
+
+def test_every_value_of_a_call_was_said_and_no_other_is_called(catalogue: Catalogue) -> None:
+    asked = planned(catalogue, "single", "book_table")
+    said = dict(asked.wishes[0].said)
+    text = f"A table at {said['restaurant']} for {said['guests']}, please."
+    other = said["guests"] % 9 + 1
+
+    def answered(**arguments: Any) -> str | None:
+        call = ToolCall("book_table", {**said, **arguments}, "call_0")
+        return refused(lambda: conversation_of(asked, f"{text} It is {other} o'clock.", Reply("call", "", (call,))))
+
+    assert refused(lambda: check_request(asked, text)) is None
+    assert refused(lambda: check_request(asked, f"A table for {said['guests']}, please.")) == "value_unsaid"
+    assert answered() is None
+    assert answered(guests=other) == "other_values"
+    assert refused(lambda: conversation_of(asked, text, Reply("text", "Which table?"))) == "not_as_planned"
+
+
+def test_an_example_out_of_a_description_is_not_what_was_said(tmp_path: Path) -> None:
+    symbol = {"type": "string", "description": "Ticker symbol, e.g. AAPL, MSFT"}
+    tool = {"name": "get_stock_price", "description": "Get a stock price.",
+            "parameters": {"type": "object", "properties": {"symbol": symbol}, "required": ["symbol"]}}  # fmt: skip
+    (tmp_path / "mine.json").write_text(json.dumps([tool]))
+    (tmp_path / "catalogue").mkdir()
+    write_own_catalogue(load_tools([tmp_path / "mine.json"]), tmp_path / "catalogue")
+    own = load_catalogue(tmp_path / "catalogue")
+    asked = planned(own, "single", "get_stock_price")
+    assert refused(lambda: check_request(asked, "What does the stock cost now?")) == "value_unsaid"
+    chat = plan(0, 1, "train", own, ["plain_chat"])
+    assert refused(lambda: check_request(chat, "What is the stock price of AAPL?")) == "tool_wanted"
+    assert refused(lambda: check_request(chat, "How are you today?")) is None
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,14 @@ def test_schemas_of_an_openapi_document_still_mean_the_same(tmp_path: Path) -> N
     assert not validator.is_valid({"name": "a", "children": [{"name": "b", "children": [{"nom": "c"}]}]})
 
 
+@pytest.mark.parametrize("kind", [{"type": ["object", "null"]}, {"type": "object", "nullable": True}])
+def test_a_body_that_may_be_null_is_taken_apart(tmp_path: Path, kind: dict[str, Any]) -> None:
+    schema = {**kind, "properties": {"lock_reason": {"type": "string"}}}
+    operation = {"operationId": "lock", "requestBody": {"content": {"application/json": {"schema": schema}}}}
+    document = {"openapi": "3.1.0", "paths": {"/lock": {"put": operation}}}
+    assert list(load(tmp_path, document).tools[0].parameters["properties"]) == ["lock_reason"]
+
+
 def test_two_thousand_operations_take_seconds(tmp_path: Path) -> None:
     item = {"parameters": [{"name": "id", "in": "path", "schema": {"type": "string"}}]}
     body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/T0"}}}}

@@ -9,16 +9,15 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.data.grounding import audit
-from callama.synth.augment.akin import share_words
+from callama.synth.augment.akin import alike, may_do
 from callama.synth.augment.shorten import without_value
-from callama.synth.names import spelled, words_of
 from callama.synth.own_task import GETTING_VERBS, is_verb, task_of, verb_phrase
 from callama.synth.own_words import question_for
 from callama.synth.speech import join, label
@@ -43,7 +42,6 @@ _REPORTS = (
     "I could not do that. The tool reported: {}. Nothing else is known.",
 )  # fmt: skip
 _BRIDGES = (" Also, ", " And ", " One more thing: ", " Besides, ")
-_GLUE = frozenset(["a", "an", "the", "of", "in", "on", "at", "to", "for", "from", "by", "with", "and", "or", "get"])
 _GREETING = re.compile(
     r"^(?:(?:hi|hey|hello)(?: there)?|good (?:morning|day|afternoon|evening)|ok|okay|quick one)\b[\s,.!:]*",
     re.IGNORECASE,
@@ -51,11 +49,6 @@ _GREETING = re.compile(
 _CLOSING = re.compile(
     r"(?<=[.?!])\s*(?:thanks(?: a lot)?|thank you|cheers|that would help me a lot)[.!]*$", re.IGNORECASE
 )
-# Words that tools of all kinds share.
-_VAGUE = frozenset(("about", "all", "any", "api", "are", "available", "based", "between", "can", "create", "data",
-                    "delete", "detail", "details", "given", "help", "how", "info", "information", "need", "new", "one",
-                    "provide", "set", "specific", "specified", "tell", "that", "this", "two", "update", "use", "user",
-                    "using", "want", "what", "with", "you", "your"))  # fmt: skip
 # Last words of parameters whose values a tool looks up; of those whose values the user makes up, beside.
 _NAMED = frozenset(("activity", "airline", "airport", "artist", "author", "band", "brand", "category", "city",
                     "company", "country", "cuisine", "currency", "destination", "film", "genre", "language", "location",
@@ -73,7 +66,9 @@ def distractors(conversation: Conversation, rng: random.Random, pool: Sequence[T
     """The same conversation with one to four more tools on offer, none of which could do what is asked."""
     if not conversation.called():
         return None  # what was declined or asked for, another tool could do
-    added = _strangers(conversation.tools, pool, rng, rng.randint(1, 4))
+    # So it could in a later turn: what a user said there, none of the new ones may do.
+    unmet = _said_without_a_call(conversation)
+    added = _strangers(conversation.tools, [t for t in pool if not may_do(t, (), unmet)], rng, rng.randint(1, 4))
     if not added:
         return None
     tools = [*conversation.tools, *added]
@@ -91,7 +86,7 @@ def decline(conversation: Conversation, rng: random.Random, pool: Sequence[Tool]
     left = [t for t in conversation.tools if t.name not in needed]
     left += _strangers(conversation.tools, pool, rng, rng.randint(1, 2)) if len(left) < 2 else []
     text = " ".join(m.content or "" for m in conversation.messages[:start])
-    if not left or any(_may_do(other, gone, text) for other in left):
+    if not left or any(may_do(other, gone, text) for other in left):
         return None
     # What neither a description nor a name puts into words is on offer all the same, and not spoken of.
     able = [phrase for t in left if (phrase := verb_phrase(t))][:2]
@@ -165,6 +160,8 @@ def joined(first: Conversation, second: Conversation, rng: random.Random) -> Con
     tools = {t.name: t for t in second.tools} | {t.name: t for t in first.tools}
     if any(tools[t.name] != t for t in second.tools):
         return None
+    if any(alike(tools[call.name], t) for call in (one, other) for t in tools.values() if t.name != call.name):
+        return None  # either could be called
     shown = list(tools.values())
     rng.shuffle(shown)
     asked, also = _CLOSING.sub("", asked), _GREETING.sub("", _GREETING.sub("", also))
@@ -201,6 +198,16 @@ def _until_user(conversation: Conversation, start: int) -> list[Message]:
     return list(itertools.takewhile(lambda message: message.role != "user", conversation.messages[start:]))
 
 
+def _said_without_a_call(conversation: Conversation) -> str:
+    """What users say in the turns that are answered without a call."""
+    users = [i for i, message in enumerate(conversation.messages) if message.role == "user"]
+    return " ".join(
+        conversation.messages[i].content or ""
+        for i in users
+        if not any(message.tool_calls for message in _until_user(conversation, i + 1))
+    )
+
+
 def _single_call(conversation: Conversation) -> tuple[tuple[Message, ...], str, ToolCall] | None:
     start = _first_call(conversation)
     if start is None or len(conversation.messages[start].tool_calls) != 1 or conversation.messages[start].content:
@@ -234,28 +241,9 @@ def _said_once(conversation: Conversation, rng: random.Random) -> tuple[int, str
 def _strangers(beside: Sequence[Tool], pool: Sequence[Tool], rng: random.Random, count: int) -> list[Tool]:
     out: list[Tool] = []
     for tool in rng.sample(pool, min(len(pool), 12)):
-        if len(out) < count and not any(_alike(tool, other) for other in (*beside, *out)):
+        if len(out) < count and not any(alike(tool, other) for other in (*beside, *out)):
             out.append(tool)
     return out
-
-
-def _alike(one: Tool, other: Tool) -> bool:
-    """Whether two tools may do the same errand, as far as their names and descriptions tell."""
-    if spelled(one.name) == spelled(other.name):
-        return True
-    first, second = _content(one), _content(other)
-    return len(first & second) >= 0.5 * max(1, min(len(first), len(second)))
-
-
-def _may_do(tool: Tool, gone: Sequence[Tool], request: str) -> bool:
-    """Whether a tool may do what is asked for, of the ``gone`` ones or in words that it shares."""
-    own = {*words_of(tool.name), *_content(tool)}
-    asked = {word for one in gone for word in (*words_of(one.name), *_content(one))} | set(words_of(request.lower()))
-    return share_words(_telling(own), _telling(asked))
-
-
-def _telling(words: Collection[str]) -> set[str]:
-    return {w for w in words if len(w) > 2 and w not in _GLUE and w not in GETTING_VERBS and w not in _VAGUE}
 
 
 def _looked_up(conversation: Conversation, start: int, name: str, value: str) -> bool:
@@ -278,8 +266,3 @@ def _looked_up(conversation: Conversation, start: int, name: str, value: str) ->
 def _kind(name: str) -> str:
     """A parameter's name in words, ``location1`` and ``location_2`` as "location"."""
     return label(name.rstrip("0123456789_") or name)
-
-
-def _content(tool: Tool) -> set[str]:
-    words = words_of(f"{' '.join(words_of(tool.name))} {task_of(tool)}".lower())
-    return {w.removesuffix("s") for w in words if w not in _GLUE and len(w) > 2}
