@@ -41,7 +41,7 @@ def request_of(plan: Plan, reply: Reply) -> str:
     Raises:
         DropError: it is none.
     """
-    text = reply.text.strip()
+    text = reply.spoken.strip()
     if len(text) > 2 and text[0] in _QUOTES and text[-1] in _QUOTES:
         text = text[1:-1].strip()
     if reply.kind != "text" or not text or text[0] in "{[":
@@ -65,13 +65,14 @@ def conversation_of(plan: Plan, request: str, reply: Reply) -> Conversation:
     if called != Counter(plan.wanted):
         named, wanted = (", ".join(sorted(names.elements())) or "nothing" for names in (called, Counter(plan.wanted)))
         raise DropError(Refusal.NOT_AS_PLANNED, f"calls {named}; wanted: {wanted}", reply.text)
-    _check_text(reply.text)
+    said = reply.spoken.strip()
+    _check_text(said)
     if not reply.calls:
-        if _alike(request, reply.text):
+        if _alike(request, said):
             raise DropError(Refusal.PARROTED, "", reply.text)
-        check_words(plan, request, reply.text)
+        check_words(plan, request, said)
     calls = tuple(_in_order(call, plan, index) for index, call in enumerate(reply.calls))
-    answer = Message("assistant", None if calls else reply.text.strip(), calls)
+    answer = Message("assistant", None if calls else said, calls)
     made = Conversation((Message("user", request), answer), plan.tools, {"scenario": plan.scenario})
     try:
         made = Conversation.from_dict(made.to_dict())

@@ -22,7 +22,7 @@ from callama.evaluate.endpoint import Patience
 from callama.evaluate.reply import Reply
 from callama.synth.catalogue import Catalogue, load_catalogue
 from callama.synth.own import write_own_catalogue
-from callama.teach.judge import conversation_of
+from callama.teach.judge import conversation_of, request_of
 from callama.teach.plan import Plan, plan
 from callama.teach.run import Teaching, teach
 from callama.teach.sense import check_request, check_words
@@ -245,6 +245,16 @@ def test_every_value_of_a_call_was_said_and_no_other_is_called(catalogue: Catalo
     assert answered() is None
     assert answered(guests=other) == "other_values"
     assert refused(lambda: conversation_of(asked, text, Reply("text", "Which table?"))) == "not_as_planned"
+
+
+def test_what_a_teacher_thinks_is_no_part_of_what_it_says(catalogue: Catalogue) -> None:
+    asked = planned(catalogue, "missing_argument", "get_weather", "city")
+    request = request_of(
+        asked, Reply.read("<think>\nNo city, so none here.\n</think>\n\nWhat will the weather be like?")
+    )
+    answer = Reply.read("<think>The city is missing: ask.</think> Which city do you mean?")
+    messages = conversation_of(asked, request, answer).messages
+    assert [m.content for m in messages] == ["What will the weather be like?", "Which city do you mean?"]
 
 
 def test_an_example_out_of_a_description_is_not_what_was_said(tmp_path: Path) -> None:
