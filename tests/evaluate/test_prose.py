@@ -50,7 +50,7 @@ def test_what_is_far_off_stays_a_number_as_in_the_curves_of_training(
 ) -> None:
     monkeypatch.setattr(prose, "_nats", lambda *_: 1e6)
     (tmp_path / "t.txt").write_text("The weather in Oslo is 7. " * 3)
-    found = perplexity(model, tmp_path / "t.txt")
+    found = perplexity(model, read_prose(model, tmp_path / "t.txt"))
     sums = Sums()
     sums.losses[0], sums.counts[0] = 1e6, 1
     assert found["low"] == found["perplexity"] == found["high"] == sums.scalars("train")["train/perplexity"] < 1e30
