@@ -14,8 +14,8 @@ def part(count: int) -> Tally:
     return Tally(
         read=4 * count, kept=3 * count, with_calls=2 * count, repaired=count,
         drops=Counter({Drop.OVER_MIX: count}), repairs=Counter({Repair.APOSTROPHE: count}),
-        over_mix=Counter({"a.json": count}), unread=Counter({"notes": count}), arguments=Counter({("f", "a", "words"): count}),
-        ungrounded={("f", "a"): (7, "'x'")},
+        over_mix=Counter({"a.json": count}), unread=Counter({"notes": count}),
+        arguments=Counter({("f", "a", "words"): count}), ungrounded={("f", "a"): (7, "'x'")},
     )  # fmt: skip
 
 
