@@ -15,6 +15,7 @@ _PLACES = ("parameters", "input_schema", "inputSchema")
 # Other words for the same; they are believed where what stands there shows parameters.
 _OTHER_PLACES = ("arguments", "params", "args")
 _LOOKS_LIKE_PARAMETERS = re.compile(r"(?:^|_)(?:param|arg)|\A(?:properties|inputs?)\Z", re.IGNORECASE)
+_OF_THE_RESULT = re.compile("output|return|response|result", re.IGNORECASE)
 # Schema keywords whose value is an object; a map of parameters has none of these as its keys.
 _MAP_WORDS = {"properties", "patternProperties", "additionalProperties", "$defs", "definitions", "dependentSchemas"}
 
@@ -58,7 +59,8 @@ def _elsewhere(raw: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(given, Mapping) and (isinstance(given.get("properties"), Mapping) or _is_bare_map(given)):
             return given
     for key, given in raw.items():
-        if given and isinstance(given, Mapping | list | str) and _LOOKS_LIKE_PARAMETERS.search(str(key)):
+        seems = _LOOKS_LIKE_PARAMETERS.search(str(key)) and not _OF_THE_RESULT.search(str(key))
+        if given and isinstance(given, Mapping | list | str) and seems:
             raise CallamaError(
                 f"no 'parameters', but {short(key)}, which is not read; put a JSON Schema under 'parameters'"
             )

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from callama.contract.messages import Tool
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
-from tests.data.format_records import HERMES, OPENAI, SHAREGPT, TOOL, clean, refusal, said
+from tests.data.format_records import HERMES, OPENAI, RECORDS, SHAREGPT, TOOL, clean, refusal, said
 from tests.data.test_format_details import FUNCTION, NAMED_TAGS, hermes_talk, openai_calling, toolace_calling
 
 
@@ -205,3 +206,48 @@ def test_a_thought_that_names_the_tag_of_calls_is_refused_for_that() -> None:
         refusal({"conversations": [*talk, {"from": "gpt", "value": "<tool_call>f()</tool_call>"}]})
         is Drop.CALL_NOT_JSON
     )
+
+
+@pytest.mark.parametrize("name", ["hermes", "openai", "sharegpt", "toolace"])
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"metadata": {"tools": [{"name": "get_weather", "category": "weather"}]}},
+        {"metadata": "{'tools': ['get_weather'], 'source': 'x'}"},
+        {"available_tools": ["get_weather"]},
+        {"system_prompt": 3},
+        {"system_message": True},
+        {"chosen": True},
+        {"tool_stats": [{"name": "bash", "count": 0}], "api": {"name": "openai", "version": "v1"}},
+    ],
+    ids=lambda notes: " ".join(notes),
+)
+def test_notes_beside_the_turns_change_nothing(name: str, notes: dict[str, Any]) -> None:
+    assert clean({**RECORDS[name], **notes}) == clean(RECORDS[name])
+
+
+@pytest.mark.parametrize(
+    "notes", [{"metadata": {"tools": [{"name": "claude-code", "version": "1.2"}]}}, {"available_tools": ["x"]}]
+)
+def test_notes_give_a_plain_chat_no_tools(notes: dict[str, Any]) -> None:
+    chat = {"messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]}
+    assert clean({**chat, **notes})[0].tools == ()
+
+
+def test_sharegpts_speakers_under_role_stay_sharegpt() -> None:
+    turns = [{"role": t["from"], "content": t["value"]} for t in SHAREGPT["conversations"]]
+    named = [{**t, "tool_call_id": "a"} if t["role"] in ("observation", "tool") else t for t in turns]
+    assert any("tool_call_id" in t for t in named)
+    assert said(clean({**SHAREGPT, "conversations": named})[0]) == said(clean(SHAREGPT)[0])
+
+
+@pytest.mark.parametrize("key", ["system", "system_prompt", "system_message"])
+def test_a_system_text_that_stands_twice_is_told_once(key: str) -> None:
+    own = {"role": "system", "content": "You are X."}
+    plain = {"messages": [own, {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]}
+    assert [m.role for m in clean({**plain, key: "You are X.\n"})[0].messages] == ["system", "user", "assistant"]
+
+
+def test_a_function_may_tell_of_its_result() -> None:
+    tool = {"name": "now", "parameters": {}, "output_parameters": {"time": {"type": "string"}}}
+    assert Tool.from_dict(tool).parameters["properties"] == {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from callama.data.formats.draft import DECODER, either, json_or, shape
@@ -30,6 +31,9 @@ _READ_OF_TURNS = frozenset((*_TOOLS, *_SYSTEM, _METADATA, _TEMPLATE, "messages",
 _MAY_HOLD_TOOLS = re.compile(r"tool|function|\bapis?\b", re.IGNORECASE)
 _GLAIVES_WORDS = "with access to the following functions"
 _OPENAIS_KEYS = ("tool_calls", "function_call", "tool_call_id")
+_OPENAIS_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+# What a tool has and a note about one has not.
+_PARAMETERS = {"parameters", "input_schema", "inputSchema", "arguments", "params", "args"}
 _GAPS = re.compile(r"[\s,]*")
 
 
@@ -54,21 +58,20 @@ def undressed(given: Mapping[str, Any]) -> dict[str, Any]:
     turns = value.get(key)
     turns = [turn for turn in turns if isinstance(turn, Mapping)] if isinstance(turns, list) else []
     in_openais_words = any(turn.get(sign) for turn in turns for sign in _OPENAIS_KEYS)
-    if key == "conversations" and in_openais_words and all("role" in turn for turn in turns):
+    if key == "conversations" and in_openais_words and all(turn.get("role") in _OPENAIS_ROLES for turn in turns):
         value["messages"] = value.pop("conversations")
-    if turns and (said := [key for key in _PREFERENCE if value.get(key)]) and not _answers(turns[-1]):
+    said = [key for key in _PREFERENCE if value.get(key) and not isinstance(value[key], bool)]
+    if turns and said and not _answers(turns[-1]):
         detail = f"the answers stand under {' and '.join(map(repr, said))}, which are not read: a preference record"
         raise DropError(Drop.NO_ANSWER, f"{detail}; put the answer that is to be learnt behind its messages")
     template = _object(value.get(_TEMPLATE))
     if tools := _find_tools(value, turns, template):
         value["tools"] = tools
-    for system in (
-        next((value[key] for key in _SYSTEM[1:] if value.get(key)), None),
-        template.get(_SYSTEM_OF_TEMPLATE),
-    ):
+    for system in (*map(value.get, _SYSTEM[1:]), template.get(_SYSTEM_OF_TEMPLATE)):
         first = turns[0] if turns else {}
         own = either(first, *TEXT) if either(first, *SPEAKER) in ("system", "developer") else ""
-        if turns and system and not value.get("system") and not (isinstance(own, str) and str(system) in own):
+        is_text = isinstance(system, str) and system.strip()
+        if turns and is_text and not value.get("system") and not (isinstance(own, str) and system.strip() in own):
             value["system"] = system
     return value
 
@@ -94,7 +97,7 @@ def _find_tools(value: Mapping[str, Any], turns: list[Mapping[str, Any]], templa
         text = value.get(key)
         if isinstance(text, str) and key not in _TOOLS[:2] and text.lstrip()[:1] not in ("{", "["):
             continue  # a description in words
-        if tools := _tools(text):
+        if (tools := _tools(text)) and (key == "tools" or not _are_names(tools)):
             return tools
     for turn in turns[:2]:
         if turn.get("functions") and (tools := _tools(turn["functions"])):
@@ -103,6 +106,11 @@ def _find_tools(value: Mapping[str, Any], turns: list[Mapping[str, Any]], templa
         return tools
     tools = _tools(_object(value.get(_METADATA)).get("tools"))
     return tools if _holds_tools(tools) else None
+
+
+def _are_names(tools: Any) -> bool:
+    """Whether a list only names tools that are shown elsewhere."""
+    return isinstance(tools, list) and all(isinstance(t, str) and not t.lstrip().startswith("{") for t in tools)
 
 
 def _tools(value: Any) -> Any:
@@ -126,18 +134,19 @@ def _objects(text: str) -> Iterator[Any]:
 def _object(value: Any) -> Mapping[str, Any]:
     """An object, or the one that a JSON text holds; an empty one for all else: it may be a note of any kind."""
     if isinstance(value, str) and value.lstrip().startswith("{") and "tools" in value:
-        value = json_or(value)
+        with suppress(DropError):
+            value = json_or(value)
     return value if isinstance(value, Mapping) else {}
 
 
 def _holds_tools(value: Any) -> bool:
     try:
         value = json_or(value)
-        tools = [json_or(item) for item in (value if isinstance(value, list) else [value])[:1]]
+        tools = [json_or(item) for item in (value if isinstance(value, list) else [value])]
     except DropError:
         return False
     inner = [tool.get("function", tool) for tool in tools if isinstance(tool, Mapping)]
-    return any(isinstance(tool, Mapping) and "name" in tool and len(tool) > 1 for tool in inner)
+    return any(isinstance(tool, Mapping) and "name" in tool and not _PARAMETERS.isdisjoint(tool) for tool in inner)
 
 
 def glaives(value: Mapping[str, Any]) -> tuple[str, list[Turn]] | None:

@@ -41,7 +41,11 @@ def read(value: Mapping[str, Any]) -> Draft:
         turns = turns if turns[0].text else turns[1:]
         repairs.append(Repair.FORMAT_TEXT)
     system = text_of(value.get("system"))
-    if system and system.strip() and (not turns or (turns[0].role, turns[0].text) != ("system", system)):
+    if (
+        system
+        and system.strip()
+        and not (turns and turns[0].role == "system" and (turns[0].text or "").strip() == system.strip())
+    ):
         turns.insert(0, Turn("system", system))
     return Draft(turns, tools or value.get("functions"), repairs)
 
