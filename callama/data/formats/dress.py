@@ -70,8 +70,8 @@ def undressed(given: Mapping[str, Any]) -> dict[str, Any]:
     for system in (*map(value.get, _SYSTEM[1:]), template.get(_SYSTEM_OF_TEMPLATE)):
         first = turns[0] if turns else {}
         own = either(first, *TEXT) if either(first, *SPEAKER) in ("system", "developer") else ""
-        is_text = isinstance(system, str) and system.strip()
-        if turns and is_text and not value.get("system") and not (isinstance(own, str) and system.strip() in own):
+        text = system.strip() if isinstance(system, str) else ""
+        if turns and text and not value.get("system") and not (isinstance(own, str) and text in own):
             value["system"] = system
     return value
 
