@@ -95,7 +95,10 @@ def _makers(tool: Tool, where: str, remarks: list[Remark]) -> dict[str, str]:
     if undeclared := [n for n in required if n not in tool.parameters["properties"]]:
         raise CallamaError(f"the required parameter {undeclared[0]!r} is not among its properties")
     for name, schema in tool.parameters["properties"].items():
-        maker = maker_of(name, schema, tool.name) if isinstance(schema, dict) else SCHEMA
+        try:
+            maker = maker_of(name, schema, tool.name) if isinstance(schema, dict) else SCHEMA
+        except CallamaError:
+            maker = SCHEMA  # what is wrong with it is found, and told with its name, when values are made
         if maker == "repo" and any(_OWNER & set(words_of(other)) for other in tool.parameters["properties"]):
             maker = "slug"  # the owner is said beside it
         maker = "record" if _is_key(tool, name, schema) else maker
@@ -146,15 +149,29 @@ def _later(tool: Tool, makers: Mapping[str, str]) -> dict[str, str]:
             and makers[begins] == makers[ends]
             and _is_known_before(begins, ends, tool)
             and ends not in out
+            and _works_behind(tool, begins, makers[begins], later)
         ):
             out[ends] = later
     return out
+
+
+def _works_behind(tool: Tool, begins: str, maker: str, later: str) -> bool:
+    """Whether the ``later`` maker can follow every value of the parameter that begins, as far as tries tell."""
+    rng = random.Random(f"{tool.name}.{begins}")
+    try:
+        for _ in range(_TRIES):
+            values.make(later, rng, {begins: _value(tool, begins, maker, rng)})
+    except (CallamaError, TypeError):
+        return False
+    return True
 
 
 def _after(begins: str, maker: str) -> str:
     """The maker of what is after, or above, the parameter that begins; empty where values cannot be compared."""
     kind, _, form = maker.partition(" ")
     if kind == "moment_as":
+        if re.search("%[dmBb]", form) and not re.search("%[Yy]", form):
+            return ""  # without its year, the fifth of January is not after the 28th of December
         days = "%d" in form and "%H" not in form and "%I" not in form
         return f"later_date {begins} 1 14 {form}" if days else f"later_moment {begins} {form}" if "%M" in form else ""
     near = {"date": f"later_date {begins} 1 14", "time": f"later_time {begins}", "instant": f"later_moment {begins}"}

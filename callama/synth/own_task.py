@@ -89,6 +89,14 @@ subtract use write
 )
 _VERBS_IN_FRONT = frozenset(("book", "check", "copy", "count", "download", "export", "extract", "print", "schedule",
                              "track"))  # fmt: skip
+# Behind one of these a word is the noun that it may be: "Refund policy", "Transfer status", "Record of a patient".
+_BEHIND_A_NOUN = re.compile(
+    r"(?:of|for|on|in|at|by|from|with|to|about|between|is|are|that|which|and|or|status|states?|details?|info|"
+    r"information|lookup|look-up|numbers?|names?|ids?|codes?|polic(?:y|ies)|rules?|finder|search|lists?|history|music|"
+    r"results?|rates?|prices?|dates?|times?|types?|data|settings?|options?|summary|reports?|overview|calculator|"
+    r"checker|tracker|tracking|manager|management|service|tool|api|endpoint|function|limits?|methods?)\b(?!-)",
+    re.IGNORECASE,
+)
 _INVERTED = re.compile(r"(?:is|are|was|do|does|did|can|will|should)\b")
 _ASKING = ("whether", "how", "what", "when", "which", "who", "where")
 _NO_VERBS = frozenset((*_ASKING, "if", "all", "both", "the", "a", "an", "in", "of", "for", "from", "with", "about",
@@ -156,6 +164,8 @@ def _own_verb(tool: Tool, first: str, rest: str) -> str:
     "Order status" of `order_status` only repeats the name."""
     own, *others = words_of(tool.name) or [""]
     repeats = bool(others) and words_of(rest.lower())[:1] == others[:1] and first.lower() == own
+    if own in _NOUNS_TOO and _BEHIND_A_NOUN.match(rest):
+        return ""
     return own if own in _VERBS and _base(first.lower()) == own and not repeats else ""
 
 

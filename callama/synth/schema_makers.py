@@ -194,7 +194,7 @@ def number_maker(kind: str, words: Sequence[str], schema: Mapping[str, Any]) -> 
         and (words[-1:] in (["timestamp"], ["created"]) or words[1:] == ["at"])
     ):
         return "unix_time 1"  # no other whole number says when
-    schema = with_bounds_said(schema)
+    schema = _with_fitting_bounds(kind, schema)
     default = schema.get("default")
     bounded = bool(_BOUNDS & schema.keys())
     if kind == "number" and isinstance(default, float) and 0 < default < 1 and not bounded:
@@ -212,6 +212,16 @@ def number_maker(kind: str, words: Sequence[str], schema: Mapping[str, Any]) -> 
     if not decimals:
         return f"int {low:.0f} {high:.0f}" if low <= high and abs(low) < 1e15 > abs(high) else SCHEMA
     return f"number {low} {high} {decimals}" if high - low > 0.1 else SCHEMA
+
+
+def _with_fitting_bounds(kind: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A number's schema with the bounds that its description says, unless these leave no number."""
+    said = with_bounds_said(schema)
+    try:
+        bounds_of({**said, "type": kind}, 1)
+    except CallamaError:
+        return schema
+    return said
 
 
 def _decimals(known: str, low: float, high: float, schema: Mapping[str, Any]) -> int:

@@ -149,6 +149,9 @@ def test_what_cannot_be_made_is_one_error(tmp_path: Path) -> None:
         ("weather.get", "", "get weather"),
         ("frobnicate", "", "use frobnicate"),
         ("transfer", "Transfer money between two accounts.", "transfer money between two accounts"),
+        ("transfer", "Transfer status", "use transfer"),
+        ("refund", "Refund policy for a product", "use refund"),
+        ("record", "Record of a patient", "use record"),
         ("multiply", "Multiplies two numbers.", "multiply two numbers"),
         ("x", "Rolls dice", "roll dice"),
         ("x", "Explains terms in simple words", "explain terms in simple words"),
@@ -366,3 +369,14 @@ def test_thousands_of_functions_name_few_others() -> None:
     assert all(len(rivals) == 200 for rivals in found)
     assert "getResource251" in found[250], "the next ones first"
     assert next(_rivals(entries[:150])) == [e["name"] for e in entries[1:150]]
+
+
+def test_days_without_a_year_and_bounds_that_leave_nothing_end_no_run(tmp_path: Path) -> None:
+    start, end = ({"type": "string", "description": f"{which} date in DD.MM. format"} for which in ("Start", "End"))
+    score = {"type": "integer", "description": "Number greater than 5 and less than 7.5, at least 10.5"}
+    tools = [
+        function("block_days", "Block days", ["start_date", "end_date"], start_date=start, end_date=end),
+        function("get_nps", "Get the score", ["city"], city=STRING, score=score),
+    ]
+    report = made(tmp_path, tools, count=1500)
+    assert report["unused_functions"] == [] and set(report["calls"]) == {"block_days", "get_nps"}
