@@ -8,6 +8,8 @@ what is wrongly kept is learned.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Any
 
 from callama.contract.jsontext import dumps
 from callama.contract.messages import Conversation, JsonObject, Message, ToolCall
@@ -141,15 +143,22 @@ def _unsaid(wish: Wish, request: str) -> str:
     """The name of a value that was to be said and is not. Codes and choices, which a call of unknown origin may hold
     unsaid, were to be said as well: an example out of a description is no value of the user's."""
     call = ToolCall(wish.spec.name, dict(wish.said), "call_0")
-    said = Conversation((Message("user", request), Message("assistant", None, (call,))), (wish.spec.tool,))
-    return next((a.path for a in audit(said) if _is_unsaid(a.ground, wish.said.get(a.path))), "")
+    tool = replace(wish.spec.tool, parameters=_without_choices(wish.spec.tool.parameters))
+    said = Conversation((Message("user", request), Message("assistant", None, (call,))), (tool,))
+    return next((a.path for a in audit(said) if a.ground in ("ungrounded", "code")), "")
 
 
-def _is_unsaid(ground: str, value: object) -> bool:
-    """Whether a value with this ground had to be said and was not; a yes or no can be said in any words."""
-    return ground in ("ungrounded", "code") or (
-        ground == "choice" and isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
-    )
+def _without_choices(schema: Any) -> Any:
+    """A schema whose choices and defaults are values like any others: they may be said in other forms as well."""
+    if not isinstance(schema, dict):
+        return [_without_choices(item) for item in schema] if isinstance(schema, list) else schema
+    kept = {key: value for key, value in schema.items() if key not in ("enum", "default")}
+    return {
+        key: {name: _without_choices(inner) for name, inner in value.items()}
+        if key == "properties" and isinstance(value, dict)
+        else _without_choices(value)
+        for key, value in kept.items()
+    }
 
 
 def _filled(wish: Wish, request: str) -> str:

@@ -9,12 +9,13 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
 
 from callama.common.errors import CallamaError, UsageError
-from callama.contract.messages import Conversation, ToolCall
+from callama.contract.messages import Conversation, Tool, ToolCall
 from callama.data.audit import check_made
 from callama.data.quarantine import DropError
 from callama.data.read import read_conversations
@@ -23,9 +24,9 @@ from callama.evaluate.reply import Reply
 from callama.synth.catalogue import Catalogue, load_catalogue
 from callama.synth.own import write_own_catalogue
 from callama.teach.judge import conversation_of, request_of
-from callama.teach.plan import Plan, plan
+from callama.teach.plan import Plan, Wish, plan
 from callama.teach.run import Teaching, teach
-from callama.teach.sense import check_request, check_words
+from callama.teach.sense import _unsaid, check_request, check_words
 from callama.tools.load import load_tools
 from tests.evaluate.stub_server import completion, serving
 
@@ -407,3 +408,23 @@ def test_labels_say_where_a_conversation_is_from(tmp_path: Path) -> None:
         run(tmp_path, url, count=4)
     lines = (tmp_path / "out" / "train.jsonl").read_text().splitlines()
     assert all(Conversation.from_dict(json.loads(line)).labels["source"] == "teacher" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "request_text", "unsaid"),
+    [
+        ({"type": "string", "enum": ["in_progress", "done"]}, "in_progress", "Set it to in progress, please.", False),
+        ({"type": "string", "enum": ["in_progress", "done"]}, "in_progress", "Set it, please.", True),
+        ({"type": "integer", "default": 4}, 4, "A table for four people, please.", False),
+        ({"type": "integer", "default": 4}, 4, "A table, please.", True),
+        ({"type": "string", "enum": ["USD", "EUR"]}, "EUR", "How much is that in euros?", False),
+        ({"const": "event"}, "event", "Put it into my calendar.", False),
+    ],
+)
+def test_choices_and_defaults_may_be_said_in_other_words(
+    tmp_path: Path, schema: dict[str, Any], value: Any, request_text: str, unsaid: bool
+) -> None:
+    tool = Tool("do_it", "Do a thing", {"type": "object", "properties": {"it": schema}, "required": ["it"]})
+    spec: Any = SimpleNamespace(name="do_it", tool=tool, task="do a thing")
+    asked = _unsaid(Wish(spec, {"it": value}), request_text)
+    assert bool(asked) is unsaid
