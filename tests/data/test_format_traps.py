@@ -214,6 +214,8 @@ def test_a_thought_that_names_the_tag_of_calls_is_refused_for_that() -> None:
     [
         {"metadata": {"tools": [{"name": "get_weather", "category": "weather"}]}},
         {"metadata": "{'tools': ['get_weather'], 'source': 'x'}"},
+        {"metadata": {"tools": "search, calculator"}},
+        {"metadata": {"tools": [{"name": "get_weather", "arguments": {"city": "Rome"}}]}},
         {"available_tools": ["get_weather"]},
         {"system_prompt": 3},
         {"system_message": True},

@@ -33,7 +33,7 @@ _GLAIVES_WORDS = "with access to the following functions"
 _OPENAIS_KEYS = ("tool_calls", "function_call", "tool_call_id")
 _OPENAIS_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 # What a tool has and a note about one has not.
-_PARAMETERS = {"parameters", "input_schema", "inputSchema", "arguments", "params", "args"}
+_PARAMETERS = {"parameters", "input_schema", "inputSchema"}
 _GAPS = re.compile(r"[\s,]*")
 
 
@@ -104,8 +104,8 @@ def _find_tools(value: Mapping[str, Any], turns: list[Mapping[str, Any]], templa
             return tools
     if tools := [tool for place in _TOOLS_OF_TEMPLATE for tool in _tools(template.get(place)) or ()]:
         return tools
-    tools = _tools(_object(value.get(_METADATA)).get("tools"))
-    return tools if _holds_tools(tools) else None
+    notes = _object(value.get(_METADATA)).get("tools")
+    return _tools(notes) if _holds_tools(notes) else None
 
 
 def _are_names(tools: Any) -> bool:
