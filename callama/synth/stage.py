@@ -24,6 +24,7 @@ _PLAIN_START = re.compile(r"[a-z]+[,.]?( |$)")
 
 
 _LASTING = ("full_name", "job", "title")  # kinds of values that a thing keeps from call to call
+_NEAR_MISS = 0.6
 _MANY = (28, 27, 18, 10, *(2.2,) * 4, *(0.7,) * 11)
 
 
@@ -92,9 +93,13 @@ class Stage:
         return self._one([s for s in self.cast or self.specs if fits(s)])
 
     def absent(self) -> ToolSpec:
-        """A tool that is not on offer."""
+        """A tool that is not on offer, often one of the same domain as some that are: what nearly fits is what a
+        model calls wrongly."""
         blocked = _rivals(self.cast)
-        return self._one([s for s in self.specs if s.name not in blocked])
+        free = [s for s in self.specs if s.name not in blocked]
+        domains = {s.domain for s in self.cast}
+        near = [s for s in free if s.domain in domains]
+        return self._one(near if near and self.rng.random() < _NEAR_MISS else free)
 
     def _one(self, fitting: Sequence[ToolSpec]) -> ToolSpec:
         if not fitting:

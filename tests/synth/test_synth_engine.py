@@ -227,6 +227,18 @@ def test_decline_and_chat_never_call() -> None:
         assert c.messages[-1].role == "assistant"
 
 
+def test_what_is_missing_is_often_of_the_domain_that_is_shown() -> None:
+    catalogue = load_catalogue()
+    train = catalogue.side("train")
+    cast = tuple(s for s in train if s.domain == "tasks")[:2]
+    stage = Stage(random.Random(1), train, catalogue.talk, "train", frozenset(), cast)
+    absent = [stage.absent() for _ in range(400)]
+    assert 0.5 < sum(s.domain == "tasks" for s in absent) / 400 < 0.7
+    rivals = {name for s in cast for name in (s.name, *s.like)}
+    assert not rivals & {s.name for s in absent}
+    assert len({s.domain for s in absent}) > 20
+
+
 def test_talk_that_a_tool_on_offer_could_answer_is_left_out() -> None:
     catalogue = load_catalogue()
     offered = [s for s in catalogue.side("train") if s.domain == "geography_facts"]

@@ -17,7 +17,7 @@ _REFUSALS = (
 def decline(stage: Stage) -> Scene:
     """Request that nothing fits → refusal in words."""
     rng = stage.rng
-    if rng.random() < 0.55:
+    if rng.random() < 0.75:
         absent = stage.absent()
         asked = ask(absent, rng)
         beside = [s for s in stage.specs if s.domain == absent.domain] if rng.random() < 0.7 else [absent]
