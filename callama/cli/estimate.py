@@ -51,14 +51,17 @@ def _print(found: Estimate) -> None:
     if found.seconds_per_step is not None:
         low, high = found.seconds_per_step
         whole = ""
-        if found.seconds is not None and found.steps is not None:
+        if found.seconds is not None and found.limited is not None and found.steps is not None:
             least, most = found.seconds
-            whole = f", {found.steps:,} steps: {duration(least)} to {duration(most)}"
-            if most < found.steps * high:
-                ends = "ends" if least < found.steps * low else "may end"
+            whole = f", {found.steps:,} steps"
+            if found.validation is not None:
+                shortest, longest = found.validation
+                whole += f" and {found.validations} validations of {shortest:.1f} to {longest:.1f} s"
+            whole += f": {duration(least)} to {duration(most)}"
+            if found.max_minutes is not None and found.limited[1] > 60 * found.max_minutes:
+                ends = "ends" if found.limited[0] > 60 * found.max_minutes else "may end"
                 whole += f" (train.max_minutes {ends} it after {found.max_minutes:g} minutes, with fewer steps)"
-        other = " and without the processes' talking to each other" if found.devices > 1 else ""
-        print(
-            f"time: {low:.2f} to {high:.2f} s a step{whole}; from one block measured here, "
-            f"validation and checkpoints left out{other}"
-        )
+        left_out = "answers to validation.questions, checkpoints" if found.validation else "checkpoints"
+        if found.devices > 1:
+            left_out += ", the processes' talking to each other"
+        print(f"time: {low:.2f} to {high:.2f} s a step{whole}; from one block measured here, without {left_out}")

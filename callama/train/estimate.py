@@ -8,7 +8,7 @@ random weights, where the device is this machine's.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 
 from callama.common.errors import CallamaError, UsageError
 from callama.data.dataset import Dataset
-from callama.data.pack import EpochPlans, Sizes, collate
+from callama.data.pack import EpochPlans, Sizes, collate, plan
 from callama.model import nf4
 from callama.model.device import choose_device, require_dtype
 from callama.model.params import ModelParams
@@ -25,7 +25,7 @@ from callama.train.config import TrainConfig
 from callama.train.main_memory import free_bytes, resident_bytes
 from callama.train.memory import Load, Setting
 from callama.train.out_of_memory import SHORTER, computed_in, less_memory
-from callama.train.probe import seconds_per_step
+from callama.train.probe import measured_pace
 from callama.train.schedule import planned_steps
 from callama.weights.adapter import find_adapter
 from callama.weights.native import PARAMS, WEIGHTS, read_native, read_params
@@ -38,9 +38,10 @@ ASSUMED_SUPERVISED = 0.25  # of the tokens, where there are no data yet
 @dataclass(frozen=True)
 class Estimate:
     """Bytes and seconds. ``parts`` are not all there at once; ``peak`` is the most at any time, with what the
-    program itself takes. ``seconds_per_step``, from the fastest and the slowest of some measurements, and ``steps``
-    are None where they cannot be known; ``max_minutes`` is the limit of the settings, ``max_tokens`` the one
-    that data must be built with for ``changes``, where they are not."""
+    program itself takes. ``seconds_per_step`` and those of one ``validation``, from the fastest and the slowest of some
+    measurements, and ``steps`` are None where they cannot be known; there are so many ``validations``, the last of
+    them after the last step. ``max_minutes`` is the limit of the settings, ``max_tokens`` the one that data must be
+    built with for ``changes``, where they are not."""
 
     device: str
     devices: int
@@ -54,14 +55,27 @@ class Estimate:
     seconds_per_step: tuple[float, float] | None = None
     max_minutes: float | None = None
     max_tokens: int | None = None
+    validation: tuple[float, float] | None = None
+    validations: int = 0
+
+    @property
+    def limited(self) -> tuple[float, float] | None:
+        """What ``train.max_minutes`` limits: seconds of all steps and of the validations between them."""
+        if self.seconds_per_step is None or self.steps is None:
+            return None
+        between = max(self.validations - 1, 0)
+        pairs = zip(self.seconds_per_step, self.validation or (0.0, 0.0), strict=True)
+        low, high = (self.steps * step + between * validation for step, validation in pairs)
+        return low, high
 
     @property
     def seconds(self) -> tuple[float, float] | None:
-        """Of all steps, or of as many of them as ``train.max_minutes`` leaves time for."""
-        if self.seconds_per_step is None or self.steps is None:
+        """Of the whole run, or of as much of it as ``train.max_minutes`` leaves time for and the last validation."""
+        if self.limited is None:
             return None
         most = float("inf") if self.max_minutes is None else 60 * self.max_minutes
-        low, high = (min(self.steps * seconds, most) for seconds in self.seconds_per_step)
+        last = self.validation if self.validation and self.validations else (0.0, 0.0)
+        low, high = (min(limited, most) + end for limited, end in zip(self.limited, last, strict=True))
         return low, high
 
     @property
@@ -126,6 +140,17 @@ def _load(config: TrainConfig, setting: Setting) -> tuple[Load, float, int | Non
     supervised = int(collate(data, epochs[0][most]).supervised.sum())
     share = sum(load.tokens for load in laid) / (len(laid) * laid[most].tokens)
     return Load(laid[most].documents, supervised), share, planned_steps(config, epochs, setting.devices)
+
+
+def _tokens_validated(config: TrainConfig) -> int:
+    """Those that one validation reads; none where there are no data to validate on, or not yet."""
+    sources = config.validation.dataset_sources
+    if not config.validation.enabled or len(sources) != 1 or not sources[0].is_file():
+        return 0
+    sizes = Sizes.of(Dataset(sources[0]))
+    budget = config.validation.batch_size * config.model.max_seq_len
+    batches = plan(sizes, range(len(sizes.lengths)), budget)[: config.validation.steps]
+    return sum(Load(_documents(sizes, batch), 0).tokens for batch in batches)
 
 
 def _available(device: torch.device) -> tuple[int, int]:
@@ -201,13 +226,17 @@ def estimate(config: TrainConfig, *, here: bool = False, timed: bool = False) ->
                 break
         else:
             changes, max_tokens = [], None
-    seconds = None
-    if timed and not planned and peak <= available:
-        batches = config.train.gradient_accumulation_steps * mean_share
-        seconds = seconds_per_step(setting, load, batches, torch.device(device))
     parts, minutes = memory.parts(setting, load), config.train.max_minutes
-    return Estimate(
-        device, devices, parts, program, peak, available, load, changes, steps, seconds, minutes, max_tokens
+    found = Estimate(device, devices, parts, program, peak, available, load, changes, steps, None, minutes, max_tokens)
+    if not timed or planned or peak > available:
+        return found
+    batches = config.train.gradient_accumulation_steps * mean_share
+    pace = measured_pace(setting, load, batches, torch.device(device))
+    if steps is None or not (tokens := _tokens_validated(config)):
+        return replace(found, seconds_per_step=pace.step)
+    low, high = (tokens / devices * seconds for seconds in pace.read)
+    return replace(
+        found, seconds_per_step=pace.step, validation=(low, high), validations=-(-steps // config.validation.interval)
     )
 
 

@@ -1,4 +1,4 @@
-"""How long a step will take on the device that is here, from parts of it run on random numbers.
+"""How long a step and a validation will take on the device that is here, from parts of them run on random numbers.
 
 One block there and back, one chunk of the loss and a part of the update take a second or so, and need no more memory
 than the run itself. What is measured varies on a busy machine, and so does the run; both ends are given.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +50,16 @@ def _pack(model: Transformer, dtype: torch.dtype) -> None:
             setattr(part, name, NF4Linear(linear.weight.detach(), dtype))
 
 
-def seconds_per_step(setting: Setting, load: Load, batches: float, device: torch.device) -> tuple[float, float]:
-    """Seconds, at least and at most, of a step of so many micro-batches: one block there and back, one chunk of
-    the loss and a part of the update, each taken as often as the run does."""
+class Pace(NamedTuple):
+    """Seconds, at least and at most: of a step, and of reading one token without learning from it."""
+
+    step: tuple[float, float]
+    read: tuple[float, float]
+
+
+def measured_pace(setting: Setting, load: Load, batches: float, device: torch.device) -> Pace:
+    """Of a step of so many micro-batches: one block there and back, one chunk of the loss and a part of the update,
+    each taken as often as the run does. Of a validation: the same block and chunk, only there."""
     if setting.recompute and setting.on_cpu:
         give_back_freed_memory()  # as the run will
     params = replace(setting.params, n_layers=1, vocab_size=8)
@@ -71,9 +79,18 @@ def seconds_per_step(setting: Setting, load: Load, batches: float, device: torch
         table = torch.zeros(setting.params.vocab_size, params.dim, dtype=setting.dtype, requires_grad=trained)
         targets = torch.zeros(positions, dtype=torch.int64)
         chunk = _seconds(lambda: _back(projected_cross_entropy(hidden, table, targets)[0]), device)
+        with torch.no_grad():
+            block_read = _seconds(lambda: model(ids, attend), device)
+            chunk_read = _seconds(lambda: projected_cross_entropy(hidden, table, targets), device)
         updated = nn.Parameter(torch.zeros(1 << 20))
         updated.grad = torch.zeros(1 << 20)
         update = _seconds(adamw([updated], OptimizerSection()).step, device)
-    batch = setting.params.n_layers * block + load.supervised / positions * chunk
-    low, high = (batches * batch + update * memory.trained_numbers(setting) / updated.numel()).tolist()
+    blocks, chunks = setting.params.n_layers, load.supervised / positions
+    step = batches * (blocks * block + chunks * chunk) + update * memory.trained_numbers(setting) / updated.numel()
+    read = (blocks * block_read + chunks * chunk_read) / load.tokens
+    return Pace(_range(step), _range(read))
+
+
+def _range(seconds: Tensor) -> tuple[float, float]:
+    low, high = seconds.tolist()
     return low, high

@@ -14,12 +14,18 @@ from callama.cli import estimate as cli
 from callama.common.errors import CallamaError, UsageError
 from callama.common.progress import duration
 from callama.data.dataset import Dataset
-from callama.data.pack import EpochPlans, Sizes, collate
+from callama.data.pack import EpochPlans, MicroBatch, Sizes, collate
 from callama.train import estimate as estimate_module
-from callama.train.config import load_config
+from callama.train import loop
+from callama.train import validate as validate_module
+from callama.train.config import TrainConfig, load_config
 from callama.train.ds_config import load_any_config
+from callama.train.engine import Engine
 from callama.train.estimate import estimate, refusal
 from callama.train.loop import train
+from callama.train.loss import SupervisedLoss
+from callama.train.setup import Run
+from callama.train.watch import Sums
 from tests.train.conftest import Configure
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -139,6 +145,56 @@ def test_time_ends_with_max_minutes(
     assert f"100 steps: {duration(least)} to {duration(most)}" in said
     assert ("train.max_minutes ends it after" in said) == (least < 200)
     assert ("train.max_minutes may end it after" in said) == (most < 400 and least == 200)
+
+
+def test_validations_are_counted_and_the_last_comes_behind_the_limit(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = replace(estimate(configure(), here=True), steps=100, seconds_per_step=(2.0, 4.0))
+    found = replace(known, validation=(10.0, 30.0), validations=3)
+    assert found.seconds == (200 + 30, 400 + 90)
+    limited = replace(found, max_minutes=5.0)
+    assert limited.seconds == (230, 300 + 30)
+    cli._print(limited)
+    said = capsys.readouterr().out
+    assert "100 steps and 3 validations of 10.0 to 30.0 s: 3:50 to 5:30 (train.max_minutes may end it" in said
+    assert "without answers to validation.questions, checkpoints" in said
+    assert replace(found, max_minutes=1.0).seconds == (70, 90)
+
+
+@pytest.mark.parametrize(("interval", "validations"), [(3, 3), (4, 2), (5, 2), (8, 1), (100, 1)])
+def test_validations_are_as_many_and_as_long_as_the_runs(
+    world: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch, interval: int, validations: int
+) -> None:
+    read: list[int] = []
+
+    def validate(config: TrainConfig, run: Run, engine: Engine) -> Sums:
+        loss = engine.loss
+
+        def counted(batch: MicroBatch) -> SupervisedLoss:
+            read[-1] += batch.inputs.numel()
+            return loss(batch)
+
+        read.append(0)
+        monkeypatch.setattr(engine, "loss", counted)
+        sums = validate_module.validate(config, run, engine)
+        monkeypatch.setattr(engine, "loss", loss)
+        return sums
+
+    monkeypatch.setattr(loop, "validate", validate)
+    validated = {"dataset_sources": [str(world / "built" / "validation.arrow")], "interval": interval, "steps": 2}
+    config = configure(validation=validated)
+    found = estimate(config, here=True, timed=True)
+    assert found.steps == train(config)["step"] == 8
+    assert found.validations == len(read) == validations
+    assert read == [estimate_module._tokens_validated(config)] * validations
+    assert found.validation is not None and 0 < found.validation[0] <= found.validation[1] < 60
+    assert found.seconds_per_step is not None and found.validation[0] < found.steps * found.seconds_per_step[1]
+
+
+def test_what_is_not_validated_takes_no_time(configure: Configure) -> None:
+    found = estimate(configure(), here=True, timed=True)
+    assert found.validation is None and found.validations == 0
 
 
 @pytest.fixture
