@@ -146,7 +146,7 @@ def text_maker(words: Sequence[str], schema: Mapping[str, Any], about: str = "")
     if not maker:
         maker = _usual(words, schema, about)
         maker = id_said(maker, said) or maker
-    return cased(maker, said) if maker else ""
+    return cased(maker, words, said) if maker else ""
 
 
 def _usual(words: Sequence[str], schema: Mapping[str, Any], about: str) -> str:
