@@ -1,5 +1,5 @@
-"""What a description says of a value's form ("DD.MM.YYYY", "six digits", "in lowercase", "ID of the customer",
-"at least 3"): it decides over the parameter's name, and where no maker can do it, that is said.
+"""What a description says of a value's form ("DD.MM.YYYY", "six digits", "in lowercase", "ID of the customer"): it
+decides over the parameter's name, and where no maker can do it, that is said.
 """
 
 from __future__ import annotations
@@ -132,22 +132,6 @@ _UNIX = re.compile(
     re.IGNORECASE,
 )
 _MILLIS = re.compile(r"\bmilliseconds?\b|\bms\b", re.IGNORECASE)
-_N = r"(-?\d{1,12}(?:,\d{3})*(?:\.\d+)?)"
-_UNIT = r"(?:\s?(?:%|°\s?[CF]?))?"
-_BETWEEN = re.compile(
-    rf"(?:\b(?:between|from)\s+{_N}{_UNIT}\s+(?:and|to)\s+{_N}|"
-    rf"(?<![\w.,-]){_N}{_UNIT}\s?(?:to|through|–|—|-|\.\.\.?)\s?{_N})(?![\w-]*[A-Za-z\d-])",
-    re.IGNORECASE,
-)
-_LEAST = re.compile(
-    rf"(?:\b(?:at least|min(?:imum)?(?: of| is)?:?|no less than|not less than)|≥|>=)\s*{_N}(?![\d.]*\d)", re.I
-)
-_MOST = re.compile(
-    rf"(?:\b(?:at most|max(?:imum)?(?: of| is)?:?|up to|no more than|not more than)|≤|<=)\s*{_N}(?![\d.]*\d)", re.I
-)
-_ABOVE = re.compile(rf"\b(?:greater|more|larger|higher) than\s+{_N}", re.IGNORECASE)
-_UNDER = re.compile(rf"\b(?:less|fewer|smaller|lower) than\s+{_N}", re.IGNORECASE)
-_ASIDE = re.compile(r"\bdefault(?:s?(?: is| to|:|=)?)?\s*-?[\d.,]*\d|\be\.g\.,?\s*-?[\d.,]*\d", re.IGNORECASE)
 _UUID = re.compile(r"\b(?:UUID|GUID)\b", re.IGNORECASE)
 _MOMENT_NAMES = _TIMES | {"date", "day", "month", "year", "week", "quarter", "period", "expiry", "expiration",
                           "deadline", "birthday", "timestamp"}  # fmt: skip
@@ -305,27 +289,3 @@ def unix_said(schema: Mapping[str, Any]) -> str:
     if schema.get("format") == "unix-time" or _UNIX.search(said):
         return f"unix_time {1000 if _MILLIS.search(said) else 1}"
     return ""
-
-
-def with_bounds_said(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A number's schema with the bounds that its description says in words ("5 to 30", "at least 3"), where it has
-    none of its own."""
-    if {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"} & schema.keys():
-        return schema
-    text = _ASIDE.sub("", str(schema.get("description", "")))
-    found: dict[str, float] = {}
-    if (both := _BETWEEN.search(text)) and "ISO" not in text[: both.start()]:
-        low, high = (_number(end) for end in both.groups() if end is not None)
-        if low < high:
-            found = {"minimum": low, "maximum": high}
-    else:
-        ends = (("minimum", _LEAST), ("maximum", _MOST), ("exclusiveMinimum", _ABOVE), ("exclusiveMaximum", _UNDER))
-        found = {key: _number(end[1]) for key, form in ends if (end := form.search(text))}
-        least, most = ([found[key] for key in found if key.lower().endswith(end)] for end in ("minimum", "maximum"))
-        found = {} if least and most and min(least) >= max(most) else found
-    return {**schema, **found}
-
-
-def _number(text: str) -> float:
-    value = float(text.replace(",", ""))
-    return int(value) if value == int(value) else value

@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 
 # Where a clause begins, and where it ends: a colon belongs to what it leads in ("Format: YYYY").
-_BEGINS = re.compile(r"[;(\n]|,(?!\d{3})|[.!?](?=\s+\S)|\s[-–—]\s|\b(?:and|but)\s+(?=at (?:least|most)\b|\w+ than\b)")
+_BEGINS = re.compile(
+    r"[;(\n]|,(?!\d{3})|[.!?](?=\s+\S)|\s[-–—]\s|\b(?:and|but)\s+(?=at (?:least|most)\b|(?:not? )?\w+ than\b)"
+)
 _ENDS = re.compile(rf"[):]|[.!?](?=\s|$)|{_BEGINS.pattern}")
 _LEADS = frozenset(re.findall(
     r"\w+",
@@ -48,12 +50,17 @@ def leads_in(before: str, words: Sequence[str], more: Sequence[str] = ()) -> boo
     return {*re.findall(r"[^\W_]+", before.lower())} <= {*_LEADS, *words, *more}
 
 
+def is_of_else(before: str) -> bool:
+    """Whether words in front make something a mention: a part of the value, a denial, one of several."""
+    return bool(_OF_ELSE.search(before))
+
+
 def is_form_of_all(found: re.Match[str], words: Sequence[str]) -> bool:
     """Whether a form (a date's, letters of one case) is said to be the whole value's."""
     before, after, first = around(found.string, found.start(), found.end())
     if not _NOTHING_ELSE.match(after):
         return False
-    return leads_in(before, words) or (first and bool(_LED.search(before)) and not _OF_ELSE.search(before))
+    return leads_in(before, words) or (first and bool(_LED.search(before)) and not is_of_else(before))
 
 
 def is_kind_of_all(found: re.Match[str], words: Sequence[str]) -> bool:
@@ -61,5 +68,5 @@ def is_kind_of_all(found: re.Match[str], words: Sequence[str]) -> bool:
     before, after, first = around(found.string, found.start(), found.end())
     if not _OF_IT.match(after) or _OR_ELSE.match(found.string, found.end()):
         return False
-    named = first and not _OF_ELSE.search(before) and not re.search(r"\b(?:and|that|to)\b", before)
+    named = first and not is_of_else(before) and not re.search(r"\b(?:and|that|to)\b", before)
     return named or leads_in(before, words, ("unique",))

@@ -130,3 +130,66 @@ def test_ends_are_behind_starts_in_forms_without_zeros(form: str) -> None:
         start = make(f"moment_as {form}", rng)
         end = make(later, rng, {"start": start})
         assert are_in_order("later_date", later.split(" ")[1:], start, end)
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "low", "high"),
+    [
+        ("quantity", "Number of items, between 1 and 100", 1, 100), ("rating", "1-5 stars", 1, 5),
+        ("rating", "Rating from 1 to 5", 1, 5), ("days", "Number of days of forecast (1-16)", 1, 16),
+        ("limit", "Max 50 results, default 10", 1, 50), ("limit", "Maximum of 5000 rows", 1, 5000),
+        ("limit", "How many results to return, up to 50", 1, 50), ("limit", "Up to 100 items per page", 1, 100),
+        ("seats", "between 1 and 10 inclusive", 1, 10), ("size", "min 2 max 6", 2, 6),
+        ("size", "At least 2 and no more than 6", 2, 6), ("count", "How many, no more than 3 per order", 1, 3),
+        ("level", "Level, 0..10", 0, 10), ("temperature", "Temperature from -10 to 40 °C", -10, 40),
+        ("heat", "Target, 5 to 30 degrees Celsius", 5, 30), ("age", "Age in years, at least 18", 18, 118),
+        ("volume", "Volume level. Must be between 0 and 11.", 0, 11), ("amount", "Must be greater than 3", 4, 104),
+        ("people", "The number of guests must be less than 20", 1, 19), ("percent", "Percent, 0-100%", 0, 100),
+        ("count", "Number greater than 5 and less than 9", 6, 8), ("quantity", "Pack of 6 to 12, up to 5 packs", 1, 5),
+    ],
+)  # fmt: skip
+def test_bounds_count_where_they_are_the_numbers(name: str, description: str, low: int, high: int) -> None:
+    made = values_of(name, {"type": "integer", "description": description})
+    assert all(low <= value <= high for value in made) and len(made) >= 3
+    assert len(made) > 5 or {low, high} <= made
+
+
+@pytest.mark.parametrize(
+    ("name", "description"),
+    [
+        ("price", "Price, from 5 to 10 per cent off"), ("amount", "Amount. Orders more than 500 need approval"),
+        ("amount", "Orders more than 500 need approval"), ("amount", "Amount; fewer than 10 items ship free"),
+        ("weight", "Weight in kg; more than 30 kg costs extra"), ("order", "ID of the order, see RFC 2119-2120"),
+        ("order_id", "ID of the order from 2024 to 2025"), ("when", "Year of the 1914-1918 war"),
+        ("max_length", "Maximum length; text between 1 and 100 characters"), ("count", "more than 1e9"),
+        ("employees", "Companies with more than 50 employees"), ("fee", "Not needed if the total is at least 40"),
+    ],
+)  # fmt: skip
+def test_bounds_of_something_else_bound_nothing(name: str, description: str) -> None:
+    for kind in ("integer", "number"):
+        schema = {"type": kind}
+        assert maker_of(name, {**schema, "description": description}) == maker_of(name, schema)
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "is_moment"),
+    [
+        ("timestamp", "", True), ("created", "When it was created", True), ("sent_at", "Time of sending", True),
+        ("start_at", "Unix epoch", True), ("created", "Creation date", True),
+        ("timestamp", "Position in the video in seconds", False), ("start_at", "Offset in seconds", False),
+        ("timestamp", "Timestamp in the video in seconds", False), ("created", "Number of created items", False),
+        ("look_at", "Where to look", False), ("looked_at", "Shelf looked at", False),
+    ],
+)  # fmt: skip
+def test_a_whole_number_is_a_moment_where_nothing_else_is_said(name: str, description: str, is_moment: bool) -> None:
+    assert (maker_of(name, {"type": "integer", "description": description}) == "unix_time 1") == is_moment
+
+
+@pytest.mark.parametrize("name", ["rate", "interest_rate", "threshold", "height", "weight", "max_weight"])
+def test_what_is_measured_has_decimals_at_times(name: str) -> None:
+    assert any(isinstance(value, float) for value in values_of(name, {"type": "number"}))
+    assert any(isinstance(value, float) for value in values_of(name, {"type": "number", "minimum": 0}))
+    for whole in ({"type": "integer"}, {"type": "number", "description": "A whole number"},
+                  {"type": "number", "default": 50}):  # fmt: skip
+        assert all(isinstance(value, int) for value in values_of(name, whole))
+    assert all(isinstance(value, int) for value in values_of("heart_rate", {"type": "number"}))
