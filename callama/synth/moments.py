@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,8 +33,8 @@ def instant(rng: random.Random) -> str:
 
 
 def moment_as(rng: random.Random, arguments: Sequence[str], known: Mapping[str, Any]) -> str:
-    """``moment_as %d.%m.%Y``: in a form of ``strftime``."""
-    return datetime.datetime.strptime(instant(rng), _INSTANT).strftime(" ".join(arguments))
+    """``moment_as %d.%m.%Y``: in a form of ``strftime``; ``%-d`` has no zero in front, on any system."""
+    return _written(datetime.datetime.strptime(instant(rng), _INSTANT), " ".join(arguments))
 
 
 def unix_time(rng: random.Random, arguments: Sequence[str], known: Mapping[str, Any]) -> int:
@@ -47,7 +48,7 @@ def later_date(rng: random.Random, arguments: Sequence[str], known: Mapping[str,
     name, low, high, *form = arguments
     days = datetime.timedelta(days=rng.randint(int(low), int(high)))
     written = " ".join(form) or "%Y-%m-%d"
-    return (datetime.datetime.strptime(known[name], written) + days).strftime(written)
+    return _written(_read(known[name], written) + days, written)
 
 
 def later_time(rng: random.Random, arguments: Sequence[str], known: Mapping[str, Any]) -> str:
@@ -60,15 +61,27 @@ def later_moment(rng: random.Random, arguments: Sequence[str], known: Mapping[st
     """``later_moment PARAMETER [FORM]``: a quarter of an hour to four hours after it, in its form."""
     name, *form = arguments
     written = " ".join(form) or _INSTANT
-    minutes = datetime.timedelta(minutes=15 * rng.randint(1, 16 if "%d" in written else 4))  # times stay on their day
-    return (datetime.datetime.strptime(known[name], written) + minutes).strftime(written)
+    minutes = datetime.timedelta(
+        minutes=15 * rng.randint(1, 16 if re.search("%-?d", written) else 4)
+    )  # times stay on their day
+    return _written(_read(known[name], written) + minutes, written)
 
 
 def are_in_order(kind: str, arguments: Sequence[str], base: str, value: str) -> bool:
     """Whether ``later_date`` or ``later_moment`` could have made the value: after its base, a moment within a day."""
     written = " ".join(arguments[LATER[kind] :]) or ("%Y-%m-%d" if kind == "later_date" else _INSTANT)
-    between = datetime.datetime.strptime(value, written) - datetime.datetime.strptime(base, written)
+    between = _read(value, written) - _read(base, written)
     return datetime.timedelta() < between and (kind == "later_date" or between.days < 1)
+
+
+def _written(moment: datetime.datetime, form: str) -> str:
+    return moment.strftime(
+        re.sub("%-([a-zA-Z])", lambda found: moment.strftime(f"%{found[1]}").lstrip("0") or "0", form)
+    )
+
+
+def _read(text: str, form: str) -> datetime.datetime:
+    return datetime.datetime.strptime(text, form.replace("%-", "%"))
 
 
 def long_date(iso: str) -> str:

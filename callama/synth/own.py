@@ -170,9 +170,9 @@ def _after(begins: str, maker: str) -> str:
     """The maker of what is after, or above, the parameter that begins; empty where values cannot be compared."""
     kind, _, form = maker.partition(" ")
     if kind == "moment_as":
-        if re.search("%[dmBb]", form) and not re.search("%[Yy]", form):
+        if re.search("%-?[dmBb]", form) and not re.search("%[Yy]", form):
             return ""  # without its year, the fifth of January is not after the 28th of December
-        days = "%d" in form and "%H" not in form and "%I" not in form
+        days = re.search("%-?d", form) and not re.search("%-?[HI]", form)
         return f"later_date {begins} 1 14 {form}" if days else f"later_moment {begins} {form}" if "%M" in form else ""
     near = {"date": f"later_date {begins} 1 14", "time": f"later_time {begins}", "instant": f"later_moment {begins}"}
     if kind == "unix_time":

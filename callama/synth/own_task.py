@@ -97,6 +97,11 @@ _BEHIND_A_NOUN = re.compile(
     r"checker|tracker|tracking|manager|management|service|tool|api|endpoint|function|limits?|methods?)\b(?!-)",
     re.IGNORECASE,
 )
+# ... but many of these are what is worked on or carried: "Sort numbers by size", "Import data from a file".
+_CARRYING = WORKING_VERBS | frozenset(("import", "export", "copy", "load", "download", "upload", "print", "process"))
+_MANY = re.compile(
+    r"(?:numbers|names|ids|codes|lists|results|rates|prices|dates|times|data|reports)\b(?!-)", re.IGNORECASE
+)
 _INVERTED = re.compile(r"(?:is|are|was|do|does|did|can|will|should)\b")
 _ASKING = ("whether", "how", "what", "when", "which", "who", "where")
 _NO_VERBS = frozenset((*_ASKING, "if", "all", "both", "the", "a", "an", "in", "of", "for", "from", "with", "about",
@@ -164,7 +169,7 @@ def _own_verb(tool: Tool, first: str, rest: str) -> str:
     "Order status" of `order_status` only repeats the name."""
     own, *others = words_of(tool.name) or [""]
     repeats = bool(others) and words_of(rest.lower())[:1] == others[:1] and first.lower() == own
-    if own in _NOUNS_TOO and _BEHIND_A_NOUN.match(rest):
+    if own in _NOUNS_TOO and _BEHIND_A_NOUN.match(rest) and not (own in _CARRYING and _MANY.match(rest)):
         return ""
     return own if own in _VERBS and _base(first.lower()) == own and not repeats else ""
 

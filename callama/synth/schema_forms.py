@@ -1,5 +1,5 @@
-"""What a description says of a value's form ("DD.MM.YYYY", "six digits", "in lowercase", "ID of the customer",
-"at least 3"): it decides over the parameter's name, and where no maker can do it, that is said.
+"""What a description says of a value's form ("DD.MM.YYYY", "six digits", "in lowercase", "ID of the customer"): it
+decides over the parameter's name, and where no maker can do it, that is said.
 """
 
 from __future__ import annotations
@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from callama.synth.schema_said import around, is_form_of_all, is_kind_of_all, leads_in
 
 COUNTRIES = "pick DE|FR|IT|ES|PT|NL|BE|AT|CH|PL|CZ|SE|NO|FI|DK|IE|GB|US|CA|MX|BR|JP|KR|IN|AU|NZ|ZA|EG|KE|TR"
 _ALPHA_3 = "pick DEU|FRA|ITA|ESP|PRT|NLD|BEL|AUT|CHE|POL|CZE|SWE|NOR|FIN|DNK|IRL|GBR|USA|CAN|MEX|BRA|JPN|KOR|IND|AUS"
@@ -67,16 +69,33 @@ _NOT_MADE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )  # fmt: skip
 # "The regex to match" wants one; "Text (no regular expression)", "converted to base64" and "Returns JSON" do not.
 _NOT_WANTED = re.compile(
-    r"\b(?:not?|without|never|isn't|returns?|returned|converted|encode[sd]?|to encode|or)\b[^.]*$", re.IGNORECASE
-)
-_FIELD = r"(?:YYYY|YY|MMMM|MMM|MM|DD|HH|SS|[DM])"
-_PATTERN = re.compile(
-    rf"(?<![\w%./-]){_FIELD}(?:[./ :-]?{_FIELD})*(?:['\"]?T['\"]?{_FIELD}(?::?{_FIELD})*)?['\"]?Z?['\"]?"
-    r"(?: ?AM/PM\b)?(?!\w|[-:./]\w)",
+    r"\b(?:not?|without|never|isn't|returns?|returned|converted|encode[sd]?|to encode|or|answers?|match(?:es)? the)\b"
+    r"[^.]*$",
     re.IGNORECASE,
 )
-_STRFTIME = re.compile(r"%[YymdHMSBbIp](?:[-./ :T]{0,2}%[YymdHMSBbIp])*Z?")
-_DIRECTIVES = {"YYYY": "%Y", "YY": "%y", "MMMM": "%B", "MMM": "%b", "DD": "%d", "HH": "%H", "SS": "%S"}
+# "ISBN or title", "ISBN, title or author"; a regex that is given is no value but a value's form.
+_ONE_OF_SEVERAL = re.compile(r"(?:,[^.,;]*)* or\b|:?\s+[`'\"]?[\^\[]", re.IGNORECASE)
+_FIELD = r"(?:YYYY|YY|MMMM|MMM|MM|DD|HH|SS|[DMH])"
+_OFFSET = r"[+±-](?:HH:?MM|\d\d:?\d\d)"
+_PATTERN = re.compile(
+    rf"(?<![\w%./-]){_FIELD}(?:(?:, |[./ :-])?{_FIELD})*(?:['\"]?T['\"]?{_FIELD}(?::?{_FIELD})*)?"
+    rf"(?:\.SSS)?(?:['\"]?Z['\"]?|{_OFFSET})?(?: ?AM/PM\b)?(?!\w|[-+±:./]\w)",
+    re.IGNORECASE,
+)
+_NO_FORM = re.compile(r"\b(?:not|never|than|instead of)\s+(?:in |as )?['\"`]?$", re.IGNORECASE)
+_STRFTIME = re.compile(r"%-?[YymdHMSBbIp](?:[-./ :T,]{0,2}%-?[YymdHMSBbIp])*Z?")
+_DIRECTIVES = {
+    "YYYY": "%Y",
+    "YY": "%y",
+    "MMMM": "%B",
+    "MMM": "%b",
+    "DD": "%d",
+    "HH": "%H",
+    "SS": "%S",
+    "D": "%-d",
+    "M": "%-m",
+    "H": "%-H",
+}
 # Makers of the catalogue for the forms that it knows.
 _KNOWN = {"%Y-%m-%d": "date", "%H:%M": "time", "%Y-%m-%dT%H:%M:%SZ": "instant", "%Y-%m": "year_month",
           "%Y-%m-%d %H:%M": "moment", "%B": "month"}  # fmt: skip
@@ -84,10 +103,13 @@ _TIMES = frozenset(("time", "hour", "at", "start", "end", "from", "to", "until",
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
            "eleven": 11, "twelve": 12, "thirteen": 13, "sixteen": 16}  # fmt: skip
 _COUNT = rf"(\d{{1,2}}|{'|'.join(_COUNTS)})"
-_DIGITS = re.compile(
-    rf"(?<!at least )\b{_COUNT}[ -](?:numeric )?digits?\b(?! (?:after|behind|of precision|decimal))", re.I
-)
-_LETTERS = re.compile(rf"\b{_COUNT}(?: |-)(?:capital |uppercase )?letters?\b", re.IGNORECASE)
+_COUNTED = re.compile(rf"\b{_COUNT}[ -](?:numeric |capital |uppercase )?(digit|letter)(s?)\b", re.IGNORECASE)
+_RANGE = re.compile(r"\b(?:between )?\d+(?: ?(?:to|-|–|or|and) ?)$", re.IGNORECASE)
+# What a count in front makes the value itself: "6-digit code", not "5-digit zip" of an address.
+_COUNTED_KINDS = ("code", "number", "string", "id", "identifier", "abbreviation", "pin", "value", "format", "numeric")
+# Codes of so many letters, by what has them.
+_CODES = {("@@", "country"): COUNTRIES, ("@@@", "country"): _ALPHA_3, ("@@", "state"): _STATES,
+          ("@@", "language"): LANGUAGES, ("@@@", "currency"): "currency", ("@@@", "airport"): "airport"}  # fmt: skip
 _CALLED_ID = re.compile(
     r"^\W*(?:(?!(?:of|for|in|with|or|and|to|containing|whose|if|by)\b)[\w'-]+\s+){0,4}?(?:ID|identifier)\b"
     r"(?! (?:card|or|and|document|number)\b|/)",
@@ -96,9 +118,13 @@ _CALLED_ID = re.compile(
 # Kinds of values that are identifiers themselves: "IANA timezone identifier".
 _ARE_CODES = frozenset(("timezone", "currency", "language", "airport", "ticker", "flight", "email", "branch", "repo",
                         "version", "url", "domain", "path", "filename", "hex", "phone", "record"))  # fmt: skip
-_SMALL = re.compile(r"\b(?:in |all |be |as |only )?(?:lower[ -]?case|small letters)\b(?! letter\b)", re.I)
-_CAPITALS = re.compile(r"\b(?:in |all |be |as |only )?(?:upper[ -]?case|capital letters|all caps)\b(?! letter\b)", re.I)
-_SOME = re.compile(r"\b(?:at least|contains?|one|whether|if|to|convert\w*|and)\W+(?:\w+ )?$", re.IGNORECASE)
+_SMALL = re.compile(r"\b(?:lower[ -]?case(?: letters| characters)?|small letters)\b(?! letter\b)", re.IGNORECASE)
+_CAPITALS = re.compile(
+    r"\b(?:upper[ -]?case(?: letters| characters)?|capital letters|all caps)\b(?! letter\b)", re.IGNORECASE
+)
+# "Uppercase ticker symbol", "lowercase ISO code".
+_CASED_NOUN = re.compile(r"\s+(?!(?:and|or|is|are|not|to|in)\b)\w", re.IGNORECASE)
+_CASED_CODE = re.compile(r"\s+(?:ISO\b|[\w-]*(?:code|symbol|string|abbreviation)\b)", re.IGNORECASE)
 _UNIX = re.compile(
     r"\bunix[ -]?(?:epoch )?(?:time|timestamp|seconds|milliseconds|epoch)|"
     r"\bepoch (?:time|timestamp|seconds|milliseconds|ms)\b"
@@ -106,23 +132,9 @@ _UNIX = re.compile(
     re.IGNORECASE,
 )
 _MILLIS = re.compile(r"\bmilliseconds?\b|\bms\b", re.IGNORECASE)
-_N = r"(-?\d{1,12}(?:,\d{3})*(?:\.\d+)?)"
-_UNIT = r"(?:\s?(?:%|°\s?[CF]?))?"
-_BETWEEN = re.compile(
-    rf"(?:\b(?:between|from)\s+{_N}{_UNIT}\s+(?:and|to)\s+{_N}|"
-    rf"(?<![\w.,-]){_N}{_UNIT}\s?(?:to|through|–|—|-|\.\.\.?)\s?{_N})(?![\w-]*[A-Za-z\d-])",
-    re.IGNORECASE,
-)
-_LEAST = re.compile(
-    rf"(?:\b(?:at least|min(?:imum)?(?: of| is)?:?|no less than|not less than)|≥|>=)\s*{_N}(?![\d.]*\d)", re.I
-)
-_MOST = re.compile(
-    rf"(?:\b(?:at most|max(?:imum)?(?: of| is)?:?|up to|no more than|not more than)|≤|<=)\s*{_N}(?![\d.]*\d)", re.I
-)
-_ABOVE = re.compile(rf"\b(?:greater|more|larger|higher) than\s+{_N}", re.IGNORECASE)
-_UNDER = re.compile(rf"\b(?:less|fewer|smaller|lower) than\s+{_N}", re.IGNORECASE)
-_ASIDE = re.compile(r"\bdefault(?:s?(?: is| to|:|=)?)?\s*-?[\d.,]*\d|\be\.g\.,?\s*-?[\d.,]*\d", re.IGNORECASE)
-_MOMENT_NAMES = _TIMES | {"date", "day", "month", "year", "week", "quarter", "period"}
+_UUID = re.compile(r"\b(?:UUID|GUID)\b", re.IGNORECASE)
+_MOMENT_NAMES = _TIMES | {"date", "day", "month", "year", "week", "quarter", "period", "expiry", "expiration",
+                          "deadline", "birthday", "timestamp"}  # fmt: skip
 
 
 def form_said(words: Sequence[str], description: str, called: str) -> str:
@@ -131,15 +143,20 @@ def form_said(words: Sequence[str], description: str, called: str) -> str:
     if "format" in words or "pattern" in words:
         return ""  # the value is a form, not in one
     for form, maker, names in _FORMS_SAID:
-        if (called and form.search(called)) or (last in names and form.search(description)):
+        if _is_called(form, called) or (last in names and form.search(description)):
             return maker
     if moment := _moment(words, description, called):
         return moment
-    if re.search(r"\b(?:UUID|GUID)\b", description, re.IGNORECASE):
+    if (found := _UUID.search(description)) and is_kind_of_all(found, words):
         return "uuid"
     if re.search(r"\b(?:four|4)[ -]digits? year\b", description, re.IGNORECASE):
         return "moment_as %Y"
-    return _code(description)
+    return _code(words, description, called)
+
+
+def _is_called(form: re.Pattern[str], called: str) -> bool:
+    """Whether a description's noun is of a form, and not one of two ("City name and 2-letter country code")."""
+    return form.search(called) is not None and not re.search(r"\b(?:and|or)\b", form.sub("", called))
 
 
 def id_said(usual: str, description: str) -> str:
@@ -149,9 +166,9 @@ def id_said(usual: str, description: str) -> str:
     return "code ######" if re.search(r"\b(?:numeric|integer)\b", description, re.IGNORECASE) else "record"
 
 
-def cased(maker: str, description: str) -> str:
+def cased(maker: str, words: Sequence[str], description: str) -> str:
     """The maker in the letters that a description asks for."""
-    small, capitals = (_asked(form, description) for form in (_SMALL, _CAPITALS))
+    small, capitals = (_is_cased(form, words, description) for form in (_SMALL, _CAPITALS))
     if small == capitals or maker.startswith("moment_as"):
         return maker
     return f"cased {'lower' if small else 'upper'} {maker}"
@@ -162,63 +179,108 @@ def not_made(words: Sequence[str], description: str) -> str:
     if "format" in words or "output" in words:
         return ""
     for form, said in _NOT_MADE:
-        if (found := form.search(description)) and not _NOT_WANTED.search(description[: found.start()]):
+        if (
+            (found := form.search(description))
+            and not _NOT_WANTED.search(description[: found.start()])
+            and not _ONE_OF_SEVERAL.match(description, found.end())
+        ):
             return said
     if {*words} & _MOMENT_NAMES and "YYYY" in description and not _moment(words, description, ""):
         return "a date in an unknown form"
     return ""
 
 
-def _asked(form: re.Pattern[str], description: str) -> bool:
-    found = form.search(description)
-    return found is not None and not _SOME.search(description[: found.start()])
+def _is_cased(form: re.Pattern[str], words: Sequence[str], description: str) -> bool:
+    if (found := form.search(description)) is None:
+        return False
+    before, after, first = around(description, found.start(), found.end())
+    if re.search(r"\bto\b", before):  # "Text to show in uppercase" has any letters
+        return False
+    noun = _CASED_NOUN if first and not before.strip(" \n") else _CASED_CODE
+    return is_form_of_all(found, (*words, "all")) or (leads_in(before, words) and noun.match(after) is not None)
 
 
 def _moment(words: Sequence[str], description: str, called: str) -> str:
     """The maker of a date or time whose form is written out, or whose clock has twelve hours."""
     if written := _STRFTIME.search(description):
         return _KNOWN.get(written[0], f"moment_as {written[0]}")
+    said = {*words, *re.findall(r"[a-z]+", called.lower())}
     for found in _PATTERN.finditer(description):
         text = found[0].strip()
-        if re.search(r"YYYY|DD.?MM|MM.?DD|MM.?YY|HH:?MM", text, re.IGNORECASE) and (form := _strftime(text)):
+        if _NO_FORM.search(description[: found.start()]) or not (said & _MOMENT_NAMES or is_form_of_all(found, words)):
+            continue
+        form = _strftime(text) if re.search(r"YYYY|D.?M|M.?D|MM.?YY|HH?:?MM", text, re.IGNORECASE) else ""
+        half = not re.search("%-?[mbB]", form) and ("d" in form or (form == "%Y" and "year" not in said))
+        if form and not half:  # the "YYYY" of "January the DD, YYYY" is no date
             return _KNOWN.get(form, f"moment_as {form}")
-    said = {*words, *re.findall(r"[a-z]+", called.lower())}
     if said & _TIMES and re.search(r"\b12[- ]?hour\b|\bam/pm\b|\bam or pm\b", description, re.IGNORECASE):
         return "moment_as %I:%M %p"
-    return "code 17########" if _UNIX.search(description) and "time" in description.lower() else ""
+    unix = _UNIX.search(description) if "time" in description.lower() else None
+    timed = said & {*_MOMENT_NAMES, "timestamp", "epoch", "created", "updated", "expires"}
+    return "code 17########" if unix and (timed or leads_in(description[: unix.start()], words)) else ""
 
 
 def _strftime(text: str) -> str:
     """``DD.MM.YYYY`` as ``%d.%m.%Y``; empty for what is none."""
     half = text.upper().endswith("AM/PM")
     text = text[:-5].strip() if half else text
+    offset = re.search(rf"{_OFFSET}$", text, re.IGNORECASE) if "T" in text.upper() else None
+    text = text[: offset.start()] if offset else text
+    shift = re.sub("[A-Za-z]", "0", offset[0]).replace("±", "+") if offset else ""
     out, hours = [], False
     for part in re.findall(
-        r"Y{2,4}|M{1,4}|D{1,2}|H{1,2}|S{1,2}|[^YMDHS]", text.replace("'", "").replace('"', ""), re.I
+        r"\.SSS|Y{2,4}|M{1,4}|D{1,2}|H{1,2}|S{1,2}|[^YMDHS]", text.replace("'", "").replace('"', ""), re.I
     ):
         key = part.upper()
         if key == "MM":
             out.append("%M" if hours else "%m")
+        elif key == ".SSS":
+            out.append(".000")
         elif key in _DIRECTIVES:
-            out.append("%I" if key == "HH" and half else _DIRECTIVES[key])
+            out.append(_DIRECTIVES[key].replace("H", "I" if half else "H"))
         elif key.isalpha() and key not in ("T", "Z"):
             return ""
         else:
             out.append(part)
-        hours = hours or key == "HH"
-    return "".join(out) + (" %p" if half else "")
+        hours = hours or key in ("H", "HH")
+    return "".join(out) + shift + (" %p" if half else "")
 
 
-def _code(description: str) -> str:
-    """Digits and letters that are counted: "two letters and six digits", "10-digit"."""
+def _code(words: Sequence[str], description: str, called: str) -> str:
+    """Digits and letters that are counted and are the whole value: "two letters and six digits", "10-digit"."""
     if re.search(r"\bhex", description, re.IGNORECASE):
         return ""
-    counted = [
-        (found.start(), sign * int(_COUNTS.get(found[1].lower()) or found[1]))
-        for form, sign in ((_LETTERS, "@"), (_DIGITS, "#"))
-        if (found := form.search(description))
-    ]
-    return f"code {''.join(signs for _, signs in sorted(counted))}" if counted else ""
+    signs, end = "", 0
+    for found in _COUNTED.finditer(description):
+        sign = "#" if found[2].lower() == "digit" else "@"
+        if signs and re.fullmatch(r",? (?:and|followed by|then|plus) (?:the )?", description[end : found.start()]):
+            signs += sign * int(_COUNTS.get(found[1].lower()) or found[1])
+        elif not signs and _is_whole_code(found, sign, words):
+            signs = sign * int(_COUNTS.get(found[1].lower()) or found[1])
+        end = found.end()
+    said = {*words, *re.findall(r"[a-z]+", description.lower())}
+    known = [maker for (letters, kind), maker in _CODES.items() if letters == signs and kind in said]
+    return known[0] if known else f"code {signs}" if signs else ""
+
+
+def _is_whole_code(found: re.Match[str], sign: str, words: Sequence[str]) -> bool:
+    before, after, first = around(found.string, found.start(), found.end())
+    before = re.sub(r"\b[\w-]+'s\b", "", _RANGE.sub("", before) if sign == "#" else before)
+    if not leads_in(before, words, ("last", "first", "your")):
+        led = r"\b(?:as|in|is|be)(?: (?:an?|the))?\W*$|:\s*$" + (
+            r"|\bwith (?:exactly )?$" if sign == "#" and found[3] else ""
+        )
+        head = re.search(led, before)
+        if not first or not head or re.search(r"\b(?:with|and|or|not|whose|at|than)\b", before[: head.start()]):
+            return False
+    if found[3]:  # "six digits": nothing but more of them follows
+        return bool(re.match(r"\W*$|,? (?:and|followed by|then|plus|long|only)\b|\s+of (?:the|your|a)\b", after))
+    nouns = re.findall(r"[a-z]+", re.split(r"\b(?:of|for|to|in|from|that|which)\b", after.lower())[0])
+    if not nouns or {"or", "and", "with"} & {*nouns}:
+        return not nouns
+    if first and not before.strip(" \n'\""):
+        return True
+    return leads_in(before, words, ("your", "last")) and (first or {*nouns} <= {*_COUNTED_KINDS, *words})
 
 
 def unix_said(schema: Mapping[str, Any]) -> str:
@@ -227,27 +289,3 @@ def unix_said(schema: Mapping[str, Any]) -> str:
     if schema.get("format") == "unix-time" or _UNIX.search(said):
         return f"unix_time {1000 if _MILLIS.search(said) else 1}"
     return ""
-
-
-def with_bounds_said(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A number's schema with the bounds that its description says in words ("5 to 30", "at least 3"), where it has
-    none of its own."""
-    if {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"} & schema.keys():
-        return schema
-    text = _ASIDE.sub("", str(schema.get("description", "")))
-    found: dict[str, float] = {}
-    if (both := _BETWEEN.search(text)) and "ISO" not in text[: both.start()]:
-        low, high = (_number(end) for end in both.groups() if end is not None)
-        if low < high:
-            found = {"minimum": low, "maximum": high}
-    else:
-        ends = (("minimum", _LEAST), ("maximum", _MOST), ("exclusiveMinimum", _ABOVE), ("exclusiveMaximum", _UNDER))
-        found = {key: _number(end[1]) for key, form in ends if (end := form.search(text))}
-        least, most = ([found[key] for key in found if key.lower().endswith(end)] for end in ("minimum", "maximum"))
-        found = {} if least and most and min(least) >= max(most) else found
-    return {**schema, **found}
-
-
-def _number(text: str) -> float:
-    value = float(text.replace(",", ""))
-    return int(value) if value == int(value) else value

@@ -12,6 +12,7 @@ from typing import Any
 
 from callama.common.errors import CallamaError
 from callama.synth.names import words_of
+from callama.synth.schema_bounds import with_bounds_said
 from callama.synth.schema_forms import (
     COUNTRIES,
     LANGUAGES,
@@ -20,7 +21,6 @@ from callama.synth.schema_forms import (
     id_said,
     not_made,
     unix_said,
-    with_bounds_said,
 )
 
 SCHEMA = "schema"
@@ -95,6 +95,17 @@ _BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 _NUMBERS = {"temperature": "number 2 29 1", "price": "price", "amount": "price", "cost": "price",
             "latitude": "latitude", "lat": "latitude",
             "longitude": "longitude", "lon": "longitude", "lng": "longitude"}  # fmt: skip
+# What is measured has decimals as often as not, unless its default or its description speaks of whole numbers.
+_MEASURES = {"rate": "number 0.5 25 2", "threshold": "number 0.5 100 1", "height": "number 0.5 200 1",
+             "weight": "number 0.5 100 1"}  # fmt: skip
+_COUNTING_RATES = frozenset(("heart", "frame", "sample", "sampling", "bit", "refresh", "pulse", "respiratory"))
+# Silent, or about a moment: not "Position in the video in seconds", "Number of created items".
+_MAY_SAY_WHEN = re.compile(
+    r"^(?!.*\b(?:in|into|of|within) (?:the|an?) (?:video|audio|track|song|clip|film|movie|stream|recording|file)\b)"
+    r"(?!.*\b(?:offset|duration|elapsed|position|how (?:many|long)|number of)\b)"
+    r"(?:\s*$|.*\b(?:time|timestamp|date|datetime|when|moment|UTC)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 _NAMED_EXAMPLE = re.compile(r"(?:e\.g\.|for example|such as|example:)[,:]?\s+[\"'`]?([^\"'`().;]{1,40})", re.IGNORECASE)
 
 
@@ -146,7 +157,7 @@ def text_maker(words: Sequence[str], schema: Mapping[str, Any], about: str = "")
     if not maker:
         maker = _usual(words, schema, about)
         maker = id_said(maker, said) or maker
-    return cased(maker, said) if maker else ""
+    return cased(maker, words, said) if maker else ""
 
 
 def _usual(words: Sequence[str], schema: Mapping[str, Any], about: str) -> str:
@@ -192,15 +203,16 @@ def number_maker(kind: str, words: Sequence[str], schema: Mapping[str, Any]) -> 
         kind == "integer"
         and not _BOUNDS & schema.keys()
         and (words[-1:] in (["timestamp"], ["created"]) or words[1:] == ["at"])
+        and _MAY_SAY_WHEN.search(str(schema.get("description", "")))
     ):
         return "unix_time 1"  # no other whole number says when
-    schema = _with_fitting_bounds(kind, schema)
+    schema = _with_fitting_bounds(kind, words, schema)
     default = schema.get("default")
     bounded = bool(_BOUNDS & schema.keys())
     if kind == "number" and isinstance(default, float) and 0 < default < 1 and not bounded:
         return "number 0.01 0.99 2"  # a share
     known = next((_WHOLES[w] for w in reversed(words) if w in _WHOLES), "") if kind == "integer" else ""
-    known = known or (next((_NUMBERS[w] for w in reversed(words) if w in _NUMBERS), "") if kind == "number" else "")
+    known = known or (_fraction(words, schema) if kind == "number" else "")
     if known and not bounded:
         return known
     low, high = bounds_of(schema, 1)
@@ -214,9 +226,20 @@ def number_maker(kind: str, words: Sequence[str], schema: Mapping[str, Any]) -> 
     return f"number {low} {high} {decimals}" if high - low > 0.1 else SCHEMA
 
 
-def _with_fitting_bounds(kind: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def _fraction(words: Sequence[str], schema: Mapping[str, Any]) -> str:
+    """The maker of a number that its name knows to have decimals; empty where it does not."""
+    if known := next((_NUMBERS[word] for word in reversed(words) if word in _NUMBERS), ""):
+        return known
+    whole = isinstance(schema.get("default"), int) or re.search(
+        r"\b(?:whole|integer)\b", str(schema.get("description", "")), re.IGNORECASE
+    )
+    counts = whole or not _COUNTING_RATES.isdisjoint(words)
+    return "" if counts else next((_MEASURES[word] for word in reversed(words) if word in _MEASURES), "")
+
+
+def _with_fitting_bounds(kind: str, words: Sequence[str], schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """A number's schema with the bounds that its description says, unless these leave no number."""
-    said = with_bounds_said(schema)
+    said = with_bounds_said(words, schema)
     try:
         bounds_of({**said, "type": kind}, 1)
     except CallamaError:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from callama.common.errors import CallamaError
 from callama.contract.messages import JsonObject
 from callama.synth import moments, ways
-from callama.synth.catalogue import SLOT, ToolSpec, make_value, nested, slots
+from callama.synth.catalogue import OWN, SLOT, ToolSpec, make_value, nested, slots
 from callama.synth.facts import fact
 from callama.synth.moments import long_date
 from callama.synth.schema_makers import SCHEMA
@@ -70,16 +71,35 @@ class Ask:
 
 
 def make_values(spec: ToolSpec, rng: random.Random) -> dict[str, Any]:
-    """A value for every parameter; two of the same kind differ (a journey ends elsewhere)."""
+    """A value for every parameter; two of the same kind differ (a journey ends elsewhere).
+
+    Raises:
+        NoFitError: one of a user's own functions cannot be made this once.
+    """
     made: dict[str, Any] = {}
     for path in spec.leaves:
         rivals = [made[p] for p in made if _kind(spec, p) == _kind(spec, path)]
         for _ in range(10):
-            value = make_value(spec, path, rng, made)
+            value = _made(spec, path, rng, made)
             if value not in rivals or isinstance(value, bool):
                 break
         made[path] = value
     return made
+
+
+def _made(spec: ToolSpec, path: str, rng: random.Random, known: Mapping[str, Any]) -> Any:
+    """A value for one parameter. One of a user's own functions that cannot be made this once ends no run: another draw
+    may do. In the built-in catalogue it is an error of ours.
+
+    Raises:
+        NoFitError: it cannot be made.
+    """
+    try:
+        return make_value(spec, path, rng, known)
+    except CallamaError:
+        if spec.side != OWN:
+            raise
+        raise NoFitError from None
 
 
 def changed(spec: ToolSpec, flat: Mapping[str, Any], paths: Collection[str], rng: random.Random) -> dict[str, Any]:
@@ -93,7 +113,7 @@ def changed(spec: ToolSpec, flat: Mapping[str, Any], paths: Collection[str], rng
         out = dict(flat)
         for path in spec.leaves:
             if path in paths:
-                out[path] = make_value(spec, path, rng, out)
+                out[path] = _made(spec, path, rng, out)
         new = all(out[p] != flat.get(p) for p in paths if p in flat)
         if new and _in_order(spec, out) and not _repeats(spec, out, paths):
             return {p: out[p] for p in spec.leaves if p in out}

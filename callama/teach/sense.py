@@ -61,6 +61,18 @@ _COUNTED = re.compile(
 _TIMED = re.compile(
     r"\b(?:today|tomorrow|tonight|now|noon|midnight|morning|afternoon|evening|next \w+|\w+day|weekend)\b"
 )
+# Parts of parameters' names that small talk is full of: "the first man on the moon", "in which order".
+_EVERYDAY = frozenset(
+    re.findall(
+        r"\w+",
+        """
+active age amount body color colour comment content count day description first format full group hour id key kind
+label language last level limit long max maximum message min minimum minute mode month next note order page person
+place query reason size sort source state status subject target title topic total unit units week weight word words year
+years
+""",
+    )
+)
 # How people ask for a parameter without its name, by words of its name.
 _TIMES = frozenset(("date", "day", "time", "start", "end", "when", "due", "deadline", "until", "since"))
 _PLACES = frozenset(("city", "place", "location", "address", "destination", "origin", "country", "from", "to", "where"))
@@ -85,7 +97,7 @@ def check_request(plan: Plan, request: str) -> None:
     if any(wish.said and _within(wish.text, request) for wish in plan.wishes):
         raise DropError(Refusal.INSTRUCTION, "", request)
     _check_sense(plan, request)
-    if plan.scenario == "plain_chat" and any(may_do(tool, (), request) for tool in plan.tools):
+    if plan.scenario == "plain_chat" and any(may_do(tool, (), request, _EVERYDAY) for tool in plan.tools):
         raise DropError(Refusal.TOOL_WANTED, "", request)
     for wish in plan.wishes:
         if unsaid := _unsaid(wish, request):

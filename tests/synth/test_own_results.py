@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from callama.common.errors import CallamaError
 from callama.contract.messages import Tool
-from callama.synth.catalogue import read_entry
+from callama.synth.catalogue import OWN, read_entry
 from callama.synth.moments import are_in_order
 from callama.synth.own import write_own_catalogue
 from callama.synth.own_results import outcome_of
@@ -21,6 +23,7 @@ from callama.synth.own_words import entry_of
 from callama.synth.scenarios.parallel_same import _paired
 from callama.synth.schema_makers import maker_of
 from callama.synth.schema_values import value_for
+from callama.synth.speech import NoFitError, changed, make_values
 from callama.synth.values import make
 from callama.tools.load import load_tools
 
@@ -277,6 +280,19 @@ def test_who_is_found_by_a_path_has_a_key_and_nobody_says_an_empty_text(tmp_path
     either = {"anyOf": [{**STRING, "enum": [""]}, {**STRING, "format": "email"}]}
     assert {bool(value_for("x", either, either, random.Random(seed))) for seed in range(20)} == {True}
     assert maker_of("created", {"type": "integer"}) == maker_of("sent_at", {"type": "integer"}) == "unix_time 1"
+
+
+def test_a_value_that_cannot_be_made_this_once_is_drawn_again() -> None:
+    tool = Tool.from_dict(function("Book it", ["start", "end"], start=STRING, end=STRING))
+    entry = entry_of(tool, {"start": "date", "end": "date"}, ["start", "end"])
+    makers = {"start": "pick 29.02.", "end": "later_date start 1 14 %d.%m."}  # 1900 was no leap year
+    spec = replace(read_entry(entry, "own", OWN), makers=makers)
+    with pytest.raises(NoFitError):
+        make_values(spec, random.Random(1))
+    with pytest.raises(NoFitError):
+        changed(spec, {"start": "29.02.", "end": "01.03."}, ["end"], random.Random(1))
+    with pytest.raises(CallamaError, match="later_date"):
+        make_values(replace(spec, side="train"), random.Random(1))
 
 
 def test_a_repository_beside_its_owner_has_one_owner(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -271,6 +272,36 @@ def test_an_example_out_of_a_description_is_not_what_was_said(tmp_path: Path) ->
     chat = plan(0, 1, "train", own, ["plain_chat"])
     assert refused(lambda: check_request(chat, "What is the stock price of AAPL?")) == "tool_wanted"
     assert refused(lambda: check_request(chat, "How are you today?")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "parameters", "request_text", "reason"),
+    [
+        ("get_weather", "Get the weather", "location unit", "What unit is used for pressure?", None),
+        ("create_user", "Create a new user account", "first_name age", "Who was the first man on the moon?", None),
+        ("create_user", "Create a new user account", "first_name age", "I had an average day.", None),
+        ("search_movies", "Search movies", "query year", "How many days are there in a year?", None),
+        ("send_email", "Send an email to a recipient", "to message", "Hi, just a message to say hello!", None),
+        ("get_stock", "Get stock", "is_active order_by", "In which order do planets circle the sun?", None),
+        ("get_news", "Get the latest news", "topic max_results", "What is the maximum depth of the ocean?", None),
+        (
+            "create_user",
+            "Create a new user account",
+            "first_name year",
+            "Put me in: first Ann, year 1990",
+            "tool_wanted",
+        ),
+        ("search", "Search the timetable", "flight_number day", "When does the flight leave?", "tool_wanted"),
+        ("search_movies", "Search movies", "query year", "Which movie should I see?", "tool_wanted"),
+    ],
+)
+def test_a_parameters_everyday_word_asks_for_no_tool(
+    catalogue: Catalogue, name: str, description: str, parameters: str, request_text: str, reason: str | None
+) -> None:
+    properties = {parameter: {"type": "string"} for parameter in parameters.split()}
+    tool = Tool(name, description, {"type": "object", "properties": properties, "required": []})
+    chat = replace(plan(0, 1, "train", catalogue, ["plain_chat"]), tools=(tool,))
+    assert refused(lambda: check_request(chat, request_text)) == reason
 
 
 @pytest.mark.parametrize(

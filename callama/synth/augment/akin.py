@@ -44,13 +44,16 @@ def alike(one: Tool, other: Tool) -> bool:
     return len(first & second) >= 0.5 * max(1, min(len(first), len(second)))
 
 
-def may_do(tool: Tool, gone: Sequence[Tool], request: str) -> bool:
+def may_do(tool: Tool, gone: Sequence[Tool], request: str, everyday: Collection[str] = ()) -> bool:
     """Whether a tool may do what is asked for, of the ``gone`` ones or in words that it shares: of its name and
-    description, or of its parameters with the request."""
+    description, or of its parameters with the request. Of ``everyday`` words, only two of its parameters tell."""
     said = {*words_of(request.lower()), *(word for sign, words in _SIGNS.items() if sign in request for word in words)}
     asked = said | {word for one in gone for word in (*words_of(one.name), *_content(one), *_parameters(one))}
     own = {*words_of(tool.name), *_content(tool)}
-    return share_words(_telling(own), _telling(asked)) or share_words(_telling(_parameters(tool)), _telling(said))
+    if share_words(_telling(own), _telling(asked)):
+        return True
+    shared = {word for word in _telling(_parameters(tool)) if share_words((word,), _telling(said))}
+    return len(shared) > 1 or not shared <= {*everyday}
 
 
 def _parameters(tool: Tool) -> set[str]:
