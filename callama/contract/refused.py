@@ -69,5 +69,5 @@ def _refuse(raw: Mapping[str, Any], keys: Iterable[tuple[str, str]]) -> None:
 
 
 def has_thoughts(raw: Mapping[str, Any]) -> bool:
-    """Whether an assistant's message has thoughts beside its text, under a key of their own."""
+    """Whether a message has thoughts beside its text, under a key of their own."""
     return any(value.strip() if isinstance(value := raw.get(key), str) else value for key in _THOUGHTS)

@@ -33,6 +33,7 @@ from callama.data.dataset import METADATA, SCHEMA
 from callama.data.minhash import SIMILAR, SignatureFile
 from callama.data.mix import Joined, require_shares, thinned
 from callama.data.near import near_groups, near_pairs
+from callama.data.reasons import Repair
 from callama.data.sources import told_apart
 from callama.data.split import LEFT_OUT, OTHER_LABEL, OVER_MIX, PLACES, SIDES, UNLABELLED, Rows, Side, Sides, split
 from callama.text.render import TrainOn
@@ -68,6 +69,7 @@ class _Columns:
     """What must be known of each row of the temporary file, in order, to decide where it goes: a few numbers."""
 
     def __init__(self) -> None:
+        self.n_without_thoughts = 0
         self._names: dict[str, int] = {}
         self._functions, self._counts, self._labels, self._records = array("i"), array("i"), array("b"), array("q")
 
@@ -157,6 +159,7 @@ def build(
             "max_tokens": max_tokens,
             "read": sum(joined.counts),
             "dropped": dict(sorted(quarantine.counts.items())),
+            Repair.REASONING.value: columns.n_without_thoughts,
             "split": method,
             "leakage": _leakage(tallies, sides, signed),
             **{side: tallies[side].report() for side in SIDES},
@@ -176,11 +179,14 @@ def _render(
         writer = stack.enter_context(pa.ipc.new_file(stack.enter_context(pa.OSFile(str(spool), "wb")), CHUNK_SCHEMA))
         to_signatures = stack.enter_context(signatures.open("wb"))
         meter = stack.enter_context(Meter("building", None, "conversations"))
-        for batch, drops, signed in ordered_map(partial(render_chunk, settings), chunks(joined), workers):
+        for batch, drops, signed, n_without_thoughts in ordered_map(
+            partial(render_chunk, settings), chunks(joined), workers
+        ):
             writer.write_batch(batch)
             for drop in drops:
                 quarantine.add(drop)
             columns.add(batch)
+            columns.n_without_thoughts += n_without_thoughts
             signed.tofile(to_signatures)
             meter.advance(batch.num_rows + len(drops), f"{quarantine.counts.total():,} dropped")
     return columns

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from callama.cli.build import print_summary
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest, sha256_file
 from callama.contract.messages import Conversation, Message, Tool
@@ -387,3 +388,24 @@ def test_sources_of_one_name_are_told_apart(tmp_path: Path, tokenizer: Path) -> 
         f"{tmp_path.name}/c.jsonl",
     ]
     assert [line["file"] for line in quarantined(tmp_path / "built")] == ["a/in.jsonl", "b/in.jsonl"]
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+def test_thoughts_beside_an_answer_are_counted_and_told(
+    key: str, tmp_path: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tiny.write_conversations(tmp_path / "in.jsonl", map(tiny.conversation, range(20)))
+    records = [json.loads(line) for line in source.read_text().splitlines()]
+    plain = build([source], tokenizer, tmp_path / "plain")
+    for record in records[:7]:
+        answer = next(message for message in record["messages"] if message["role"] == "assistant")
+        answer[key] = "It asks for the weather."
+    records[8]["messages"][-1][key] = " "
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    metadata = build([source], tokenizer, tmp_path / "built", workers=2)
+    assert (plain["reasoning_cut"], metadata["reasoning_cut"]) == (0, 7)
+    print_summary(plain, tmp_path)
+    assert "reasoning_cut" not in capsys.readouterr().out
+    print_summary(metadata, tmp_path)
+    assert "reasoning_cut: 7 conversations have thoughts beside an answer's text" in capsys.readouterr().out
+    assert metadata["train"] == plain["train"]
