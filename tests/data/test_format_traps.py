@@ -190,12 +190,43 @@ def test_nothing_is_kept_of_tools_whose_end_is_not_shown() -> None:
     assert conversation.messages[0].content == "Be brief."
 
 
-def test_a_thought_that_names_the_tag_of_calls_is_refused_for_that() -> None:
-    thought = f"<think>\nI'd emit <tool_call> tags.\n</think>\n\n<tool_call>\n{json.dumps(WEATHER)}\n</tool_call>"
+@pytest.mark.parametrize(
+    ("thought", "stays"),
+    [
+        ("<think>\nI'd emit <tool_call> tags.\n</think>\n\n", False),
+        ("I'd emit <tool_call> tags.\n</think>\n\n", False),
+        (f"<think>Like <tool_call>{json.dumps(WEATHER)}</tool_call>?</think>", False),
+        ('<scratch_pad>I call get_weather(city="Oslo").</scratch_pad>\n', False),
+        ("<think>\nOslo it is.\n</think>\n\n", True),
+    ],
+)
+def test_a_thought_is_no_call_whatever_it_names(thought: str, stays: bool) -> None:
+    hermes = hermes_talk([WEATHER])["conversations"][:2]
+    written = f"{thought}<tool_call>\n{json.dumps(WEATHER)}\n</tool_call>"
+    openai = openai_calling(WEATHER)
+    openai["messages"][1]["content"] = thought
+    answering = {**OPENAI, "messages": [*OPENAI["messages"][:3], {"role": "assistant", "content": f"{thought}7."}]}
+    for value, source in (
+        ({"conversations": [*hermes, {"from": "gpt", "value": written}]}, "hermes"),
+        (openai, "openai"),
+        (answering, "openai"),
+    ):
+        conversation, repairs = clean(value)
+        assert (conversation.labels["source"], conversation.called()) == (source, ["get_weather"])
+        answer = conversation.messages[-1 if value is answering else 1].content
+        assert (answer or "").removesuffix("7.").strip() == (thought.strip() if stays else "")
+        assert (Repair.REASONING in repairs) is not stays
+
+
+def test_tags_that_a_call_or_an_answer_names_are_no_thought() -> None:
     talk = hermes_talk([WEATHER])["conversations"][:2]
-    with pytest.raises(DropError, match="its text has the mark '<tool_call>'") as caught:
-        clean({"conversations": [*talk, {"from": "gpt", "value": thought}]})
-    assert caught.value.reason is Drop.OTHER_CALL_SYNTAX
+    for said_so in ("Use <tool_call> tags.", "<think>Hm.</think> Use <tool_call> tags."):
+        value = {**OPENAI, "messages": [*OPENAI["messages"][:3], {"role": "assistant", "content": said_so}]}
+        assert refusal(value, "openai") is Drop.OTHER_CALL_SYNTAX
+    of_thoughts = {"name": "get_weather", "arguments": {"city": "<think>a</think>"}}
+    assert clean(hermes_talk([of_thoughts], {"tool": "7"}))[0].messages[1].tool_calls[0].arguments["city"] == (
+        "<think>a</think>"
+    )
     quoting = {"name": "get_weather", "arguments": {"city": "<tool_call>"}}
     assert said(clean(hermes_talk([quoting], {"tool": "7"}))[0])[1] == (
         "assistant",

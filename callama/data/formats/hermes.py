@@ -17,6 +17,7 @@ from callama.data.formats.draft import Draft, Turn, either, id_text, json_or, sh
 from callama.data.formats.literals import json_or_literal
 from callama.data.formats.sharegpt import SPEAKER, TEXT
 from callama.data.formats.system_text import own_text
+from callama.data.formats.thoughts import apart
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
@@ -32,14 +33,16 @@ _MARKS = ("<tool_call>", "<tools>")
 def matches(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a call in the assistant's turn, or a mark in a system text.
 
-    An assistant may well speak of ``<tools>``.
+    An assistant may well speak of ``<tools>``, and think of any tag.
     """
     for key in ("conversations", "messages"):
         turns = value.get(key)
         for turn in turns if isinstance(turns, list) else ():
             if isinstance(turn, Mapping) and (role := either(turn, *SPEAKER)) in ("system", "gpt", "assistant"):
                 text = either(turn, *TEXT)
-                if isinstance(text, str) and any(mark in text for mark in _MARKS[: 2 if role == "system" else 1]):
+                if not isinstance(text, str) or not any(mark in text for mark in _MARKS):
+                    continue
+                if role == "system" or "<tool_call>" in apart(text)[1]:
                     return True
     system = value.get("system")
     return isinstance(system, str) and "<tools>" in system and ("conversations" in value or "messages" in value)
@@ -62,7 +65,7 @@ def read(value: Mapping[str, Any]) -> Draft:
             draft.repairs.append(Repair.FORMAT_TEXT)
             if own := own_text(text):
                 turns.append(Turn("system", own))
-        elif turn.role == "assistant" and "<tool_call>" in text:
+        elif turn.role == "assistant" and "<tool_call>" in apart(text)[1]:
             if turn.calls:
                 raise shape("calls in <tool_call> and beside the text", text)
             turns.append(_calling(text))
@@ -87,7 +90,8 @@ def _tools(text: str) -> list[Any]:
     return [tool for value in values for tool in (value if isinstance(value, list) else [value])]
 
 
-def _calling(text: str) -> Turn:
+def _calling(whole: str) -> Turn:
+    thought, text = apart(whole)
     call = _CALL if _CALL.search(text) else _ANY_CALL
     values = [_literal(inner, Drop.CALL_NOT_JSON) for inner in call.findall(text)]
     calls = [sharegpt.call_of(value) for value in values]
@@ -97,7 +101,7 @@ def _calling(text: str) -> Turn:
         raise DropError(Drop.CALL_CUT_OFF, "<tool_call> without </tool_call>", text)
     if behind:
         raise DropError(Drop.TEXT_AFTER_CALL, f"behind the call: {behind[:100]!r}", text)
-    return Turn("assistant", before.strip() or None, calls, [id_text(value.get("id")) for value in values])
+    return Turn("assistant", (thought + before).strip() or None, calls, [id_text(value.get("id")) for value in values])
 
 
 def _literal(text: str, reason: Drop) -> Any:
