@@ -301,11 +301,14 @@ def _in_order(
     names = [name for name, _ in call.calls]
 
     def function(name: str) -> str | None:
-        """The function that a result names: one that was called, else one that is declared."""
+        """The function that a result names: of just this name, else one that was called, else one that is declared."""
+        meant = [respelled.get(spelled, spelled) for spelled in (name, name.removeprefix("functions."))]
+        if exact := next((valid for valid in meant if valid in declared), None):
+            return exact  # it may be another than one called that differs in case only
         for known in (dict.fromkeys(names), declared):
-            for spelled in (name, name.removeprefix("functions.")):
+            for spelled in meant:
                 with suppress(DropError):
-                    return find_declared(respelled.get(spelled, spelled), known)
+                    return find_declared(spelled, known)
         return None
 
     results = _split(results, len(names), function)
