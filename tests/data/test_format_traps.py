@@ -284,3 +284,42 @@ def test_a_system_text_that_stands_twice_is_told_once(key: str) -> None:
 def test_a_function_may_tell_of_its_result() -> None:
     tool = {"name": "now", "parameters": {}, "output_parameters": {"time": {"type": "string"}}}
     assert Tool.from_dict(tool).parameters["properties"] == {}
+
+
+def with_calls_beside(*beside: dict[str, Any], openai: bool = False, **call: Any) -> dict[str, Any]:
+    value = hermes_talk([WEATHER], {"tool": "7"}, **({"name": "role", "text": "content"} if openai else {}))
+    for turn in value["messages" if openai else "conversations"]:
+        if ("<tool_call>" in str(turn) and "assistant" in turn.values()) or "gpt" in turn.values():
+            turn["tool_calls"] = [{"type": "function", "function": function, **call} for function in beside]
+            break
+    return value
+
+
+@pytest.mark.parametrize("openai", [False, True])
+@pytest.mark.parametrize("arguments", [{"city": "Oslo"}, '{"city": "Oslo"}'])
+def test_hermes_calls_may_stand_parsed_beside_the_text_if_they_agree(openai: bool, arguments: Any) -> None:
+    expected = clean(hermes_talk([WEATHER], {"tool": "7"}))[0].messages
+    value = with_calls_beside({**WEATHER, "arguments": arguments}, openai=openai)
+    assert clean(value)[0].messages == expected
+    linked = clean(with_calls_beside({**WEATHER, "arguments": arguments}, openai=openai, id="a"))[0]
+    assert linked.messages[1].tool_calls[0].id == "a"
+    for others in ([{**WEATHER, "arguments": {"city": "Rome"}}], [WEATHER, WEATHER], [{**WEATHER, "name": "get_time"}]):
+        with pytest.raises(DropError, match=r"the calls in <tool_call> and those beside the text differ: .*Oslo"):
+            clean(with_calls_beside(*others, openai=openai))
+
+
+@pytest.mark.parametrize("again", ["You are X.", "You are X.\n"])
+def test_sharegpts_system_text_that_stands_twice_is_told_once(again: str) -> None:
+    turns = [{"from": "system", "value": "You are X."}, *SHAREGPT["conversations"]]
+    conversation, _ = clean({**SHAREGPT, "system": again, "conversations": turns})
+    assert [m.content for m in conversation.messages if m.role == "system"] == ["You are X."]
+    conversation, _ = clean({**SHAREGPT, "system": "You are Y.", "conversations": turns})
+    assert [m.content for m in conversation.messages if m.role == "system"] == ["You are Y.", "You are X."]
+
+
+def test_openais_messages_are_not_called_sharegpt() -> None:
+    value = {"conversations": OPENAI["messages"], "tools": OPENAI["tools"]}
+    for name in ("sharegpt", "toolace"):
+        with pytest.raises(DropError, match=r"its turns are OpenAI's messages .*; give --format openai"):
+            clean(value, name)
+    assert said(clean(value, "openai")[0]) == said(clean(OPENAI)[0])

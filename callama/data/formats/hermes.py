@@ -6,8 +6,10 @@ system text explains this way of calling, it is left out: it would teach a secon
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from callama.common.errors import CallamaError
@@ -54,7 +56,7 @@ def read(value: Mapping[str, Any]) -> Draft:
     Raises:
         DropError: it is not of this shape, or a call or the tools cannot be read.
     """
-    draft = openai_chat.read(value) if "messages" in value else sharegpt.read(value)
+    draft = openai_chat.read(value) if "messages" in value else _sharegpt(value)
     tools = json_or(draft.tools)
     turns: list[Turn] = []
     for turn in draft.turns:
@@ -66,14 +68,40 @@ def read(value: Mapping[str, Any]) -> Draft:
             if own := own_text(text):
                 turns.append(Turn("system", own))
         elif turn.role == "assistant" and "<tool_call>" in apart(text)[1]:
-            if turn.calls:
-                raise shape("calls in <tool_call> and beside the text", text)
-            turns.append(_calling(text))
+            turns.append(_agreed(_calling(text), turn, text) if turn.calls else _calling(text))
         elif _RESULT in text and (turn.role == "tool" or (turn.role == "user" and text.lstrip().startswith(_RESULT))):
             turns += _responses(turn, text)
         else:
             turns.append(turn)
     return Draft(turns, tools, draft.repairs)
+
+
+def _sharegpt(value: Mapping[str, Any]) -> Draft:
+    """ShareGPT with the calls that stand parsed beside a text that may hold them too."""
+    draft = sharegpt.read(value, openai_chat.BESIDE)
+    # A system text may be in front.
+    for turn, raw in zip(reversed(draft.turns), reversed(value["conversations"]), strict=False):
+        if turn.role == "assistant" and not turn.calls:
+            turn.calls, turn.call_ids = openai_chat.calls_beside(raw)
+    return draft
+
+
+def _agreed(written: Turn, beside: Turn, text: str) -> Turn:
+    """The calls that stand in the text and parsed beside it, if they are the same.
+
+    Raises:
+        DropError: they are not.
+    """
+    in_text, parsed = _spelled(written), _spelled(beside)
+    if in_text != parsed:
+        detail = f"the calls in <tool_call> and those beside the text differ: {in_text[:120]} and {parsed[:120]}"
+        raise shape(f"{detail}; keep the ones that are meant", text)
+    return written if any(written.call_ids) else replace(written, call_ids=beside.call_ids)
+
+
+def _spelled(turn: Turn) -> str:
+    calls = [{"name": name, "arguments": json_or(arguments) or {}} for name, arguments in turn.calls]
+    return json.dumps(calls, sort_keys=True, ensure_ascii=False)
 
 
 def _tools(text: str) -> list[Any]:
