@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callama.contract.messages import Tool
+from callama.contract.messages import Conversation, Tool
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 from tests.data.format_records import HERMES, OPENAI, RECORDS, SHAREGPT, TOOL, clean, refusal, said
@@ -323,3 +323,35 @@ def test_openais_messages_are_not_called_sharegpt() -> None:
         with pytest.raises(DropError, match=r"its turns are OpenAI's messages .*; give --format openai"):
             clean(value, name)
     assert said(clean(value, "openai")[0]) == said(clean(OPENAI)[0])
+
+
+@pytest.mark.parametrize("loss", [0, 0.0, False, "false"])
+def test_a_loss_of_nought_is_a_flag_in_whatever_type_a_table_gave_it(loss: Any) -> None:
+    with pytest.raises(DropError, match=r"'loss' (0|0\.0|false), .* take the record out, or the message's 'loss'"):
+        clean(openai_calling(WEATHER, loss=loss))
+
+
+@pytest.mark.parametrize("loss", [0.37, 2.5, 1, 1.0, True])
+def test_a_measured_loss_is_no_flag(loss: Any) -> None:
+    assert clean(openai_calling(WEATHER, loss=loss)) == clean(openai_calling(WEATHER))
+    assert Conversation.from_dict(openai_calling(WEATHER, loss=loss)).called() == ["get_weather"]
+
+
+QWEN_CODERS = (
+    "# Tools\n\nYou have access to the following functions:\n\n<tools>\n%s\n</tools>\n\n"
+    "If you choose to call a function ONLY reply in the following format with NO suffix:\n\n<tool_call>\n"
+    "<function=example_function_name>\n<parameter=example_parameter_1>\nvalue_1\n</parameter>\n</function>\n"
+    "</tool_call>\n\n<IMPORTANT>\nReminder:\n- Function calls MUST follow the specified format\n"
+    "- Required parameters MUST be specified\n</IMPORTANT>"
+)
+
+
+@pytest.mark.parametrize("before", ["", "You are Bo."])
+@pytest.mark.parametrize(
+    "behind", ["", "Today is 2024-05-04.", "<b>\nReminder:\nBe kind.\n</b>", "Leave <x></x> empty."]
+)
+def test_nothing_is_left_of_qwen3_coders_reminder(before: str, behind: str) -> None:
+    system = "\n\n".join(filter(None, [before, QWEN_CODERS % json.dumps(FUNCTION), behind]))
+    value = {"conversations": [{"from": "system", "value": system}, *HERMES["conversations"][1:]]}
+    kept = "".join(m.content or "" for m in clean(value)[0].messages if m.role == "system")
+    assert kept == "\n".join(filter(None, [before, behind]))
