@@ -7,10 +7,14 @@ can be drawn; then they are copied to their side. What cannot be kept stands in
 
 from __future__ import annotations
 
+import glob
+import os
+import platform
+import shutil
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +27,7 @@ from numpy.typing import NDArray
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_folder, sha256_file, write_json
+from callama.common.lock import is_running
 from callama.common.parallel import ordered_map
 from callama.common.places import require_apart, require_kind
 from callama.common.progress import Meter
@@ -39,6 +44,8 @@ from callama.data.split import LEFT_OUT, OTHER_LABEL, OVER_MIX, PLACES, SIDES, U
 from callama.text.render import TrainOn
 
 QUARANTINE, KIND = "quarantine.jsonl", "built data set"
+# Says in an unfinished folder which process writes it.
+_OWNER = "spool.owner"
 
 
 @dataclass
@@ -134,8 +141,10 @@ def build(
     joined = Joined(sources)  # a missing file is told before any work
     settings = Settings(tokenizer_file, train_on, max_tokens)
     facts = {"kind": KIND, "dialect": tool_uses.NAME, "tokenizer_sha256": renderer.tokenizer.sha256}
+    _remove_left(save_dir)
     with atomic_folder(save_dir, facts) as folder:
-        spool, signatures = folder / "spool.arrow", folder / "spool.signatures"
+        owner, spool, signatures = folder / _OWNER, folder / "spool.arrow", folder / "spool.signatures"
+        owner.write_text(f"{os.getpid()} {platform.node()}", encoding="utf-8")
         with (folder / QUARANTINE).open("w", encoding="utf-8") as file:
             quarantine = _Quarantine(file, joined, dict(zip(sources, told_apart(sources), strict=True)))
             columns = _render(joined, settings, spool, signatures, quarantine, workers)
@@ -164,10 +173,20 @@ def build(
             "leakage": _leakage(tallies, sides, signed),
             **{side: tallies[side].report() for side in SIDES},
         }
-        spool.unlink()
-        signatures.unlink()
+        for temporary in (owner, spool, signatures):
+            temporary.unlink()
         write_json(folder / METADATA, metadata)
     return metadata
+
+
+def _remove_left(save_dir: Path) -> None:
+    """Removes what earlier builds to this place left beside it, whose processes were killed on this machine."""
+    place = Path(os.path.realpath(save_dir))
+    for owner in place.parent.glob(f".{glob.escape(place.name[:50])}.*.tmp/{_OWNER}"):
+        with suppress(OSError, ValueError, OverflowError):
+            pid, _, machine = owner.read_text(encoding="utf-8").partition(" ")
+            if machine == platform.node() and not is_running(int(pid)):
+                shutil.rmtree(owner.parent, ignore_errors=True)
 
 
 def _render(

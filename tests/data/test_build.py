@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import random
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -409,3 +414,35 @@ def test_thoughts_beside_an_answer_are_counted_and_told(
     print_summary(metadata, tmp_path)
     assert "reasoning_cut: 7 conversations have thoughts beside an answer's text" in capsys.readouterr().out
     assert metadata["train"] == plain["train"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from callama.data import build
+build._distribute = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+build.build([Path(sys.argv[1])], Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def test_a_build_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path, tokenizer: Path) -> None:
+    source = tiny.write_conversations(tmp_path / "in.jsonl", map(tiny.conversation, range(20)))
+    place = tmp_path / "place" / "built"
+    killed = subprocess.run([sys.executable, "-c", KILLED, source, tokenizer, place], check=False)
+    (left,) = place.parent.iterdir()
+    assert killed.returncode == -signal.SIGKILL and (left / "spool.arrow").is_file()
+    dead = (left / "spool.owner").read_text().split()[0]
+    owners = {
+        ".built.1-0000000a.tmp": f"{os.getpid()} {platform.node()}",
+        ".built.1-0000000b.tmp": f"{dead} another-machine",
+        ".built.1-0000000c.tmp": "no number",
+        ".other.1-0000000d.tmp": f"{dead} {platform.node()}",
+        ".built.1-0000000e.tmp": None,
+    }
+    for name, owner in owners.items():
+        (place.parent / name).mkdir()
+        if owner is not None:
+            (place.parent / name / "spool.owner").write_text(owner)
+    build([source], tokenizer, place)
+    assert {path.name for path in place.parent.iterdir()} == {"built", *owners}
+    assert not (place / "spool.owner").exists()
