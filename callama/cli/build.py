@@ -12,6 +12,7 @@ from callama.cli.common import print_json
 from callama.common.errors import UsageError
 from callama.common.parallel import available_cores
 from callama.data.build import build as build_dataset
+from callama.data.reasons import Repair
 from callama.data.split import SIDES
 
 
@@ -59,6 +60,10 @@ def print_summary(metadata: dict[str, Any], out: Path) -> None:
     print(f"{out}: read {metadata['read']:,}, dropped {dropped:,}{f' ({reasons})' if reasons else ''}")
     if len(metadata["sources"]) > 1:
         _print_sources(metadata["sources"])
+    if count := metadata[Repair.REASONING]:
+        print(
+            f"  {Repair.REASONING}: {count:,} conversations have thoughts beside an answer's text, which are not read"
+        )
     for side in SIDES:
         report = metadata[side]
         cut = f", {report['cut']['conversations']:,} cut" if report["cut"]["conversations"] else ""

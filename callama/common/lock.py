@@ -72,3 +72,14 @@ def _signed(descriptor: int) -> str:
     finally:
         os.close(descriptor)
     return f" ({text})" if text else ""
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine lives."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True

@@ -37,7 +37,9 @@ def check_trained(raw: Mapping[str, Any]) -> None:
             "not to be trained on; take the record out, or the message's weight"
         )
     for key in _TRAINED:
-        if raw.get(key) in (False, "false", "False"):  # 0 too, which equals False
+        # 0 and 0.0 too, which equal False: tables make 0.0 of a flag in a column with gaps. Any other number that is
+        # not whole, like 0.37, is something that was measured.
+        if raw.get(key) in (False, "false", "False"):
             raise CallamaError(
                 f"an assistant's message has '{key}' {str(raw[key]).lower()}, expected true or none: it is "
                 f"not to be trained on; take the record out, or the message's '{key}'"
@@ -69,5 +71,5 @@ def _refuse(raw: Mapping[str, Any], keys: Iterable[tuple[str, str]]) -> None:
 
 
 def has_thoughts(raw: Mapping[str, Any]) -> bool:
-    """Whether an assistant's message has thoughts beside its text, under a key of their own."""
+    """Whether a message has thoughts beside its text, under a key of their own."""
     return any(value.strip() if isinstance(value := raw.get(key), str) else value for key in _THOUGHTS)

@@ -7,10 +7,14 @@ can be drawn; then they are copied to their side. What cannot be kept stands in
 
 from __future__ import annotations
 
+import glob
+import os
+import platform
+import shutil
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +27,7 @@ from numpy.typing import NDArray
 
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_folder, sha256_file, write_json
+from callama.common.lock import is_running
 from callama.common.parallel import ordered_map
 from callama.common.places import require_apart, require_kind
 from callama.common.progress import Meter
@@ -33,11 +38,14 @@ from callama.data.dataset import METADATA, SCHEMA
 from callama.data.minhash import SIMILAR, SignatureFile
 from callama.data.mix import Joined, require_shares, thinned
 from callama.data.near import near_groups, near_pairs
+from callama.data.reasons import Repair
 from callama.data.sources import told_apart
 from callama.data.split import LEFT_OUT, OTHER_LABEL, OVER_MIX, PLACES, SIDES, UNLABELLED, Rows, Side, Sides, split
 from callama.text.render import TrainOn
 
 QUARANTINE, KIND = "quarantine.jsonl", "built data set"
+# Says in an unfinished folder which process writes it.
+_OWNER = "spool.owner"
 
 
 @dataclass
@@ -68,6 +76,7 @@ class _Columns:
     """What must be known of each row of the temporary file, in order, to decide where it goes: a few numbers."""
 
     def __init__(self) -> None:
+        self.n_without_thoughts = 0
         self._names: dict[str, int] = {}
         self._functions, self._counts, self._labels, self._records = array("i"), array("i"), array("b"), array("q")
 
@@ -132,8 +141,10 @@ def build(
     joined = Joined(sources)  # a missing file is told before any work
     settings = Settings(tokenizer_file, train_on, max_tokens)
     facts = {"kind": KIND, "dialect": tool_uses.NAME, "tokenizer_sha256": renderer.tokenizer.sha256}
+    _remove_left(save_dir)
     with atomic_folder(save_dir, facts) as folder:
-        spool, signatures = folder / "spool.arrow", folder / "spool.signatures"
+        owner, spool, signatures = folder / _OWNER, folder / "spool.arrow", folder / "spool.signatures"
+        owner.write_text(f"{os.getpid()} {platform.node()}", encoding="utf-8")
         with (folder / QUARANTINE).open("w", encoding="utf-8") as file:
             quarantine = _Quarantine(file, joined, dict(zip(sources, told_apart(sources), strict=True)))
             columns = _render(joined, settings, spool, signatures, quarantine, workers)
@@ -157,14 +168,25 @@ def build(
             "max_tokens": max_tokens,
             "read": sum(joined.counts),
             "dropped": dict(sorted(quarantine.counts.items())),
+            Repair.REASONING.value: columns.n_without_thoughts,
             "split": method,
             "leakage": _leakage(tallies, sides, signed),
             **{side: tallies[side].report() for side in SIDES},
         }
-        spool.unlink()
-        signatures.unlink()
+        for temporary in (owner, spool, signatures):
+            temporary.unlink()
         write_json(folder / METADATA, metadata)
     return metadata
+
+
+def _remove_left(save_dir: Path) -> None:
+    """Removes what earlier builds to this place left beside it, whose processes were killed on this machine."""
+    place = Path(os.path.realpath(save_dir))
+    for owner in place.parent.glob(f".{glob.escape(place.name[:50])}.*.tmp/{_OWNER}"):
+        with suppress(OSError, ValueError, OverflowError):
+            pid, _, machine = owner.read_text(encoding="utf-8").partition(" ")
+            if machine == platform.node() and not is_running(int(pid)):
+                shutil.rmtree(owner.parent, ignore_errors=True)
 
 
 def _render(
@@ -176,11 +198,14 @@ def _render(
         writer = stack.enter_context(pa.ipc.new_file(stack.enter_context(pa.OSFile(str(spool), "wb")), CHUNK_SCHEMA))
         to_signatures = stack.enter_context(signatures.open("wb"))
         meter = stack.enter_context(Meter("building", None, "conversations"))
-        for batch, drops, signed in ordered_map(partial(render_chunk, settings), chunks(joined), workers):
+        for batch, drops, signed, n_without_thoughts in ordered_map(
+            partial(render_chunk, settings), chunks(joined), workers
+        ):
             writer.write_batch(batch)
             for drop in drops:
                 quarantine.add(drop)
             columns.add(batch)
+            columns.n_without_thoughts += n_without_thoughts
             signed.tofile(to_signatures)
             meter.advance(batch.num_rows + len(drops), f"{quarantine.counts.total():,} dropped")
     return columns

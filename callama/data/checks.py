@@ -221,6 +221,9 @@ def find_declared(name: str, names: Iterable[str]) -> str:
     alike = [n for n in names if bare and _bare(n) == bare]
     if len(alike) == 1:
         return alike[0]
+    if alike:
+        detail = f"{name[:100]!r} is called, which may be any of {', '.join(alike[:8])}; write the one that is meant"
+        raise DropError(Drop.UNDECLARED_FUNCTION, detail, name)
     declared = ", ".join(names[:8]) or "none"
     raise DropError(Drop.UNDECLARED_FUNCTION, f"{name[:100]!r} is called; declared: {declared}", name)
 

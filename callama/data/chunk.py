@@ -18,11 +18,12 @@ import pyarrow as pa
 
 from callama.common.errors import CallamaError
 from callama.contract.messages import dump_line
+from callama.contract.refused import has_thoughts
 from callama.data.dataset import SCHEMA, Example, record_batch
 from callama.data.example import beginning, example_of
 from callama.data.minhash import NO_SIGNATURES, Signatures, said_text, signatures
 from callama.data.read import conversation_of
-from callama.data.records import Record
+from callama.data.records import Record, decoded
 from callama.data.split import LABEL
 from callama.text.render import Renderer, TrainOn
 from callama.text.tokenizer import load_tokenizer
@@ -66,11 +67,12 @@ class Drop(NamedTuple):
 
 class Rendered(NamedTuple):
     """What became of a chunk: a record batch of ``CHUNK_SCHEMA``, what was dropped, and the rows' signatures
-    (none where a built set was read, which needs none)."""
+    (none where a built set was read, which needs none); and of how many rows thoughts were left out."""
 
     rows: Any
     drops: list[Drop]
     signatures: Signatures = NO_SIGNATURES
+    n_without_thoughts: int = 0
 
 
 def chunks(files: Iterable[tuple[Path, Iterator[Record]]]) -> Iterator[Chunk]:
@@ -108,7 +110,8 @@ def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
     drops: list[Drop] = []
     said: list[str] = []
     extra: list[tuple[str | None, str]] = []
-    for number, record in enumerate(chunk.records, chunk.start):
+    n_without_thoughts = 0
+    for number, record in enumerate(map(decoded, chunk.records), chunk.start):
         conversation = conversation_of(chunk.file, record)
         text = record.raw if _is_line(record.raw) else dump_line(conversation)
         try:
@@ -123,7 +126,10 @@ def render_chunk(settings: Settings, chunk: Chunk) -> Rendered:
         kept = beginning(conversation, len(example.answers)) if example.cut_tokens else conversation
         said.append(said_text(kept))
         extra.append((label if isinstance(label, str) else None, text))
+        n_without_thoughts += any(
+            message["role"] == "assistant" and has_thoughts(message) for message in record.value["messages"]
+        )
     labels, texts = list(zip(*extra, strict=True)) or [(), ()]
     arrays = [pa.array(values, kind) for values, (_, kind) in zip((labels, texts), _EXTRA, strict=True)]
     rows = pa.record_batch([*record_batch(examples).columns, *arrays], schema=CHUNK_SCHEMA)
-    return Rendered(rows, drops, signatures(said))
+    return Rendered(rows, drops, signatures(said), n_without_thoughts)

@@ -26,6 +26,7 @@ import numpy as np
 from callama import __version__
 from callama.common.errors import UsageError
 from callama.common.files import atomic_file
+from callama.common.lock import is_running
 from callama.common.parallel import available_cores, ordered_map
 from callama.common.progress import Meter
 from callama.contract.messages import Conversation
@@ -150,20 +151,10 @@ def _staging(folder: Path, name: str) -> Iterator[Path]:
     prefix = f".{name}.clean-{platform.node()}-"
     for left in folder.glob(f"{glob.escape(prefix)}*"):
         pid = left.name.removeprefix(prefix).partition("-")[0]
-        if pid.isdecimal() and not _is_running(int(pid)):
+        if pid.isdecimal() and not is_running(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-", dir=folder) as made:
         yield Path(made)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
 
 
 def _check_options(

@@ -1,14 +1,18 @@
 """MinHash of what is said in a conversation: near-duplicates are recognised by it, in cleaning and across the split.
 
 Shingles are pairs of words, or the only word. Their hashes are made by arithmetic on the bytes of a
-whole batch, and the library permutes them: nothing is done per word in Python. The tools offered do
-not count: the same dialogue under another list of tools trains the same answers.
+whole batch, and the library permutes them: nothing is done per word in Python. Scripts without spaces
+between words would give one shingle a sentence, which the smallest change makes another; there the
+words are overlapping pieces of the text. The tools offered do not count: the same dialogue under
+another list of tools trains the same answers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial, reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +33,11 @@ _SEED = 42
 _BASE = 0x9E3779B97F4A7C15  # odd, so that its powers can be divided by
 # Beyond that only an exact repetition is recognised.
 _MAX_CHARS = 1_000_000
+# Scripts without spaces between words. The pieces that stand for words are as long as words: two characters of
+# Chinese and Japanese, three of Thai, Lao, Tibetan, Burmese and Khmer; a pair of them is one character longer.
+_HAN = "\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+_THAI = "\u0e00-\u109f\u1780-\u17ff"
+_RUN = re.compile(f"[{_HAN}]+|(?P<thai>[{_THAI}]+)")
 # So many fit into a processor's cache, eight bytes for each of theirs.
 _TEXTS_AT_ONCE = 64
 
@@ -71,7 +80,7 @@ def signatures(texts: Sequence[str]) -> Signatures:
 
 
 def _signatures(texts: Sequence[str]) -> Signatures:
-    words, first = _word_hashes([text[:_MAX_CHARS].lower().encode("utf-8") for text in texts])
+    words, first = _word_hashes([_spaced(text[:_MAX_CHARS].lower()).encode("utf-8") for text in texts])
     pairs = words.copy()
     pairs[1:] += mixed(words[:-1])
     counts = np.diff(first)
@@ -81,6 +90,17 @@ def _signatures(texts: Sequence[str]) -> Signatures:
     offsets = np.cumsum([0, *(counts - (counts > 1))])
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(mixed(pairs), offsets.astype(np.uint64), PLACES, _SEED)
     return np.asarray(matrix.to_rows(), dtype=np.uint32).reshape(len(texts), PLACES)
+
+
+def _spaced(text: str) -> str:
+    """The text with spaces between words in scripts that have none."""
+    return text if text.isascii() else _RUN.sub(_pieces, text)[:_MAX_CHARS]
+
+
+def _pieces(run: re.Match[str]) -> str:
+    text, length = run[0], 3 if run["thai"] else 2
+    shifted = (text[start:] for start in range(min(length, len(text))))
+    return f" {' '.join(reduce(partial(map, add), shifted))} "
 
 
 def _word_hashes(texts: Sequence[bytes]) -> tuple[Hashes, NDArray[np.int64]]:

@@ -86,7 +86,7 @@ class Repair(Reason):
     SYSTEM_END = "system_end_cut", "A system message at the end, which nothing follows, was cut."
 
     FORMAT_TEXT = "format_text_cut", "System text that explains the source's own way of calling was left out."
-    REASONING = "reasoning_cut", "An assistant's thoughts under a key of their own, beside the text, were left out."
+    REASONING = "reasoning_cut", "Thoughts under a key of their own, or that hold or name a call, were left out."
     PROMPT_MARKER = "prompt_marker_cut", "The prompt marker 'Generate API Request:' was removed."
 
     THANKS_CUT = "thanks_cut", 'A last exchange of thanks and "feel free to ask" was cut.'

@@ -74,7 +74,7 @@ _SCANNER = json.JSONDecoder(object_pairs_hook=tuple)
 
 def decoded(record: Record) -> Record:
     """The record with its value read, or with the fault that keeps it from being read."""
-    if not record.raw or record.fault:
+    if not record.raw or record.fault or record.value is not None:
         return record
     if (value := load_line(record.raw)) is not None:
         return record._replace(value=value)

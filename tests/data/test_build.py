@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import random
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from callama.cli.build import print_summary
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest, sha256_file
 from callama.contract.messages import Conversation, Message, Tool
@@ -387,3 +393,56 @@ def test_sources_of_one_name_are_told_apart(tmp_path: Path, tokenizer: Path) -> 
         f"{tmp_path.name}/c.jsonl",
     ]
     assert [line["file"] for line in quarantined(tmp_path / "built")] == ["a/in.jsonl", "b/in.jsonl"]
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+def test_thoughts_beside_an_answer_are_counted_and_told(
+    key: str, tmp_path: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tiny.write_conversations(tmp_path / "in.jsonl", map(tiny.conversation, range(20)))
+    records = [json.loads(line) for line in source.read_text().splitlines()]
+    plain = build([source], tokenizer, tmp_path / "plain")
+    for record in records[:7]:
+        answer = next(message for message in record["messages"] if message["role"] == "assistant")
+        answer[key] = "It asks for the weather."
+    records[8]["messages"][-1][key] = " "
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    metadata = build([source], tokenizer, tmp_path / "built", workers=2)
+    assert (plain["reasoning_cut"], metadata["reasoning_cut"]) == (0, 7)
+    print_summary(plain, tmp_path)
+    assert "reasoning_cut" not in capsys.readouterr().out
+    print_summary(metadata, tmp_path)
+    assert "reasoning_cut: 7 conversations have thoughts beside an answer's text" in capsys.readouterr().out
+    assert metadata["train"] == plain["train"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from callama.data import build
+build._distribute = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+build.build([Path(sys.argv[1])], Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+
+
+def test_a_build_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path, tokenizer: Path) -> None:
+    source = tiny.write_conversations(tmp_path / "in.jsonl", map(tiny.conversation, range(20)))
+    place = tmp_path / "place" / "built"
+    killed = subprocess.run([sys.executable, "-c", KILLED, source, tokenizer, place], check=False)
+    (left,) = place.parent.iterdir()
+    assert killed.returncode == -signal.SIGKILL and (left / "spool.arrow").is_file()
+    dead = (left / "spool.owner").read_text().split()[0]
+    owners = {
+        ".built.1-0000000a.tmp": f"{os.getpid()} {platform.node()}",
+        ".built.1-0000000b.tmp": f"{dead} another-machine",
+        ".built.1-0000000c.tmp": "no number",
+        ".other.1-0000000d.tmp": f"{dead} {platform.node()}",
+        ".built.1-0000000e.tmp": None,
+    }
+    for name, owner in owners.items():
+        (place.parent / name).mkdir()
+        if owner is not None:
+            (place.parent / name / "spool.owner").write_text(owner)
+    build([source], tokenizer, place)
+    assert {path.name for path in place.parent.iterdir()} == {"built", *owners}
+    assert not (place / "spool.owner").exists()

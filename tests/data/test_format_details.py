@@ -205,8 +205,8 @@ def test_text_around_hermes_results_is_not_lost_in_silence(text: str, role: str)
     assert refusal(hermes_talk([WEATHER], {role: text})) in reasons
 
 
-def test_hermes_calls_and_calls_of_openais_form_in_one_message_are_refused() -> None:
-    talk = hermes_talk([WEATHER], {"tool": "7"}, name="role", text="content")
+def test_hermes_calls_and_other_calls_of_openais_form_in_one_message_are_refused() -> None:
+    talk = hermes_talk([TIME], {"tool": "7"}, name="role", text="content")
     talk["messages"][2]["tool_calls"] = OPENAI["messages"][1]["tool_calls"]
     assert refusal(talk) is Drop.WRONG_SHAPE
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from callama.data.quarantine import DropError
 from callama.data.reasons import Drop
 from tests.data.format_records import OPENAI, TOOL, USER, clean, refusal
 from tests.data.test_format_details import TIME, WEATHER, hermes_talk, openai_calling, response, toolace_calling
@@ -144,3 +145,22 @@ def test_what_a_result_says_among_its_data(texts: list[str], in_order: list[str]
     )
     said = [*({"role": "tool", "content": text} for text in texts), {"role": "assistant", "content": "Done."}]
     assert results({**value, "messages": [*value["messages"], *said]}) == in_order
+
+
+def of_alike_functions(calls: list[str], *result_names: str | None) -> dict[str, Any]:
+    """Two functions whose names differ in case only; each result tells whose it is."""
+    made = openai_calling(*({"name": name, "arguments": {"city": "Oslo"}} for name in calls))
+    told = [{"role": "tool", "name": name, "content": f"of {name}"} for name in result_names]
+    messages = [*made["messages"][:2], *told, {"role": "assistant", "content": "Done."}]
+    return {"messages": messages, "tools": [{**TOOL, "name": name} for name in ("GetWeather", "getWeather")]}
+
+
+def test_names_that_differ_in_case_only_are_two_functions() -> None:
+    both = of_alike_functions(["getWeather", "GetWeather"], "GetWeather", "getWeather")
+    assert clean(both)[0].called() == ["getWeather", "GetWeather"]
+    assert results(both) == ["of getWeather", "of GetWeather"]
+    for name in ("GetWeather", "functions.GetWeather"):
+        assert refusal(of_alike_functions(["getWeather"], name)) is Drop.RESULTS_DO_NOT_MATCH
+    assert results(of_alike_functions(["getWeather"], "get_weather")) == ["of get_weather"]
+    with pytest.raises(DropError, match="may be any of GetWeather, getWeather; write the one that is meant"):
+        clean(of_alike_functions(["get_weather"], None))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from callama.contract.messages import Tool
+from callama.contract.messages import Conversation, Tool
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 from tests.data.format_records import HERMES, OPENAI, RECORDS, SHAREGPT, TOOL, clean, refusal, said
@@ -190,12 +190,43 @@ def test_nothing_is_kept_of_tools_whose_end_is_not_shown() -> None:
     assert conversation.messages[0].content == "Be brief."
 
 
-def test_a_thought_that_names_the_tag_of_calls_is_refused_for_that() -> None:
-    thought = f"<think>\nI'd emit <tool_call> tags.\n</think>\n\n<tool_call>\n{json.dumps(WEATHER)}\n</tool_call>"
+@pytest.mark.parametrize(
+    ("thought", "stays"),
+    [
+        ("<think>\nI'd emit <tool_call> tags.\n</think>\n\n", False),
+        ("I'd emit <tool_call> tags.\n</think>\n\n", False),
+        (f"<think>Like <tool_call>{json.dumps(WEATHER)}</tool_call>?</think>", False),
+        ('<scratch_pad>I call get_weather(city="Oslo").</scratch_pad>\n', False),
+        ("<think>\nOslo it is.\n</think>\n\n", True),
+    ],
+)
+def test_a_thought_is_no_call_whatever_it_names(thought: str, stays: bool) -> None:
+    hermes = hermes_talk([WEATHER])["conversations"][:2]
+    written = f"{thought}<tool_call>\n{json.dumps(WEATHER)}\n</tool_call>"
+    openai = openai_calling(WEATHER)
+    openai["messages"][1]["content"] = thought
+    answering = {**OPENAI, "messages": [*OPENAI["messages"][:3], {"role": "assistant", "content": f"{thought}7."}]}
+    for value, source in (
+        ({"conversations": [*hermes, {"from": "gpt", "value": written}]}, "hermes"),
+        (openai, "openai"),
+        (answering, "openai"),
+    ):
+        conversation, repairs = clean(value)
+        assert (conversation.labels["source"], conversation.called()) == (source, ["get_weather"])
+        answer = conversation.messages[-1 if value is answering else 1].content
+        assert (answer or "").removesuffix("7.").strip() == (thought.strip() if stays else "")
+        assert (Repair.REASONING in repairs) is not stays
+
+
+def test_tags_that_a_call_or_an_answer_names_are_no_thought() -> None:
     talk = hermes_talk([WEATHER])["conversations"][:2]
-    with pytest.raises(DropError, match="its text has the mark '<tool_call>'") as caught:
-        clean({"conversations": [*talk, {"from": "gpt", "value": thought}]})
-    assert caught.value.reason is Drop.OTHER_CALL_SYNTAX
+    for said_so in ("Use <tool_call> tags.", "<think>Hm.</think> Use <tool_call> tags."):
+        value = {**OPENAI, "messages": [*OPENAI["messages"][:3], {"role": "assistant", "content": said_so}]}
+        assert refusal(value, "openai") is Drop.OTHER_CALL_SYNTAX
+    of_thoughts = {"name": "get_weather", "arguments": {"city": "<think>a</think>"}}
+    assert clean(hermes_talk([of_thoughts], {"tool": "7"}))[0].messages[1].tool_calls[0].arguments["city"] == (
+        "<think>a</think>"
+    )
     quoting = {"name": "get_weather", "arguments": {"city": "<tool_call>"}}
     assert said(clean(hermes_talk([quoting], {"tool": "7"}))[0])[1] == (
         "assistant",
@@ -253,3 +284,74 @@ def test_a_system_text_that_stands_twice_is_told_once(key: str) -> None:
 def test_a_function_may_tell_of_its_result() -> None:
     tool = {"name": "now", "parameters": {}, "output_parameters": {"time": {"type": "string"}}}
     assert Tool.from_dict(tool).parameters["properties"] == {}
+
+
+def with_calls_beside(*beside: dict[str, Any], openai: bool = False, **call: Any) -> dict[str, Any]:
+    value = hermes_talk([WEATHER], {"tool": "7"}, **({"name": "role", "text": "content"} if openai else {}))
+    for turn in value["messages" if openai else "conversations"]:
+        if ("<tool_call>" in str(turn) and "assistant" in turn.values()) or "gpt" in turn.values():
+            turn["tool_calls"] = [{"type": "function", "function": function, **call} for function in beside]
+            break
+    return value
+
+
+@pytest.mark.parametrize("openai", [False, True])
+@pytest.mark.parametrize("arguments", [{"city": "Oslo"}, '{"city": "Oslo"}'])
+def test_hermes_calls_may_stand_parsed_beside_the_text_if_they_agree(openai: bool, arguments: Any) -> None:
+    expected = clean(hermes_talk([WEATHER], {"tool": "7"}))[0].messages
+    value = with_calls_beside({**WEATHER, "arguments": arguments}, openai=openai)
+    assert clean(value)[0].messages == expected
+    linked = clean(with_calls_beside({**WEATHER, "arguments": arguments}, openai=openai, id="a"))[0]
+    assert linked.messages[1].tool_calls[0].id == "a"
+    for others in ([{**WEATHER, "arguments": {"city": "Rome"}}], [WEATHER, WEATHER], [{**WEATHER, "name": "get_time"}]):
+        with pytest.raises(DropError, match=r"the calls in <tool_call> and those beside the text differ: .*Oslo"):
+            clean(with_calls_beside(*others, openai=openai))
+
+
+@pytest.mark.parametrize("again", ["You are X.", "You are X.\n"])
+def test_sharegpts_system_text_that_stands_twice_is_told_once(again: str) -> None:
+    turns = [{"from": "system", "value": "You are X."}, *SHAREGPT["conversations"]]
+    conversation, _ = clean({**SHAREGPT, "system": again, "conversations": turns})
+    assert [m.content for m in conversation.messages if m.role == "system"] == ["You are X."]
+    conversation, _ = clean({**SHAREGPT, "system": "You are Y.", "conversations": turns})
+    assert [m.content for m in conversation.messages if m.role == "system"] == ["You are Y.", "You are X."]
+
+
+def test_openais_messages_are_not_called_sharegpt() -> None:
+    value = {"conversations": OPENAI["messages"], "tools": OPENAI["tools"]}
+    for name in ("sharegpt", "toolace"):
+        with pytest.raises(DropError, match=r"its turns are OpenAI's messages .*; give --format openai"):
+            clean(value, name)
+    assert said(clean(value, "openai")[0]) == said(clean(OPENAI)[0])
+
+
+@pytest.mark.parametrize("loss", [0, 0.0, False, "false"])
+def test_a_loss_of_nought_is_a_flag_in_whatever_type_a_table_gave_it(loss: Any) -> None:
+    with pytest.raises(DropError, match=r"'loss' (0|0\.0|false), .* take the record out, or the message's 'loss'"):
+        clean(openai_calling(WEATHER, loss=loss))
+
+
+@pytest.mark.parametrize("loss", [0.37, 2.5, 1, 1.0, True])
+def test_a_measured_loss_is_no_flag(loss: Any) -> None:
+    assert clean(openai_calling(WEATHER, loss=loss)) == clean(openai_calling(WEATHER))
+    assert Conversation.from_dict(openai_calling(WEATHER, loss=loss)).called() == ["get_weather"]
+
+
+QWEN_CODERS = (
+    "# Tools\n\nYou have access to the following functions:\n\n<tools>\n%s\n</tools>\n\n"
+    "If you choose to call a function ONLY reply in the following format with NO suffix:\n\n<tool_call>\n"
+    "<function=example_function_name>\n<parameter=example_parameter_1>\nvalue_1\n</parameter>\n</function>\n"
+    "</tool_call>\n\n<IMPORTANT>\nReminder:\n- Function calls MUST follow the specified format\n"
+    "- Required parameters MUST be specified\n</IMPORTANT>"
+)
+
+
+@pytest.mark.parametrize("before", ["", "You are Bo."])
+@pytest.mark.parametrize(
+    "behind", ["", "Today is 2024-05-04.", "<b>\nReminder:\nBe kind.\n</b>", "Leave <x></x> empty."]
+)
+def test_nothing_is_left_of_qwen3_coders_reminder(before: str, behind: str) -> None:
+    system = "\n\n".join(filter(None, [before, QWEN_CODERS % json.dumps(FUNCTION), behind]))
+    value = {"conversations": [{"from": "system", "value": system}, *HERMES["conversations"][1:]]}
+    kept = "".join(m.content or "" for m in clean(value)[0].messages if m.role == "system")
+    assert kept == "\n".join(filter(None, [before, behind]))

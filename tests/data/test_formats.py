@@ -235,3 +235,35 @@ def test_glaive_in_another_dress_is_read_as_glaive(in_field: bool, openais: bool
     conversation, _ = clean(value, name)
     assert (conversation.messages, conversation.tools) == (expected.messages, expected.tools)
     assert (conversation.tools[0].name, conversation.labels["source"]) == ("get_weather", "glaive")
+
+
+GLAIVES_WORDS = "You are a bot with access to the following functions"
+
+
+def glaive_talk(system: str, answer: str = "Hello.") -> dict[str, Any]:
+    talk = [("system", system), ("user", USER), ("assistant", answer)]
+    return {"messages": [{"role": who, "content": text} for who, text in talk]}
+
+
+@pytest.mark.parametrize("braces", [": {json}. Be kind.", ', {"name": "Bo", "age": 3} of them.', ": {}", ": none {"])
+def test_glaives_words_without_a_function_are_plain_text(braces: str) -> None:
+    conversation, _ = clean(glaive_talk(GLAIVES_WORDS + braces))
+    assert (conversation.messages[0].content, conversation.tools) == (GLAIVES_WORDS + braces, ())
+    assert conversation.labels["source"] == "openai"
+
+
+def test_damaged_functions_in_glaives_words_are_told() -> None:
+    call = '<functioncall> {"name": "get_weather", "arguments": \'{"city": "Oslo"}\'} <|endoftext|>'
+    for value in (
+        glaive_talk(f"{GLAIVES_WORDS}: {json.dumps(TOOL)[:-9]}"),
+        glaive_talk(f"{GLAIVES_WORDS}: {json.dumps(TOOL)} {{and more}}"),
+        glaive_talk(f"{GLAIVES_WORDS}: {{json}}", call),
+    ):
+        assert refusal(value) is Drop.FUNCTIONS_NOT_JSON
+
+
+def test_words_behind_glaives_functions_are_kept() -> None:
+    system = f"{GLAIVES_WORDS}:\n{json.dumps(TOOL)}\n\n{json.dumps({**TOOL, 'name': 'b'})}\nAnswer in French."
+    conversation, _ = clean(glaive_talk(system))
+    assert [tool.name for tool in conversation.tools] == ["get_weather", "b"]
+    assert conversation.messages[0].content == f"{GLAIVES_WORDS}:\nAnswer in French."

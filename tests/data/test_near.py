@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
+import pytest
 
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.data.minhash import PLACES, SIMILAR, Signatures, said_text, signatures
@@ -98,3 +99,39 @@ def test_a_text_has_the_same_signature_in_any_company_and_its_case_does_not_coun
     assert (together == np.concatenate([signatures([row]) for row in rows])).all()
     assert (together[-1] == together[-2]).all() and (together[-2] != together[-3]).any()
     assert signatures([]).shape == (0, PLACES)
+
+
+@pytest.mark.parametrize(
+    ("draft", "old", "new", "stranger"),
+    [
+        (
+            "请问明天北京的天气怎么样？我打算带孩子去颐和园玩，需要带伞吗？明天北京多云，最高气温二十三度，最低气温十四度，"
+            "降水概率只有百分之十，去颐和园玩不需要带伞，但是早晚温差比较大，建议给孩子多带一件外套。",
+            "二十三",
+            "二十五",
+            "今天的股票市场有什么新闻？请给我介绍一下苹果公司的财报情况。苹果公司上季度营收增长了百分之五，超出分析师的预期，"
+            "其中服务业务的收入创下历史新高，股价在盘后交易中上涨。",
+        ),
+        (
+            "明日の東京の天気を教えてください。子供と一緒に上野動物園へ行くつもりですが、傘は必要でしょうか。明日の東京は曇りで、"
+            "最高気温は二十三度、降水確率は十パーセントですので、傘は必要ありません。",
+            "二十三",
+            "二十五",
+            "株式市場のニュースをお願いします。今日は自動車会社の決算が発表され、営業利益が前の年より大きく増えたため、"
+            "株価は取引の終わりにかけて上がりました。",
+        ),
+        (
+            "พรุ่งนี้อากาศที่กรุงเทพเป็นอย่างไรบ้างฉันอยากพาลูกไปเที่ยวสวนสัตว์ต้องเอาร่มไปด้วยไหม"
+            "พรุ่งนี้กรุงเทพมีเมฆบางส่วนอุณหภูมิสูงสุดสามสิบสององศามีโอกาสฝนตกน้อยมากจึงไม่จำเป็นต้องเอาร่มไป",
+            "สามสิบสอง",
+            "สามสิบสี่",
+            "ช่วยสรุปข่าวตลาดหุ้นวันนี้ให้หน่อยบริษัทรถยนต์ประกาศผลกำไรเพิ่มขึ้นจากปีก่อนราคาหุ้นจึงปรับตัวขึ้นในช่วงบ่าย",
+        ),
+    ],
+    ids=["Chinese", "Japanese", "Thai"],
+)
+def test_scripts_without_spaces_have_near_duplicates_too(draft: str, old: str, new: str, stranger: str) -> None:
+    assert old in draft
+    one, other, third = signatures([draft, draft.replace(old, new), stranger])
+    assert SIMILAR <= (one == other).mean() < 1
+    assert (one == third).mean() < 0.2

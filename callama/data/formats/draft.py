@@ -21,6 +21,7 @@ from callama.contract.messages import Conversation, Tool, ToolCall
 from callama.contract.refused import check_trained, has_thoughts
 from callama.data.checks import Declared, check_text, find_declared
 from callama.data.formats.literals import json_or_literal
+from callama.data.formats.thoughts import without_calls
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
@@ -109,7 +110,8 @@ def finish(draft: Draft) -> tuple[Conversation, list[Repair]]:
     """
     repairs = list(draft.repairs)
     declared, respelled = _declare(draft.tools, repairs)
-    turns = _merge(draft.turns, repairs)
+    turns = [_without_thoughts(turn, [*declared, *respelled], repairs) for turn in draft.turns]
+    turns = _merge(turns, repairs)
     _cut_end(turns, repairs)
     if next((turn.role for turn in turns if turn.role != "system"), "") != "user":
         raise DropError(Drop.STARTS_WITHOUT_USER, "", turns[0].text or "")
@@ -129,6 +131,16 @@ def finish(draft: Draft) -> tuple[Conversation, list[Repair]]:
 
     messages = [replace(m, tool_calls=tuple(map(checked, m.tool_calls))) for m in conversation.messages]
     return Conversation(tuple(messages), tuple(function.tool for function in declared.values())), repairs
+
+
+def _without_thoughts(turn: Turn, declared: Sequence[str], repairs: list[Repair]) -> Turn:
+    """The turn without a thought that plans its calls in words that are not to be learnt."""
+    if turn.role != "assistant" or not isinstance(turn.text, str):
+        return turn
+    if (text := without_calls(turn.text, declared)) == turn.text:
+        return turn
+    repairs.append(Repair.REASONING)
+    return replace(turn, text=text or None)
 
 
 def _declare(tools: Any, repairs: list[Repair]) -> tuple[dict[str, Declared], dict[str, str]]:
@@ -289,11 +301,14 @@ def _in_order(
     names = [name for name, _ in call.calls]
 
     def function(name: str) -> str | None:
-        """The function that a result names: one that was called, else one that is declared."""
+        """The function that a result names: of just this name, else one that was called, else one that is declared."""
+        meant = [respelled.get(spelled, spelled) for spelled in (name, name.removeprefix("functions."))]
+        if exact := next((valid for valid in meant if valid in declared), None):
+            return exact  # it may be another than one called that differs in case only
         for known in (dict.fromkeys(names), declared):
-            for spelled in (name, name.removeprefix("functions.")):
+            for spelled in meant:
                 with suppress(DropError):
-                    return find_declared(respelled.get(spelled, spelled), known)
+                    return find_declared(spelled, known)
         return None
 
     results = _split(results, len(names), function)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from callama.common.errors import CallamaError
 from callama.data.formats.draft import DECODER, either, json_or, shape
 from callama.data.formats.sharegpt import ROLES, SPEAKER, TEXT
 from callama.data.glaive.turns import Turn, turn_of
@@ -29,11 +30,12 @@ _READ = {
 }
 _READ_OF_TURNS = frozenset((*_TOOLS, *_SYSTEM, _METADATA, _TEMPLATE, "messages", "conversations", "labels"))
 _MAY_HOLD_TOOLS = re.compile(r"tool|function|\bapis?\b", re.IGNORECASE)
-_GLAIVES_WORDS = "with access to the following functions"
+_GLAIVES_WORDS, _GLAIVES_CALL = "with access to the following functions", "<functioncall>"
 _OPENAIS_KEYS = ("tool_calls", "function_call", "tool_call_id")
 _OPENAIS_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 # What a tool has and a note about one has not.
 _PARAMETERS = {"parameters", "input_schema", "inputSchema"}
+_OPENS_FUNCTION = re.compile(r'\{\s*"(?:name|function)"\s*:|\{\s*"type"\s*:\s*"function"')
 _GAPS = re.compile(r"[\s,]*")
 
 
@@ -162,12 +164,40 @@ def glaives(value: Mapping[str, Any]) -> tuple[str, list[Turn]] | None:
         said.insert(0, ("system", system))
     if said[0][0] != "system" or not isinstance(said[0][1], str) or _GLAIVES_WORDS not in said[0][1]:
         return None
-    if "{" not in said[0][1] or any(turn.get(key) for turn in turns for key in _OPENAIS_KEYS):
+    if any(turn.get(key) for turn in turns for key in _OPENAIS_KEYS):
         return None
     (_, system), *rest = said
+    if not _shows_functions(system) and not any(_GLAIVES_CALL in str(text) for _, text in rest):
+        return None  # the words alone, with braces of its own at most
     roles = {**ROLES, "function": "tool"}
     if not rest or not all(
         isinstance(text, str) and roles.get(str(role)) not in (None, "system") for role, text in rest
     ):
         return None
-    return system, [turn_of(roles[role], text) for role, text in rest]  # type: ignore[arg-type]
+    return _functions_last(system), [turn_of(roles[role], text) for role, text in rest]  # type: ignore[arg-type]
+
+
+def _shows_functions(system: str) -> bool:
+    """Whether the first braces hold a function, or the beginning of a damaged one."""
+    text = system[system.find("{") :] if "{" in system else ""
+    try:
+        value, _ = DECODER.raw_decode(text)
+    except (ValueError, RecursionError, CallamaError):
+        return _OPENS_FUNCTION.match(text) is not None
+    inner = value.get("function", value)
+    return isinstance(inner, Mapping) and "name" in inner and not {*_PARAMETERS, "description"}.isdisjoint(inner)
+
+
+def _functions_last(system: str) -> str:
+    """The text with what it says behind its functions in front of them, where glaive's own rows say all."""
+    at = start = system.find("{")
+    while system[at : at + 1] == "{":
+        try:
+            _, end = DECODER.raw_decode(system, at)
+        except (ValueError, RecursionError, CallamaError):
+            return system
+        at = _GAPS.match(system, end).end()  # type: ignore[union-attr]
+    behind = system[at:].strip()
+    if start < 0 or not behind or "{" in behind:
+        return system
+    return f"{system[:start].rstrip()}\n{behind}\n{system[start:at]}"

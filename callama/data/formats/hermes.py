@@ -6,8 +6,10 @@ system text explains this way of calling, it is left out: it would teach a secon
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from callama.common.errors import CallamaError
@@ -17,6 +19,7 @@ from callama.data.formats.draft import Draft, Turn, either, id_text, json_or, sh
 from callama.data.formats.literals import json_or_literal
 from callama.data.formats.sharegpt import SPEAKER, TEXT
 from callama.data.formats.system_text import own_text
+from callama.data.formats.thoughts import apart
 from callama.data.quarantine import DropError
 from callama.data.reasons import Drop, Repair
 
@@ -32,14 +35,16 @@ _MARKS = ("<tool_call>", "<tools>")
 def matches(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format: a call in the assistant's turn, or a mark in a system text.
 
-    An assistant may well speak of ``<tools>``.
+    An assistant may well speak of ``<tools>``, and think of any tag.
     """
     for key in ("conversations", "messages"):
         turns = value.get(key)
         for turn in turns if isinstance(turns, list) else ():
             if isinstance(turn, Mapping) and (role := either(turn, *SPEAKER)) in ("system", "gpt", "assistant"):
                 text = either(turn, *TEXT)
-                if isinstance(text, str) and any(mark in text for mark in _MARKS[: 2 if role == "system" else 1]):
+                if not isinstance(text, str) or not any(mark in text for mark in _MARKS):
+                    continue
+                if role == "system" or "<tool_call>" in apart(text)[1]:
                     return True
     system = value.get("system")
     return isinstance(system, str) and "<tools>" in system and ("conversations" in value or "messages" in value)
@@ -51,7 +56,7 @@ def read(value: Mapping[str, Any]) -> Draft:
     Raises:
         DropError: it is not of this shape, or a call or the tools cannot be read.
     """
-    draft = openai_chat.read(value) if "messages" in value else sharegpt.read(value)
+    draft = openai_chat.read(value) if "messages" in value else _sharegpt(value)
     tools = json_or(draft.tools)
     turns: list[Turn] = []
     for turn in draft.turns:
@@ -62,15 +67,41 @@ def read(value: Mapping[str, Any]) -> Draft:
             draft.repairs.append(Repair.FORMAT_TEXT)
             if own := own_text(text):
                 turns.append(Turn("system", own))
-        elif turn.role == "assistant" and "<tool_call>" in text:
-            if turn.calls:
-                raise shape("calls in <tool_call> and beside the text", text)
-            turns.append(_calling(text))
+        elif turn.role == "assistant" and "<tool_call>" in apart(text)[1]:
+            turns.append(_agreed(_calling(text), turn, text) if turn.calls else _calling(text))
         elif _RESULT in text and (turn.role == "tool" or (turn.role == "user" and text.lstrip().startswith(_RESULT))):
             turns += _responses(turn, text)
         else:
             turns.append(turn)
     return Draft(turns, tools, draft.repairs)
+
+
+def _sharegpt(value: Mapping[str, Any]) -> Draft:
+    """ShareGPT with the calls that stand parsed beside a text that may hold them too."""
+    draft = sharegpt.read(value, openai_chat.BESIDE)
+    # A system text may be in front.
+    for turn, raw in zip(reversed(draft.turns), reversed(value["conversations"]), strict=False):
+        if turn.role == "assistant" and not turn.calls:
+            turn.calls, turn.call_ids = openai_chat.calls_beside(raw)
+    return draft
+
+
+def _agreed(written: Turn, beside: Turn, text: str) -> Turn:
+    """The calls that stand in the text and parsed beside it, if they are the same.
+
+    Raises:
+        DropError: they are not.
+    """
+    in_text, parsed = _spelled(written), _spelled(beside)
+    if in_text != parsed:
+        detail = f"the calls in <tool_call> and those beside the text differ: {in_text[:120]} and {parsed[:120]}"
+        raise shape(f"{detail}; keep the ones that are meant", text)
+    return written if any(written.call_ids) else replace(written, call_ids=beside.call_ids)
+
+
+def _spelled(turn: Turn) -> str:
+    calls = [{"name": name, "arguments": json_or(arguments) or {}} for name, arguments in turn.calls]
+    return json.dumps(calls, sort_keys=True, ensure_ascii=False)
 
 
 def _tools(text: str) -> list[Any]:
@@ -87,7 +118,8 @@ def _tools(text: str) -> list[Any]:
     return [tool for value in values for tool in (value if isinstance(value, list) else [value])]
 
 
-def _calling(text: str) -> Turn:
+def _calling(whole: str) -> Turn:
+    thought, text = apart(whole)
     call = _CALL if _CALL.search(text) else _ANY_CALL
     values = [_literal(inner, Drop.CALL_NOT_JSON) for inner in call.findall(text)]
     calls = [sharegpt.call_of(value) for value in values]
@@ -97,7 +129,7 @@ def _calling(text: str) -> Turn:
         raise DropError(Drop.CALL_CUT_OFF, "<tool_call> without </tool_call>", text)
     if behind:
         raise DropError(Drop.TEXT_AFTER_CALL, f"behind the call: {behind[:100]!r}", text)
-    return Turn("assistant", before.strip() or None, calls, [id_text(value.get("id")) for value in values])
+    return Turn("assistant", (thought + before).strip() or None, calls, [id_text(value.get("id")) for value in values])
 
 
 def _literal(text: str, reason: Drop) -> Any:

@@ -17,6 +17,9 @@ from callama.data.reasons import Drop, Repair
 # How Kimi's template, and Toucan after it, shows tools in a system text.
 _DECLARES = re.compile(r"<\|im_system\|>tool_declare<\|im_middle\|>(.*?)<\|im_end\|>", re.DOTALL)
 
+BESIDE = ("tool_calls", "function_call")
+"""Where calls stand beside a message's text."""
+
 
 def matches(value: Mapping[str, Any]) -> bool:
     """Whether a record is of this format."""
@@ -60,8 +63,17 @@ def _turn(message: Any, repairs: list[Repair]) -> Turn:
     if role not in ("system", "developer", "user", "assistant"):
         raise shape(f"a message's role is {str(role)[:40]!r}", message)
     if role == "assistant":
-        check_answer(message, repairs, ("tool_calls", "function_call"))
-    text = text_of(message.get("content"))
+        check_answer(message, repairs, BESIDE)
+    calls, ids = calls_beside(message)
+    return Turn("system" if role == "developer" else role, text_of(message.get("content")), calls, ids)
+
+
+def calls_beside(message: Mapping[str, Any]) -> tuple[list[tuple[Any, Any]], list[Any]]:
+    """The calls beside a message's text, and their ids.
+
+    Raises:
+        DropError: they are not of this shape.
+    """
     calls: list[tuple[Any, Any]] = []
     ids: list[Any] = []
     raw_calls = json_or(message.get("tool_calls")) or []
@@ -79,7 +91,7 @@ def _turn(message: Any, repairs: list[Repair]) -> Turn:
             raise DropError(Drop.ARGUMENTS_MISSING, "", repr(call)[:500])
         calls.append((function.get("name"), function["arguments"]))
         ids.append(id_text(call.get("id")))
-    return Turn("system" if role == "developer" else role, text, calls, ids)
+    return calls, ids
 
 
 def text_of(content: Any, *, result: bool = False) -> str | None:

@@ -5,7 +5,7 @@ Calls stand in turns of their own, from ``function_call``, as JSON: an object or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from callama.common.errors import CallamaError
@@ -30,39 +30,48 @@ def matches(value: Mapping[str, Any]) -> bool:
     return "conversations" in value
 
 
-def said(value: Mapping[str, Any], repairs: list[Repair]) -> list[tuple[str, str]]:
-    """The turns as (from, text), a ``system`` field in front; what was left out goes to ``repairs``.
+def said(value: Mapping[str, Any], repairs: list[Repair], reads: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """The turns as (from, text), a ``system`` field in front; what was left out goes to ``repairs``, and calls
+    may stand beside an assistant's text under the keys that the caller ``reads``.
 
     Raises:
         DropError: the record is not of this shape.
     """
     conversations = value.get("conversations")
+    if conversations is None and "messages" in value:
+        raise shape("its turns are OpenAI's messages (role, content, tool_calls), not ShareGPT's; give --format openai")
     if not isinstance(conversations, list) or not conversations:
         raise shape("'conversations' is not a list with turns", conversations)
     out: list[tuple[str, str]] = []
-    if system := value.get("system"):
-        out.append(("system", system))
     for turn in conversations:
         if not isinstance(turn, Mapping):
             raise shape(f"a turn is a {type(turn).__name__}, not an object", turn)
         out.append((either(turn, *SPEAKER), either(turn, *TEXT)))
-        if str(out[-1][0]) in CALL_ROLES or ROLES.get(str(out[-1][0])) == "assistant":
-            check_answer(turn, repairs)
+        if (is_call := str(out[-1][0]) in CALL_ROLES) or ROLES.get(str(out[-1][0])) == "assistant":
+            check_answer(turn, repairs, () if is_call else reads)
+    if (system := value.get("system")) and not _stands_first(system, out):
+        out.insert(0, ("system", system))
     for speaker, text in out:
         if not isinstance(text, str) or not isinstance(speaker, str) or speaker not in {*ROLES, *CALL_ROLES}:
             raise shape(f"a turn from {str(speaker)[:40]!r} with a {type(text).__name__}", text)
     return out
 
 
-def read(value: Mapping[str, Any]) -> Draft:
-    """Translates a record.
+def _stands_first(system: Any, turns: list[tuple[str, str]]) -> bool:
+    """Whether the first turn says the same system text."""
+    speaker, text = turns[0]
+    return speaker == "system" and isinstance(system, str) and isinstance(text, str) and text.strip() == system.strip()
+
+
+def read(value: Mapping[str, Any], reads: Sequence[str] = ()) -> Draft:
+    """Translates a record; ``reads`` as for ``said``.
 
     Raises:
         DropError: it is not of this shape, or a call is not JSON.
     """
     repairs: list[Repair] = []
     turns = []
-    for speaker, text in said(value, repairs):
+    for speaker, text in said(value, repairs, reads):
         if speaker == _GLAIVES_CALL:
             call = parse_call(text)
             repairs += call.repairs

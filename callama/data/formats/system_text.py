@@ -21,6 +21,7 @@ _PART_OF_IT = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"\n|[。！？]|[.!?][\"')\]]*(?=\s|[A-Z]|\Z)")
+_EMPTY = re.compile(r"<(\w+)>\s*(?:[^\n<>]{1,80}:\s*)?</\1>\n?")
 # Tools as they are shown, and calls as they are to be written. Their contents may hold whole sentences.
 _SHOWN = re.compile(r"<tools>((?:(?!<tools>).)*?)</tools>", re.DOTALL)
 _WRITTEN = re.compile(r"<tool_call>((?:(?!<tool_call>).)*?)</tool_call>", re.DOTALL)
@@ -55,4 +56,6 @@ def _without(text: str, *signs: re.Pattern[str]) -> str | None:
     kept = [said for said in sentences if said and not any(sign.search(said) for sign in signs)]
     while kept and len(kept) < len(sentences) and (not kept[-1].strip() or kept[-1].rstrip().endswith(":")):
         kept.pop()
-    return "".join(kept).strip() or None
+    # Tags around nothing but an announcement, where what stood between them was left out.
+    said = _EMPTY.sub(lambda tags: tags[0] if tags[0] in text else "", "".join(kept))
+    return said.strip() or None

@@ -74,7 +74,7 @@ def survey(source: Source, workers: int = 1) -> Survey:
         for side in source.sides:
             tally = out.sides[side] = Counts()
             shown: set[str] = set()
-            for rows, drops, _ in source.batches(side, workers):
+            for rows, drops, *_ in source.batches(side, workers):
                 tally.add(rows)
                 _take_samples(out, source, side, rows, shown)
                 for drop in drops:
