@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from callama.common.errors import CallamaError, UsageError, is_out_of_memory
 from callama.common.places import at_home
-from callama.common.signals import ENDING, Wishes, to_handle
+from callama.common.signals import ENDING, EndedError, Wishes, to_handle
 
 
 def status_of(number: int) -> int:
@@ -35,7 +35,7 @@ class _Stop:
         self.heard = signal.Signals(number)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
-        sys.exit(status_of(number))
+        raise EndedError(status_of(number))
 
 
 def _leave(number: int, _: object) -> None:
@@ -62,6 +62,8 @@ def guarded(run: Callable[[], object], leave: Callable[[int], NoReturn] = sys.ex
     # Where output cannot be in UTF-8 (LC_ALL=C, a pipe of another system), a sign is spelt and the work not lost.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is no text is for the reader to replace
     sys.argv[1:] = map(_at_home, sys.argv[1:])
     stop, numbers = _Stop(), to_handle()
     for number in numbers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,8 @@ def talk(
     Raises:
         CallamaError: the conversation has outgrown the model's context; it is kept before.
     """
+    with suppress(ImportError):
+        import readline  # noqa: F401  (keys that edit a line, and lines of more than 4,095 bytes)
     chat = _Chat(model, offer, sampling, max_new_tokens, Choice() if constrained else None)
     if system:
         chat.messages.append(Message("system", _unicode(system)))
@@ -142,11 +145,13 @@ class _Chat:
         self.messages.append(Message("user", text))
         while True:
             asked = [Conversation(tuple(self.messages), self.offer.tools)]
-            (said,) = self.model.answer(asked, self.max_new_tokens, self.sampling, choice=self.choice)
+            whole: dict[int, bool] = {}
+            (said,) = self.model.answer(asked, self.max_new_tokens, self.sampling, whole.__setitem__, self.choice)
             answer = parse_answer(said)
             if answer.text.strip():
                 print(f"model> {printable(answer.text)}")
-            if fault := self._fault(answer):
+            over = f"an answer that is not whole after {self.max_new_tokens} tokens" if not all(whole.values()) else ""
+            if fault := over or self._fault(answer):
                 print(f"({printable(fault)}; your last message is taken back)")
                 del self.messages[before:]
                 return True
@@ -188,7 +193,23 @@ class _Chat:
             result = run(function, call.arguments)
             print(f"result> {result}")
             return result
-        return canonical_result(typed)
+        return canonical_result(_pasted(typed))
+
+
+def _pasted(typed: str) -> str:
+    """What was typed with the lines behind it that belong to the same JSON, up to an empty one."""
+    text = typed
+    while text.startswith(("{", "[")) and not _is_json(text) and (more := _ask("… ")):
+        text += "\n" + more
+    return text
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def keep(messages: Sequence[Message], tools: Sequence[Tool], path: Path) -> None:

@@ -16,6 +16,10 @@ ENDING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIG
 _SAME_WISH_SECONDS = 1.0
 
 
+class EndedError(SystemExit):
+    """A signal ends the process: no exit that somebody's code asked for, which may be caught."""
+
+
 def to_handle() -> list[signal.Signals]:
     """Those that this process shall hear: not the hang-up of a terminal that it was told to outlive (``nohup``)."""
     return [n for n in ENDING if n is not signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]

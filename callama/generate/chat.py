@@ -95,16 +95,17 @@ class ChatModel:
         conversations: Sequence[Conversation],
         max_new_tokens: int,
         sampling: Sampling | None = None,
-        on_done: Callable[[int, str], None] | None = None,
+        on_done: Callable[[int, bool], None] | None = None,
         choice: Choice | None = None,
     ) -> list[str]:
-        """The assistant's next turn in each conversation, as text; see ``generate``."""
+        """The assistant's next turn in each conversation, as text; see ``generate``. ``on_done`` gets the index of
+        each as it ends, and whether it is whole."""
         out = [""] * len(conversations)
 
         def take(index: int, made: Generation) -> None:
             out[index] = self.renderer.tokenizer.decode(made.ids)
             if on_done is not None:
-                on_done(index, out[index])
+                on_done(index, made.stopped)
 
         self.generate(conversations, max_new_tokens, sampling, take, choice)
         return out

@@ -17,6 +17,7 @@ from pydantic import PydanticUserError, validate_call
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from callama.common.errors import CallamaError
+from callama.common.signals import EndedError
 from callama.contract.jsontext import canonical_result, dumps
 from callama.tools.python_module import module_name, offered
 
@@ -28,13 +29,18 @@ def callables(path: Path) -> dict[str, Callable[..., Any]]:
 
 def run(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
     """What the function returns, as JSON text or as the text that it is; ``{"error": …}`` where it raises or
-    what it returns has no JSON form. Never raises but for the keyboard."""
+    what it returns has no JSON form. Halves of characters (of a file's name that is no UTF-8), which no tokenizer
+    takes, are replaced. Never raises but where a signal ends it all."""
+    return _run(function, arguments).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _run(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
     try:
         value = _checked(function)(**arguments)
         if inspect.isawaitable(value):
             value = asyncio.run(_awaited(value))
         return canonical_result(value if isinstance(value, str) else dumps(to_jsonable_python(value, fallback=str)))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EndedError):
         raise
     except (PydanticSerializationError, CallamaError) as error:
         return dumps({"error": f"what {getattr(function, '__name__', 'it')} returned has no JSON form: {error}"})

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from callama.cli.common import guarded
 from callama.cli.talk import Offer, read_offer, require_savable, talk
 from callama.common.errors import CallamaError, UsageError
+from callama.common.signals import ENDING
 from callama.contract.grammar import Choice
 from callama.contract.messages import Conversation
 from callama.evaluate.suites import load_file
@@ -43,15 +48,28 @@ async def later(x: int) -> list[int]:
 '''
 
 
+CUT = "<cut>"
+
+
 class Scripted(ChatModel):
-    """Says what stands in a list; keeps the conversations it was given."""
+    """Says what stands in a list, ``CUT`` where it did not end; keeps the conversations it was given."""
 
     def __init__(self, *texts: str) -> None:
         self.texts, self.asked = iter(texts), list[Conversation]()
 
-    def answer(self, conversations: Sequence[Conversation], *given: Any, choice: Choice | None = None) -> list[str]:
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
+        on_done: Callable[[int, bool], None] | None = None,
+        choice: Choice | None = None,
+    ) -> list[str]:
         self.asked += conversations
-        return [next(self.texts)]
+        text = next(self.texts)
+        if on_done is not None:
+            on_done(0, not text.endswith(CUT))
+        return [text.removesuffix(CUT)]
 
 
 @pytest.fixture
@@ -111,6 +129,57 @@ def test_bytes_that_are_no_text_are_replaced(module: Path, monkeypatch: pytest.M
     assert [m.content for m in model.asked[0].messages] == ["\ufffd", "caf\ufffd"]
 
 
+def test_input_of_another_encoding_ends_no_chat(
+    module: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Scripted("Hello.")
+    monkeypatch.setattr("callama.cli.common.to_handle", list)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n\n"), "utf-8"))
+    with pytest.raises(SystemExit) as ended:
+        guarded(lambda: talk(model, read_offer([module]), sampling=Sampling(), max_new_tokens=50))
+    assert ended.value.code == 0 and model.asked[0].messages[-1].content == "caf\ufffd"
+
+
+@pytest.mark.parametrize("lines", [['{"days":', "  [1,", "   2]", "}"], ["[", "1]"], ['{"a": "b"}']])
+def test_a_result_may_be_pasted_over_several_lines(
+    module: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    model = Scripted(call("days_until", day="2026-01-31"), "Fine.", "Bye.")
+    chat(monkeypatch, model, read_offer([module]), ["How long?", *lines, "Thanks."])
+    result, said = model.asked[-1].messages[-3].content, model.asked[-1].messages[-1].content
+    assert json.loads(result or "") == json.loads("".join(lines)) and said == "Thanks."
+
+
+def test_a_result_that_only_looks_like_json_ends_at_an_empty_line(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Scripted(call("days_until", day="2026-01-31"), "Fine.")
+    chat(monkeypatch, model, read_offer([module]), ["How long?", "{see below", "", "", "y"])
+    assert model.asked[-1].messages[-1].content == "{see below"
+
+
+def test_a_signal_in_the_middle_of_a_function_ends_the_chat() -> None:
+    """A function's own exit is its result, and the process's is none."""
+
+    def asked_to_end() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    assert "SystemExit" in run(lambda: sys.exit(143), {})
+    before = [signal.getsignal(number) for number in ENDING]
+    try:
+        with pytest.raises(SystemExit) as ended:
+            guarded(lambda: run(asked_to_end, {}))
+    finally:
+        for number, handler in zip(ENDING, before, strict=True):
+            signal.signal(number, handler)
+    assert ended.value.code == 143
+
+
+@pytest.mark.parametrize("value", ["caf\udce9.txt", ["caf\udce9.txt"], {"name": "caf\udce9.txt"}])
+def test_a_file_name_that_is_no_text_ends_no_chat(value: object) -> None:
+    assert "caf\ufffd.txt" in run(lambda: value, {})
+
+
 def test_what_a_model_says_does_not_steer_the_terminal(
     module: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +222,7 @@ BAD = [
     (call("get_current_weather", unit="celsius"), 'a call that does not fit its function: get_current_weather({"unit"'),
     (call("get_current_weather", location="Oslo", unit="kelvin"), "get_current_weather: arguments['unit']: "),
     (call("get_current_weather", location="Oslo", day=1), "get_current_weather has no parameter 'day';"),
+    ("It is cold and" + CUT, "(an answer that is not whole after 50 tokens;"),
 ]
 
 
