@@ -42,6 +42,7 @@ from callama.train.sole import sole_run
 from callama.train.stop import StopRequest, interruptible
 from callama.train.validate import validate
 from callama.train.watch import Sums, Watch, peak_memory_bytes
+from callama.weights.adapter import find_adapter
 
 
 def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> dict[str, Any]:
@@ -60,6 +61,7 @@ def train(config: TrainConfig, *, resume: bool = False, fresh: bool = False) -> 
 
 def _train_alone(config: TrainConfig, resume: bool, fresh: bool) -> dict[str, Any]:
     job = config.checkpoint.folder
+    _refuse_own_steps(config)
     if config.checkpoint.enabled and not (resume or fresh) and step_folders(job):
         raise UsageError(f"{job} holds checkpoints of an earlier run: --resume goes on, --fresh starts over")
     if resume:
@@ -78,6 +80,17 @@ def _train_alone(config: TrainConfig, resume: bool, fresh: bool) -> dict[str, An
                 raise CallamaError(f"out of memory {VALIDATING}; {_how_to_validate(config)}") from None
             raise CallamaError(f"out of memory; {what_takes_less(config)}{_how_to_try_again(config)}") from None
         raise
+
+
+def _refuse_own_steps(config: TrainConfig) -> None:
+    """A base among the job's own checkpoints would be removed with them: by --fresh, or when newer ones replace it."""
+    if not config.checkpoint.enabled:
+        return
+    base = find_adapter(config.model_ckpt_file).resolve()
+    if any(base.is_relative_to(folder.resolve()) for folder in step_folders(config.checkpoint.folder)):
+        name = config.spelled("checkpoint.job_name")
+        raise UsageError(f"{config.model_ckpt_file} is a checkpoint of this job itself, which removes its older ones; "
+                         f"train under another {name}")  # fmt: skip
 
 
 def _how_to_try_again(config: TrainConfig) -> str:

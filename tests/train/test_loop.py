@@ -292,6 +292,21 @@ def test_fresh_removes_nothing_before_the_new_run_can_start(configure: Configure
     assert names(job) == ["latest", "notes.txt", "step_000004"]
 
 
+@pytest.mark.parametrize("base", [".", "step_000008", "step_000008/consolidated.pth"])
+def test_a_job_does_not_start_from_a_checkpoint_that_it_would_remove(
+    configure: Configure, job: Path, base: str
+) -> None:
+    train(configure(method="full"))
+    (step,) = job.glob("step_*")
+    assert (job / base).exists()
+    own = str(job / base)
+    for flags in ({}, {"fresh": True}, {"resume": True}):
+        with pytest.raises(UsageError, match=r"is a checkpoint of this job itself.*another checkpoint\.job_name"):
+            train(configure(method="full", model_ckpt_file=own), **flags)
+    assert (step / "consolidated.pth").is_file()
+    assert train(configure(method="full", model_ckpt_file=own, checkpoint__job_name="next"))["step"] == 8
+
+
 def test_a_fresh_run_starts_its_curves_over(configure: Configure) -> None:
     train(configure(tensorboard__enabled=True))
     config = configure(tensorboard__enabled=True, train__gradient_accumulation_steps=2)
