@@ -26,7 +26,8 @@ from callama.data.sources import PACKED_SUFFIXES
 from callama.generate.chat import ChatModel
 from callama.generate.sampling import Sampling
 from callama.tools.load import load_tools
-from callama.tools.run import callables, run
+from callama.tools.python_module import callables
+from callama.tools.run import run
 
 YES = ("y", "yes")
 DEFAULT_TOOLS = (

@@ -36,16 +36,26 @@ def functions(path: Path) -> Iterator[Candidate]:
     Raises:
         CallamaError: importing it fails, with the line.
     """
-    for name, value in offered(_imported(path)).items():
-        function = inspect.unwrap(value)
-        where = f"{path.name}:{function.__code__.co_firstlineno}: {name}"
-        try:
-            yield from _tool(name, function, where)
-        except CallamaError as error:
-            yield Candidate(where, Remark(where, str(error)))
+    for name, value in _offered(_imported(path)).items():
+        yield from _candidates(name, value, path)
 
 
-def offered(module: ModuleType) -> dict[str, Callable[..., Any]]:
+def callables(path: Path) -> dict[str, Callable[..., Any]]:
+    """The functions of a module that ``functions`` has imported, by name, but for those that can be no tools."""
+    found = _offered(sys.modules[module_name(path)])
+    return {n: f for n, f in found.items() if any(isinstance(c.found, Tool) for c in _candidates(n, f, path))}
+
+
+def _candidates(name: str, value: Callable[..., Any], path: Path) -> Iterator[Candidate]:
+    function = inspect.unwrap(value)
+    where = f"{path.name}:{function.__code__.co_firstlineno}: {name}"
+    try:
+        yield from _tool(name, function, where)
+    except CallamaError as error:
+        yield Candidate(where, Remark(where, str(error)))
+
+
+def _offered(module: ModuleType) -> dict[str, Callable[..., Any]]:
     """The functions of a module that are tools, by name: not what it imported."""
     out = {}
     listed = getattr(module, "__all__", None)

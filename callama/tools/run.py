@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import PydanticUserError, validate_call
@@ -19,12 +17,6 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from callama.common.errors import CallamaError
 from callama.common.signals import EndedError
 from callama.contract.jsontext import canonical_result, dumps
-from callama.tools.python_module import module_name, offered
-
-
-def callables(path: Path) -> dict[str, Callable[..., Any]]:
-    """The functions of a module that ``load_tools`` has imported, by name."""
-    return offered(sys.modules[module_name(path)])
 
 
 def run(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:

@@ -123,6 +123,14 @@ def test_of_two_modules_of_one_name_each_keeps_its_functions(module: Path) -> No
     assert offer.functions["wipe"]() == 1
 
 
+def test_a_function_that_is_no_tool_is_not_run_for_one_of_its_name(module: Path) -> None:
+    Path("a.py").write_text("def wipe(file: object(), /) -> int:\n    return 1\n")
+    Path("b.py").write_text('def wipe() -> int:\n    """Wipe."""\n    return 2\n')
+    offer = read_offer([Path("a.py"), Path("b.py")])
+    assert [t.name for t in offer.tools] == ["wipe"] and offer.tools[0].description == "Wipe."
+    assert offer.functions["wipe"]() == 2
+
+
 def test_bytes_that_are_no_text_are_replaced(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Scripted("Hello.")
     chat(monkeypatch, model, read_offer([module]), ["caf\udce9"], system="\udcff")

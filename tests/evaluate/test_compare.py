@@ -13,6 +13,7 @@ import pytest
 from callama.cli.compare import compare as verb
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import write_json
+from callama.common.terminal import visible
 from callama.contract.messages import Conversation, Message, Tool, ToolCall
 from callama.contract.tool_uses import answer_segments
 from callama.evaluate.cases import Case
@@ -130,9 +131,16 @@ def test_the_page_is_self_contained_and_shows_every_regression(tmp_path: Path) -
     read = assert_self_contained(html)
     for pair in found.worse:
         for text in (pair.first["request"], pair.first["wanted"], pair.first["said"], pair.second["said"]):
-            assert " ".join(text.split()) in " ".join(read.text.split())
+            assert " ".join(visible(text).split()) in " ".join(read.text.split())
     assert "4got worse" in read.text and "0improved" in read.text and "<script>" not in html
     assert re.findall(r'class="train" style="width:([\d.]+)%', html).count("100.00") >= 4
+
+
+def test_an_answer_does_not_turn_the_page_around(tmp_path: Path) -> None:
+    turning = ["\u202eright is left", "\x1b[31mred", *WRONG[2:]]
+    html = page(compare(write_report(tmp_path, {"base": RIGHT, "tuned": turning}), None))
+    assert "\\u202eright is left" in html and "\\u001b[31mred" in html
+    assert "\u202e" not in html and "\x1b" not in html
 
 
 def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:

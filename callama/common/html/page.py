@@ -16,6 +16,7 @@ from markupsafe import Markup
 from callama import __version__
 from callama.common.errors import UsageError
 from callama.common.files import MANIFEST, atomic_file
+from callama.common.terminal import visible
 
 _BEGINNING = b"<!doctype html>"
 
@@ -31,7 +32,8 @@ def render(package: str, title: str, **values: Any) -> str:
     )
     environment.globals["tile"] = tile
     template = environment.get_template("page.html")
-    return template.render(title=title, version=__version__, style=Markup(style()), **values)
+    # What strangers wrote cannot turn around what stands beside it.
+    return visible(template.render(title=title, version=__version__, style=Markup(style()), **values))
 
 
 def style() -> str:

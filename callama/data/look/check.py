@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from callama.common.errors import CallamaError
 from callama.common.parallel import ordered_map
 from callama.common.progress import Meter
+from callama.common.terminal import visible
 from callama.contract import tool_uses
 from callama.contract.messages import Conversation, Message, ToolCall, link_results
 from callama.contract.spans import Kind
@@ -25,7 +26,7 @@ from callama.contract.turns import parse_turns, render_turns
 from callama.data.chunk import CHUNK, Chunk, Settings, chunks, renderer_of
 from callama.data.dataset import Dataset, Example
 from callama.data.example import answer_kind, round_trip_fault
-from callama.data.look.runs import Run, runs_of, visible
+from callama.data.look.runs import Run, runs_of
 from callama.data.look.source import CONVERSATIONS, Source
 from callama.data.read import conversation_of
 from callama.data.records import Scan

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import codecs
-import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from callama.common.terminal import visible
 from callama.contract.spans import Kind
 from callama.text.tokenizer import Tokenizer
-
-# Joiners hold emoji and scripts together; everything else that acts without being seen is spelled out.
-_HARMLESS = "\n\t\u200c\u200d"
-_ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class Run(NamedTuple):
@@ -24,11 +20,6 @@ class Run(NamedTuple):
     text: str
     kind: Kind
     trained: bool
-
-
-def visible(text: str) -> str:
-    """Text that is safe to show: what could drive a terminal or turn text around is written as ``\\u001b``."""
-    return "".join(f"\\u{ord(c):04x}" if c not in _HARMLESS and unicodedata.category(c) in _ACTING else c for c in text)
 
 
 def runs_of(

@@ -14,10 +14,11 @@ from callama.common.errors import CallamaError
 from callama.common.files import read_json
 from callama.common.html.charts import Count
 from callama.common.progress import Meter
+from callama.common.terminal import visible
 from callama.data.build import QUARANTINE
 from callama.data.counts import Counts
 from callama.data.example import REASONS
-from callama.data.look.runs import Run, runs_of, visible
+from callama.data.look.runs import Run, runs_of
 from callama.data.look.source import Source
 from callama.data.split import LEFT_OUT
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from callama.common.errors import CallamaError, UsageError
+from callama.common.terminal import visible
 from callama.contract.messages import Conversation, Message, Tool
 from callama.contract.spans import Kind
 from callama.data.build import build
 from callama.data.dataset import Dataset, Example
 from callama.data.example import example_of
 from callama.data.look.check import check, conversation_fault, example_fault
-from callama.data.look.runs import runs_of, visible
+from callama.data.look.runs import runs_of
 from callama.data.look.source import open_source
 from callama.text.render import Renderer
 from callama.text.tokenizer import load_tokenizer
