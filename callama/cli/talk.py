@@ -185,14 +185,14 @@ class _Chat:
 
     def _result(self, call: ToolCall) -> str | None:
         """What a call gives; None where the user wants to end."""
-        print(f"call> {call.name}({dumps(call.arguments)})")
+        print(printable(f"call> {call.name}({dumps(call.arguments)})"))
         function = self.offer.functions.get(call.name)
         typed = _ask(f"result of {call.name}> " if function is None else f"run {call.name}? y, or type the result> ")
         if not typed:
             return None
         if function is not None and typed.lower() in YES:
             result = run(function, call.arguments)
-            print(f"result> {result}")
+            print(f"result> {printable(result)}")
             return result
         return canonical_result(_pasted(typed))
 
@@ -238,5 +238,5 @@ def _unicode(text: str) -> str:
 def _ask(prompt: str) -> str:
     try:
         return _unicode(input(prompt)).strip()
-    except EOFError:
+    except (EOFError, RuntimeError):  # RuntimeError: there is no standard input at all
         return ""

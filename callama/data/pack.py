@@ -58,6 +58,12 @@ class MicroBatch:
         return MicroBatch(inputs, targets, self.kinds.to(device), self.supervised.to(device), self.documents)
 
 
+def spread(batches: Sequence[list[int]], count: int) -> list[list[int]]:
+    """At most ``count`` of them, evenly spread: data stand in the order of their sources, and each shall be seen."""
+    taken = min(count, len(batches))
+    return [batches[at * len(batches) // taken] for at in range(taken)]
+
+
 def plan(sizes: Sizes, order: Sequence[int] | NDArray[np.int64], budget: int) -> list[list[int]]:
     """Indices of each micro-batch: conversations in the given order, a new batch where the next would not fit.
 

@@ -16,7 +16,7 @@ import torch
 
 from callama.common.errors import CallamaError, UsageError
 from callama.data.dataset import Dataset
-from callama.data.pack import EpochPlans, Sizes, collate, plan
+from callama.data.pack import EpochPlans, Sizes, collate, plan, spread
 from callama.model import nf4
 from callama.model.device import choose_device, require_dtype
 from callama.model.params import ModelParams
@@ -149,7 +149,7 @@ def _tokens_validated(config: TrainConfig) -> int:
         return 0
     sizes = Sizes.of(Dataset(sources[0]))
     budget = config.validation.batch_size * config.model.max_seq_len
-    batches = plan(sizes, range(len(sizes.lengths)), budget)[: config.validation.steps]
+    batches = spread(plan(sizes, range(len(sizes.lengths)), budget), config.validation.steps)
     return sum(Load(_documents(sizes, batch), 0).tokens for batch in batches)
 
 

@@ -70,9 +70,10 @@ def _train_alone(config: TrainConfig, resume: bool, fresh: bool) -> dict[str, An
         return _train(config, resume)
     except (RuntimeError, MemoryError) as error:
         if config.zero is not None and zero.is_lost(error):
+            whole = f"The checkpoints in {job} are whole: go on with --resume"
             raise CallamaError(
                 "another process of this run has ended; what it said stands above, if it could say anything. "
-                f"The checkpoints in {job} are whole: go on with --resume"
+                f"{'No checkpoint was written yet' if _left(config) is None else whole}"
             ) from None
         if is_out_of_memory(error):
             traceback.clear_frames(error.__traceback__)  # the step's tensors: looking at the disk takes memory too
@@ -154,6 +155,12 @@ def _train(config: TrainConfig, resume: bool) -> dict[str, Any]:
         f"{len(run.train_data):,} conversations, {int(run.train_data.lengths.sum()):,} tokens, "
         f"{progress.total_steps - progress.step} steps"
     )
+    if progress.step >= progress.total_steps:
+        on = "to train on, start from the result (merge an adapter first) under another job name"
+        watch.say(f"nothing is left to do: all {progress.step} steps are done; {on}")
+    elif config.scheduler.warmup_num_steps >= planned:
+        given = f"{config.spelled('scheduler.warmup_num_steps')} is {config.scheduler.warmup_num_steps}"
+        watch.say(f"{given} and the run has {planned} steps: the rate only rises")
     with interruptible() as stop:
         try:
             return _loop(config, run, engine, questions, epochs, progress, folder, watch, stop)

@@ -13,7 +13,7 @@ import torch
 from callama.common.errors import CallamaError, UsageError
 from callama.common.files import read_manifest, require_writable, sha256_file
 from callama.contract import CONTRACT_VERSION
-from callama.data.dataset import Dataset
+from callama.data.dataset import METADATA, Dataset
 from callama.model.device import choose_device, choose_dtype, require_dtype
 from callama.model.lora import add_lora
 from callama.model.params import ModelParams
@@ -156,6 +156,8 @@ def _check_shape(config: TrainConfig, checkpoint: NativeCheckpoint) -> None:
 
 
 def _check_data(config: TrainConfig, data: Dataset, tokenizer: Tokenizer, checkpoint: NativeCheckpoint) -> None:
+    if not data.metadata:
+        raise CallamaError(f"{METADATA} is missing beside {data.path}; copy it too, it says how the data were built")
     built_with = data.metadata.get("tokenizer_sha256")
     if built_with != tokenizer.sha256:
         raise CallamaError(

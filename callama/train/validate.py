@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from callama.data.pack import Sizes, collate, plan
+from callama.data.pack import Sizes, collate, plan, spread
 from callama.train.config import TrainConfig
 from callama.train.engine import Engine, shares
 from callama.train.setup import Run
@@ -13,12 +13,12 @@ from callama.train.watch import Sums
 
 @torch.no_grad()
 def validate(config: TrainConfig, run: Run, engine: Engine) -> Sums:
-    """Loss and accuracy on the validation data, dropout off, in a fixed order."""
+    """Loss and accuracy on ``validation.steps`` batches, evenly spread over the validation data, dropout off."""
     assert run.validation_data is not None
     sums, budget = Sums(), config.validation.batch_size * config.model.max_seq_len
-    batches = plan(Sizes.of(run.validation_data), range(len(run.validation_data)), budget)[: config.validation.steps]
+    batches = plan(Sizes.of(run.validation_data), range(len(run.validation_data)), budget)
     run.model.eval()
-    for indices, counts in shares(batches, engine):
+    for indices, counts in shares(spread(batches, config.validation.steps), engine):
         result = engine.loss(collate(run.validation_data, indices).to(run.device))
         if counts:
             sums.add(result)

@@ -6,6 +6,7 @@ import resource
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -122,18 +123,26 @@ class Watch:
         right = f"  right answers {answers.right}/{answers.asked}" if answers else ""
         self.say(f"validation at step {step}: loss {sums.loss:.4f}  accuracy {sums.accuracy:.1%}{right}")
         self._record(sums.scalars("validation") | (answers.scalars() if answers else {}), step)
-        if answers and self._writer is not None:
-            self._writer.add_text("validation/answers", answers.text(), step)
+        if answers and (writer := self._writer) is not None:
+            self._write(lambda: writer.add_text("validation/answers", answers.text(), step))
 
     def close(self) -> None:
         """Writes what is still buffered."""
-        if self._writer is not None:
-            self._writer.close()
+        if (writer := self._writer) is not None:
+            self._write(writer.close)
 
     def _record(self, curves: dict[str, float], step: int) -> None:
-        if self._writer is not None:
-            for name, value in curves.items():
-                self._writer.add_scalar(name, value, step)
+        for name, value in curves.items():
+            if (writer := self._writer) is not None:
+                self._write(partial(writer.add_scalar, name, value, step))
+
+    def _write(self, write: Callable[[], object]) -> None:
+        """Curves cost no training: where their disk is full, it goes on without them."""
+        try:
+            write()
+        except OSError as error:
+            self._writer = None
+            self.say(f"from here on no curves are recorded: {error.filename or 'their folder'}: {error.strerror}")
 
     def say(self, text: str) -> None:
         """One line on standard error."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from callama.common.errors import CallamaError
 from callama.data.dataset import Dataset, Example
-from callama.data.pack import EpochPlans, Sizes, collate, plan
+from callama.data.pack import EpochPlans, Sizes, collate, plan, spread
 from callama.model.attend import Documents
 from tests import tiny
 
@@ -104,3 +104,13 @@ def test_a_shared_opening_is_laid_once(dataset: Dataset) -> None:
     assert batch.targets.tolist() == [2, 3, 3, 5, 4, 8, 6, 7]
     assert batch.supervised.tolist() == [True, False, False, False, True, True, True, False]
     assert Documents(batch.documents).positions.tolist() == [[0, 1, 0, 1, 2, 2, 3, 0]]
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_a_part_of_the_batches_is_of_all_the_data(batches: int, count: int) -> None:
+    """Data stand source by source; what is read of them is no one source's."""
+    taken = [at for (at,) in spread([[at] for at in range(batches)], count)]
+    assert len(taken) == min(count, batches) and taken == sorted(set(taken))
+    edges = [*taken, batches]
+    assert taken[0] == 0 and max(b - a for a, b in pairwise(edges)) <= batches / len(taken) + 1
+    assert spread([[at] for at in range(batches)], batches) == [[at] for at in range(batches)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from callama.common.errors import UsageError
 from callama.model.lora import ALL_LINEAR, QV_ONLY
 from callama.model.params import ModelParams
 from callama.train.config import TrainConfig, load_config
+from tests.train.conftest import Configure
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -268,3 +270,14 @@ def test_the_shipped_configurations() -> None:
              *raw["validation"]["dataset_sources"]]  # fmt: skip
     assert all(path.startswith("./") for path in paths)
     assert set(raw) - {"hardware"} == set(original()) <= {f.alias or n for n, f in TrainConfig.model_fields.items()}
+
+
+@pytest.mark.parametrize(
+    "change", ["scheduler.max_lr=true", "validation.questions=true", "train.gradient_clipping=false", "seed=true",
+               "train.max_minutes=true", "lora_config.lora_rank=true"],
+)  # fmt: skip
+def test_a_flag_is_no_number(configure: Configure, tmp_path: Path, change: str) -> None:
+    configure()
+    key, _, value = change.partition("=")
+    with pytest.raises(UsageError, match=rf"{re.escape(key)}.*expected a number, found {value}"):
+        load_config(tmp_path / "config.json", [change])

@@ -313,3 +313,16 @@ def test_a_fresh_run_starts_its_curves_over(configure: Configure) -> None:
     train(config, fresh=True)
     events = EventAccumulator(str(config.tensorboard.folder)).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4]
+
+
+def test_a_rate_that_only_rises_and_a_run_at_its_end_are_told(
+    configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure(scheduler__warmup_num_steps=300)
+    train(config)
+    assert "scheduler.warmup_num_steps is 300 and the run has 8 steps: the rate only rises" in capsys.readouterr().err
+    train(config, resume=True)
+    assert "nothing is left to do: all 8 steps are done; to train on, start from" in capsys.readouterr().err
+    train(configure(job="other"))
+    said = capsys.readouterr().err
+    assert "only rises" not in said and "nothing is left" not in said

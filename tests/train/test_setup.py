@@ -237,3 +237,9 @@ def test_a_shape_that_was_edited_is_refused(world: Path, configure: Configure, t
 def test_a_rank_wider_than_the_model_is_refused(configure: Configure) -> None:
     with pytest.raises(UsageError, match=r"lora_rank is 100000000000000000000, above the model's width"):
         prepare(configure(lora_config__lora_rank=10**20))
+
+
+def test_data_without_their_metadata_are_told_so(world: Path, configure: Configure, tmp_path: Path) -> None:
+    shutil.copy(world / "built" / "train.arrow", tmp_path / "alone.arrow")
+    with pytest.raises(CallamaError, match=r"metadata\.json is missing beside .*alone\.arrow; copy it too"):
+        train(configure(train__dataset_sources=[str(tmp_path / "alone.arrow")]))
