@@ -16,6 +16,7 @@ from callama.common.files import require_file, require_writable, write_json
 from callama.evaluate.bfcl.suites import CATEGORIES, load_bfcl
 from callama.evaluate.bfcl.wheel import FOLDER
 from callama.evaluate.endpoint import ENDPOINT_TOKENS, KEY_VARIABLE, Endpoint
+from callama.evaluate.journal import require_own
 from callama.evaluate.local import LEAST_TOKENS, LEAST_TOKENS_OF_STEPS, Asked, LocalModel, enough_tokens
 from callama.evaluate.model import Model
 from callama.evaluate.prose import perplexity, read_prose
@@ -67,6 +68,7 @@ def evaluate(
         if out.is_dir():
             raise UsageError(f"{out} is a folder; name a file for the report")
         require_writable(out.parent)
+        require_own(out)
     if text is not None:
         require_file(text, "plain text")
     suites = _load(names, bfcl, limit)

@@ -15,11 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from callama.common.errors import CallamaError
+from callama.common.errors import CallamaError, UsageError
 from callama.common.files import atomic_file
 from callama.contract.jsontext import dumps
 from callama.evaluate.cases import Case
 from callama.evaluate.reply import Reply
+
+_OF_ANSWERS = b'{"key"'  # how every line of answers begins
 
 
 def answers_file(report: Path) -> Path:
@@ -30,6 +32,31 @@ def answers_file(report: Path) -> Path:
 def beside(report: Path, suffix: str) -> Path:
     """A companion of a report; two reports never share one, whatever dots are in their names."""
     return report.with_name(report.name.removesuffix(".json") + suffix)
+
+
+def require_own(report: Path) -> None:
+    """Makes sure that nothing but an earlier report and its answers is written over.
+
+    Raises:
+        UsageError: something else stands in the place of one of them.
+    """
+    answers = answers_file(report)
+    if report.is_file() and (held := report.read_bytes()).strip() and not _is_report(held):
+        raise UsageError(f"{report} exists and is no report of `callama evaluate`; name another file for the report")
+    if answers.is_file():
+        with answers.open("rb") as file:
+            first = next((line for line in file if line.strip()), _OF_ANSWERS)
+        if not first.startswith(_OF_ANSWERS[: len(first.rstrip())]):
+            raise UsageError(f"{answers}, where the answers would be, exists and holds something else; "
+                             "name another file for the report")  # fmt: skip
+
+
+def _is_report(held: bytes) -> bool:
+    try:
+        report = json.loads(held)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(report, dict) and "suite" in report
 
 
 def case_key(identity: Mapping[str, Any], case: Case) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from callama.contract.messages import ToolCall
 from callama.evaluate.endpoint import ENDPOINT_TOKENS
+from callama.evaluate.journal import require_own
 from callama.evaluate.local import LEAST_TOKENS, LEAST_TOKENS_OF_STEPS, LocalModel, enough_tokens
 from callama.evaluate.suites import load_file
 from tests import tiny
@@ -108,3 +109,29 @@ def test_a_server_that_takes_no_temperature(callama: Callama, world: Path) -> No
         done = callama(world / "conversations.jsonl", "--limit", "2", "--endpoint", url, "--model", "m", "--json")
     assert done.last_json["decoding"]["temperature"] is None
     assert done.last_json["decoding"]["max_new_tokens"] == requests[-1]["body"]["max_tokens"] == ENDPOINT_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("r.json", '[{"messages": []}]', "r.json exists and is no report"),
+        ("r.json", '{"messages": []}\n{"messages": []}\n', "r.json exists and is no report"),
+        ("r.answers.jsonl", '{"messages": []}\n', "r.answers.jsonl, where the answers would be, exists and holds"),
+    ],
+)
+def test_a_report_is_written_over_nothing_but_a_report(
+    callama: Callama, world: Path, name: str, content: str, told: str
+) -> None:
+    Path(name).write_text(content)
+    done = callama(world / "conversations.jsonl", "--model", world / "model", "--out", "r.json")
+    assert done.status == 2 and told in done.err and Path(name).read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("report", "answers"), [("", ""), (None, '{"ke'), (None, '\n{"key": "1", "reply": {}}\n'), ('{"suite": {}}', None)]
+)
+def test_what_an_earlier_run_left_is_no_hindrance(tmp_path: Path, report: str | None, answers: str | None) -> None:
+    for name, held in (("r.json", report), ("r.answers.jsonl", answers)):
+        if held is not None:
+            (tmp_path / name).write_text(held)
+    require_own(tmp_path / "r.json")
