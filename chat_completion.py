@@ -56,13 +56,19 @@ def main() -> None:
              save=args.save)  # fmt: skip
         return
     choice = Choice() if args.constrained else None
+    whole: dict[int, bool] = {}
     with Meter("answering", len(DIALOGUES), "dialogues") as meter:
+
+        def done(index: int, is_whole: bool) -> None:
+            whole[index] = is_whole
+            meter.advance()
+
         answers = model.answer(
             [dialogue.conversation for dialogue in DIALOGUES], args.max_gen_len, sampling,
-            lambda *_: meter.advance(), choice,
+            done, choice,
         )  # fmt: skip
-    for dialogue, answer in zip(DIALOGUES, answers, strict=True):
-        print(transcript(dialogue, answer) + "\n")
+    for index, (dialogue, answer) in enumerate(zip(DIALOGUES, answers, strict=True)):
+        print(transcript(dialogue, answer, whole[index]) + "\n")
 
 
 if __name__ == "__main__":

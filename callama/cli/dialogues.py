@@ -140,8 +140,8 @@ def _called(calls: tuple[ToolCall, ...]) -> str:
     return "; ".join(f"{call.name}({dumps(call.arguments)})" for call in calls)
 
 
-def transcript(dialogue: Dialogue, answer: str) -> str:
-    """The dialogue as a person would read it, the model's own turn marked with ``>``."""
+def transcript(dialogue: Dialogue, answer: str, whole: bool = True) -> str:
+    """The dialogue as a person would read it, the model's own turn marked with ``>``; not ``whole``: as cut."""
     lines = [f"== {dialogue.title}"]
     if tools := dialogue.conversation.tools:
         lines.append(f"(functions: {', '.join(tool.name for tool in tools)})")
@@ -157,4 +157,6 @@ def transcript(dialogue: Dialogue, answer: str) -> str:
         lines.append(f"> Assistant: {parsed.text.strip()}")
     if parsed.calls:
         lines.append(f"> Assistant calls {_called(parsed.calls)}")
+    if not whole:
+        lines.append("> (cut: the answer is longer than it may be)")
     return "\n".join(lines)

@@ -31,7 +31,7 @@ def _run(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
         value = _checked(function)(**arguments)
         if inspect.isawaitable(value):
             value = asyncio.run(_awaited(value))
-        return canonical_result(value if isinstance(value, str) else dumps(to_jsonable_python(value, fallback=str)))
+        return canonical_result(value if isinstance(value, str) else dumps(to_jsonable_python(value, fallback=_plain)))
     except (KeyboardInterrupt, EndedError):
         raise
     except (PydanticSerializationError, CallamaError) as error:
@@ -39,6 +39,11 @@ def _run(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
     except BaseException as error:
         # The user's code may raise anything, SystemExit among it.
         return dumps({"error": f"{type(error).__name__}: {error}"})
+
+
+def _plain(value: object) -> object:
+    """Numbers and arrays of numpy, torch and their like as Python's; what else is unknown as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -58,5 +58,8 @@ def test_calls_are_shown_as_calls() -> None:
 def test_text_and_broken_calls_are_shown_as_what_they_are() -> None:
     assert transcript(DIALOGUES[9], " By train,\nor by plane. ").endswith("> Assistant: By train,\nor by plane.")
     assert transcript(DIALOGUES[9], "").endswith("> Assistant: ")
+    assert transcript(DIALOGUES[9], "By tr", whole=False).endswith(
+        "By tr\n> (cut: the answer is longer than it may be)"
+    )
     broken = transcript(DIALOGUES[0], '{"tool_uses": [{"recipient')
     assert "> Assistant, a broken call (" in broken and broken.endswith('): {"tool_uses": [{"recipient')

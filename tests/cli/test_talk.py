@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from callama.cli.common import guarded
@@ -181,6 +182,22 @@ def test_a_signal_in_the_middle_of_a_function_ends_the_chat() -> None:
         for number, handler in zip(ENDING, before, strict=True):
             signal.signal(number, handler)
     assert ended.value.code == 143
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    value = {"sum": np.int64(42), "mean": np.float32(1.5), "ok": np.bool_(True), "rows": np.arange(2000), "at": object}
+    told = json.loads(run(lambda: value, {}))
+    assert told == {"sum": 42, "mean": 1.5, "ok": True, "rows": list(range(2000)), "at": "<class 'object'>"}
+    assert run(lambda: np.int64(42), {}) == "42"
+
+
+def test_a_result_does_not_steer_the_terminal(
+    module: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("esc.py").write_text('def page() -> str:\n    """A page."""\n    return "\\x1b[2Jgone \\u202eback"\n')
+    chat(monkeypatch, Scripted(call("page"), "Fine."), read_offer([Path("esc.py")]), ["Show it.", "y"])
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\u202e" not in out and "\\u202eback" in out
 
 
 @pytest.mark.parametrize("value", ["caf\udce9.txt", ["caf\udce9.txt"], {"name": "caf\udce9.txt"}])
