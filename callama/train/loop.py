@@ -73,7 +73,7 @@ def _train_alone(config: TrainConfig, resume: bool, fresh: bool) -> dict[str, An
             whole = f"The checkpoints in {job} are whole: go on with --resume"
             raise CallamaError(
                 "another process of this run has ended; what it said stands above, if it could say anything. "
-                f"{'No checkpoint was written yet' if _left(config) is None else whole}"
+                f"{'No checkpoint was written yet: start again' if _left(config) is None else whole}"
             ) from None
         if is_out_of_memory(error):
             traceback.clear_frames(error.__traceback__)  # the step's tensors: looking at the disk takes memory too

@@ -232,7 +232,7 @@ def test_another_number_of_processes_is_refused_at_resume(runs: Path) -> None:
 
 
 def test_when_a_process_dies_the_other_ends_with_a_message(runs: Path) -> None:
-    config = write(runs, "dying", {"stage": 3}, train__max_minutes=60)
+    config = write(runs, "dying", {"stage": 3}, train__max_minutes=60, checkpoint__save_interval=2)
     values = json.loads(config.read_text())
     values["train"]["num_epochs"] = 10_000
     survivor, victim = start("-m", "tests.train.zero_worker", "train", tiny.write_settings(config, values))
