@@ -62,8 +62,6 @@ def guarded(run: Callable[[], object], leave: Callable[[int], NoReturn] = sys.ex
     # Where output cannot be in UTF-8 (LC_ALL=C, a pipe of another system), a sign is spelt and the work not lost.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # what is no text is for the reader to replace
     sys.argv[1:] = map(_at_home, sys.argv[1:])
     stop, numbers = _Stop(), to_handle()
     for number in numbers:

@@ -6,6 +6,7 @@ be kept as training data: one record a chat, in the form that ``callama clean`` 
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -119,6 +120,8 @@ def talk(
     """
     with suppress(ImportError):
         import readline  # noqa: F401  (keys that edit a line, and lines of more than 4,095 bytes)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is no text is replaced as it is read
     chat = _Chat(model, offer, sampling, max_new_tokens, Choice() if constrained else None)
     if system:
         chat.messages.append(Message("system", _unicode(system)))
