@@ -160,7 +160,7 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Says in a sentence what kept ``path`` from being written; other errors pass."""
     try:
         yield
@@ -240,7 +240,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'a device'}; expected a file to write")
     temporary = _neighbour(path)
-    with _disk_errors(path), _parents(path):
+    with disk_errors(path), _parents(path):
         try:
             yield temporary
             _sync(temporary)
@@ -294,7 +294,7 @@ def atomic_folder(
     path = Path(os.path.realpath(path))
     require_replaceable(path)
     temporary = _neighbour(path)
-    with _disk_errors(path), _parents(path):
+    with disk_errors(path), _parents(path):
         temporary.mkdir()
         try:
             yield temporary

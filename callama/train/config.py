@@ -290,6 +290,12 @@ class TrainConfig(Section):
         return out
 
     @property
+    def another_job(self) -> str:
+        """What a run must have other names for that is to leave this one's checkpoints and curves as they are."""
+        curves = " and tensorboard.job_name" if self.tensorboard.enabled else ""
+        return self.spelled(f"another checkpoint.job_name{curves}")
+
+    @property
     def place(self) -> str:
         """``device``; under DeepSpeed ``auto`` is what that was told to run on."""
         told = self.zero is not None and self.device == "auto" and os.environ.get("DS_ACCELERATOR")

@@ -89,17 +89,16 @@ def _refuse_own_steps(config: TrainConfig) -> None:
         return
     base = find_adapter(config.model_ckpt_file).resolve()
     if any(base.is_relative_to(folder.resolve()) for folder in step_folders(config.checkpoint.folder)):
-        name = config.spelled("checkpoint.job_name")
         raise UsageError(f"{config.model_ckpt_file} is a checkpoint of this job itself, which removes its older ones; "
-                         f"train under another {name}")  # fmt: skip
+                         f"train under {config.another_job}")  # fmt: skip
 
 
 def _how_to_try_again(config: TrainConfig) -> str:
     """With other settings than those of the checkpoints that are there, from which a run goes on with its own only."""
     if (stays := _left(config)) is None:
         return ""
-    name = config.spelled("checkpoint.job_name")
-    return f". With a changed setting train anew under another {name}, since --resume takes none; {stays} stays"
+    other = config.another_job
+    return f". With a changed setting train anew under {other}, since --resume takes none; {stays} stays"
 
 
 def _how_to_validate(config: TrainConfig) -> str:

@@ -145,7 +145,7 @@ def refuse_changed_settings(config: TrainConfig) -> None:
             was, become = ("not set" if value is None else value for value in (before.get(key), now.get(key)))
             raise CallamaError(
                 f"{config.spelled(key)} was {was} in {folder} and is {become} now; put it back, train with it under "
-                f"another {config.spelled('checkpoint.job_name')}, or start over with --fresh, which removes these"
+                f"{config.another_job}, or start over with --fresh, which removes these"
             )
 
 

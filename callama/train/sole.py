@@ -21,8 +21,7 @@ def sole_run(config: TrainConfig) -> Iterator[None]:
     if not config.checkpoint.enabled:
         yield
         return
-    name = config.spelled("checkpoint.job_name")
-    advice = f"wait until it has ended, or train under another {name}"
+    advice = f"wait until it has ended, or train under {config.another_job}"
     with ExitStack() as lock:
         if config.zero is None:
             lock.enter_context(sole_writer(config.checkpoint.folder, advice))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from callama.common.errors import CallamaError, UsageError
+from callama.common.files import disk_errors
 from callama.data.pack import MicroBatch
 from callama.model.lora import LoRAParams, lora_modules
 from callama.model.transformer import Dropout, Transformer
@@ -269,8 +271,16 @@ class ZeroEngine:
         return Adapter(lora, factors, magnitudes)
 
     def state(self, folder: Path) -> dict[str, Any]:
-        """Writes DeepSpeed's files, of what is trained only, into ``folder``."""
-        self._engine.save_checkpoint(str(folder.parent), folder.name, save_latest=False, exclude_frozen_parameters=True)
+        """Writes DeepSpeed's files, of what is trained only, into ``folder``.
+
+        Raises:
+            CallamaError: the disk is full; what was written of them is gone.
+        """
+        above = folder.parent
+        with disk_errors(above.with_name(folder.name)), ExitStack() as unless_whole:
+            unless_whole.callback(shutil.rmtree, above, ignore_errors=True)
+            self._engine.save_checkpoint(str(above), folder.name, save_latest=False, exclude_frozen_parameters=True)
+            unless_whole.pop_all()
         return {"ranks": self.ranks}
 
     def load_state(self, folder: Path, state: dict[str, Any]) -> None:

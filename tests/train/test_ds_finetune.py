@@ -141,3 +141,12 @@ def test_the_process_ends_with_its_status_and_nothing_after_it(arguments: list[s
     assert done.returncode == status
     assert "taken apart" not in done.stdout
     assert ("usage:" in done.stdout) if status == 0 else ("missing.json" in done.stderr)
+
+
+def test_what_cannot_be_written_whole_is_named_and_leaves_nothing(here: Path) -> None:
+    """A limit on the size of files, met by DeepSpeed's own while a checkpoint is written."""
+    settings = "deepspeed_config.checkpoint.job_name=limited deepspeed_config.tensorboard.enabled=false"
+    said = run(here, f"ulimit -f 24; ! deepspeed --num_accelerators 1 ds_finetune.py {settings}").stderr
+    assert "checkpoints/limited/step_" in said and "is larger than files may be here (ulimit -f" in said, said
+    assert "Traceback" not in said
+    assert not (here / "checkpoints" / "limited").exists()
