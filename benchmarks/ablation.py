@@ -83,7 +83,7 @@ def training_set(
     made, tokens = out.with_name("made"), args.tokens
     dress, sizes = engine.dress, engine.GROUP_SIZE
     if not renamed:
-        engine.dress = lambda spec, used, taken, rng, donors: as_written(spec)  # type: ignore[attr-defined]
+        engine.dress = lambda spec, used, taken, rng: as_written(spec)  # type: ignore[attr-defined]
     engine.GROUP_SIZE = write.GROUP_SIZE = {**sizes, "train": args.group}
     try:
         # One worker: what was replaced above is replaced in this process only.

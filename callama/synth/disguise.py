@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from callama.contract.messages import JsonObject, Tool
@@ -17,8 +17,7 @@ from callama.synth.catalogue import ToolSpec
 from callama.synth.names import opaque_name, other_name, other_parameter, spelled, words_of
 
 _RENAME, _OPAQUE, _RENAME_PARAMETERS = 0.2, 0.03, 0.2
-_NO_DESCRIPTION, _NO_COMMENTS, _DROP_OPTIONAL = 0.1, 0.2, 0.2
-_EXTRA_COUNTS, _TECHNICAL = (60, 25, 15), 0.25  # 0, 1 or 2 options that nobody asks for
+_NO_DESCRIPTION, _NO_COMMENTS, _DROP_OPTIONAL, _EXTRA_OPTIONAL = 0.1, 0.2, 0.3, 0.05
 _EXTRAS: dict[str, JsonObject] = {
     "limit": {"type": "integer", "description": "Maximum number of results"}, "verbose": {"type": "boolean"},
     "locale": {"type": "string", "description": "Locale of the answer, e.g. en-GB"}, "dry_run": {"type": "boolean"},
@@ -26,16 +25,6 @@ _EXTRAS: dict[str, JsonObject] = {
     "page": {"type": "integer", "default": 1}, "format": {"type": "string", "enum": ["json", "text"]},
     "comment": {"type": "string"}, "callback_url": {"type": "string", "description": "URL to notify when done"},
 }  # fmt: skip
-
-
-# Makers of values that could be taken for each other, and those whose values their own description tells apart.
-_FAMILIES = {
-    "number": ("int", "number", "price", "pick_number", "more", "year", "rows"),
-    "date": ("date", "later_date", "moment", "weekday", "year_month"), "city": ("city", "country", "place", "language"),
-    "name": ("full_name", "first_name", "person", "username", "company", "team", "email"),
-    "text": ("title", "message", "post", "topic", "subject", "two_words", "slug"),
-}  # fmt: skip
-_OF_CHOICE = {"boolean", "enum", "list", "pick"}
 
 
 @dataclass(frozen=True)
@@ -63,12 +52,9 @@ def as_written(spec: ToolSpec) -> Costume:
     return Costume(spec.tool, {name: name for name in spec.tool.parameters["properties"]})
 
 
-def dress(
-    spec: ToolSpec, used: Collection[str], taken: Collection[str], rng: random.Random, donors: Sequence[ToolSpec] = ()
-) -> Costume:
+def dress(spec: ToolSpec, used: Collection[str], taken: Collection[str], rng: random.Random) -> Costume:
     """A costume for one tool. ``used`` are the parameters that some call of the conversation holds,
-    ``taken`` the names (``spelled``) that it must not get, ``donors`` the tools whose options it may show besides: a
-    tool in use has many options, and most requests name none of them."""
+    ``taken`` the names (``spelled``) that it must not get."""
     name, opaque = _tool_name(spec, taken, rng)
     names = _parameter_names(spec, name, rng)
     schema = copy.deepcopy(spec.tool.parameters)
@@ -76,11 +62,11 @@ def dress(
     if rng.random() < 0.6:
         rng.shuffle(properties)
     shown = {names[n]: inner for n, inner in properties}
-    for _ in range(rng.choices(range(3), _EXTRA_COUNTS)[0] if spec.leaves else 0):
-        extra, inner = _extra(spec, donors, rng)
-        if extra not in shown and extra not in spec.tool.parameters["properties"]:
+    if spec.leaves and rng.random() < _EXTRA_OPTIONAL:
+        extra = rng.choice(sorted(_EXTRAS))
+        if extra not in shown:
             items = list(shown.items())
-            items.insert(rng.randint(0, len(items)), (extra, copy.deepcopy(inner)))
+            items.insert(rng.randint(0, len(items)), (extra, copy.deepcopy(_EXTRAS[extra])))
             shown = dict(items)
     if rng.random() < _NO_COMMENTS and not opaque:
         for inner in shown.values():
@@ -94,30 +80,6 @@ def dress(
     plain = rng.random() < _NO_DESCRIPTION and len(words_of(name)) > 1
     plain = plain and set(words_of(spec.name)) <= set(words_of(name))
     return Costume(Tool(name, "" if plain else spec.tool.description, schema), names)
-
-
-def _extra(spec: ToolSpec, donors: Sequence[ToolSpec], rng: random.Random) -> tuple[str, JsonObject]:
-    """An option that no request for this tool speaks of: a technical one, or another tool's that has neither a word
-    nor a kind of value in common with this tool's own parameters."""
-    words = {word for name in spec.tool.parameters["properties"] for word in words_of(name)}
-    kinds = {_kind(maker) for maker in spec.makers.values()} - _OF_CHOICE
-    for donor in rng.choices(donors, k=4) if donors and rng.random() >= _TECHNICAL else ():
-        properties = donor.tool.parameters["properties"]
-        fitting = [
-            n for n in properties
-            if n not in donor.required and n in donor.makers and _kind(donor.makers[n]) not in kinds
-            and words.isdisjoint(words_of(n))
-        ]  # fmt: skip
-        if fitting:
-            name = rng.choice(fitting)
-            return name, properties[name]
-    technical = rng.choice(sorted(_EXTRAS))
-    return technical, _EXTRAS[technical]
-
-
-def _kind(maker: str) -> str:
-    kind = maker.partition(" ")[0]
-    return next((family for family, kinds in _FAMILIES.items() if kind in kinds), kind)
 
 
 def _stays(name: str, spec: ToolSpec, used: Collection[str], rng: random.Random) -> bool:

@@ -91,9 +91,7 @@ def group(
         taken = {spelled(c.tool.name) for c in costumes.values()} | {n for name, n in own.items() if name != spec.name}
         taken |= catalogue.foreign(side)
         costumes[spec.name] = (
-            dress(spec, used[spec.name], taken, rng, stage.specs)
-            if side == "train" and spec.side != OWN
-            else as_written(spec)
+            dress(spec, used[spec.name], taken, rng) if side == "train" and spec.side != OWN else as_written(spec)
         )
     tools = tuple(costumes[s.name].tool for s in rng.sample(cast, len(cast)))
     system = [Message("system", rng.choice(_systems(catalogue, bool(tools))))] if rng.random() < _SYSTEM else []

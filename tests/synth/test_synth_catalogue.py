@@ -20,10 +20,6 @@ from callama.synth.names import other_name, other_parameter, words_of
 from callama.synth.speech import make_values
 from callama.synth.values import make
 
-TECHNICAL = {
-    "limit", "verbose", "locale", "dry_run", "timeout_seconds", "request_id", "page", "format", "comment",
-    "callback_url",
-}  # fmt: skip
 TOOL: dict[str, Any] = {
     "name": "book_boat",
     "task": "book a boat",
@@ -205,31 +201,6 @@ def test_a_name_in_other_words_keeps_its_description() -> None:
                 reworded += 1
                 assert tool.description == spec.tool.description != "", tool.name
     assert reworded > 300
-
-
-def test_options_that_nobody_asks_for_are_never_required_nor_close_to_those_asked_for() -> None:
-    """A borrowed option whose value a request might name would make a right call wrong."""
-    train = load_catalogue().side("train")
-    dates = {n for spec in train for n, maker in spec.makers.items() if maker.partition(" ")[0] == "date"}
-    tools = borrowed = 0
-    for spec in train:
-        own = spec.tool.parameters["properties"]
-        words = {word for name in own for word in words_of(name)}
-        for seed in range(20):
-            alone = dress(spec, list(own), (), random.Random(seed)).names.values()
-            costume = dress(spec, list(own), (), random.Random(seed), train)
-            shown = costume.tool.parameters
-            extras = [n for n in shown["properties"] if n not in costume.names.values()]
-            tools += bool(spec.leaves)
-            assert set(alone) <= set(shown["properties"])
-            assert not set(extras) & set(shown.get("required", ()))
-            for name in set(extras) - TECHNICAL:
-                borrowed += 1
-                assert words.isdisjoint(words_of(name)), (spec.name, name)
-                assert not (name in dates and "date" in [m.partition(" ")[0] for m in spec.makers.values()]), name
-            if not spec.leaves:
-                assert not extras
-    assert 0.3 < borrowed / tools < 0.6
 
 
 def test_other_names_of_parameters_fit_their_values() -> None:
